@@ -1,0 +1,62 @@
+# `make help` lists the targets. Everything that is built lands in build/, everything slow is cached by content hash
+# outside the checkout (BULKHEAD_BUILD_CACHE, default ~/.cache/bulkhead).
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+NODE := node_modules/.bin/node
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: ## install system packages that are missing, and the npm packages
+	@tools/setup.sh
+	@$(MAKE) node_modules/.installed
+
+node_modules/.installed: package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: build
+build: setup generate ## build all that bin/bulkhead needs
+	@guest/kernel/build.sh build/guest
+	@$(MAKE) -C guest
+	@$(MAKE) -C libvmm
+
+.PHONY: generate
+generate: node_modules/.installed ## write the files that are generated from a single source
+	@tools/generate.sh
+
+.PHONY: lint
+lint: node_modules/.installed ## formatters, linters, import rules, stale generated files
+	@tools/lint.sh
+
+.PHONY: unit
+unit: build ## unit tests (no root, no VM)
+	@tools/test.sh unit
+
+.PHONY: e2e
+e2e: build ## end-to-end tests: real VMs, a real registry
+	@tools/test.sh e2e
+
+.PHONY: test
+test: build lint ## everything
+	@tools/test.sh all
+
+.PHONY: soak
+soak: build ## the long campaigns
+	@tools/test.sh soak
+
+.PHONY: bench
+bench: build ## side-by-side measurements
+	@tools/bench.sh
+
+.PHONY: demo
+demo: build ## a guided tour on this machine
+	@tools/demo.sh
+
+.PHONY: clean
+clean: ## remove what was built here (not the cache outside the checkout)
+	rm -rf build

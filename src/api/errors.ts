@@ -1,0 +1,236 @@
+// Every failure the product can name, in one table: what programs match on, and what people are told to do.
+
+interface ErrorRow {
+  /** CamelCase reason in conditions, events and Kubernetes `Status` objects. */
+  reason: string;
+  httpStatus: number;
+  /** Exit code of the command line. */
+  exitCode: number;
+  /** Retrying without a change of the object cannot help. */
+  terminal: boolean;
+  /** What to do about it, one sentence. */
+  hint: string;
+}
+
+export const ERRORS = {
+  NOT_FOUND: {
+    reason: 'NotFound',
+    httpStatus: 404,
+    exitCode: 1,
+    terminal: true,
+    hint: 'Check the kind, name and namespace.',
+  },
+  ALREADY_EXISTS: {
+    reason: 'AlreadyExists',
+    httpStatus: 409,
+    exitCode: 1,
+    terminal: true,
+    hint: 'Choose another name, or update the existing object.',
+  },
+  CONFLICT: {
+    reason: 'Conflict',
+    httpStatus: 409,
+    exitCode: 1,
+    terminal: false,
+    hint: 'Read the object again and repeat the change on the new version.',
+  },
+  EXPIRED: {
+    reason: 'Expired',
+    httpStatus: 410,
+    exitCode: 1,
+    terminal: false,
+    hint: 'List again and watch from the new resourceVersion.',
+  },
+  INVALID: {
+    reason: 'Invalid',
+    httpStatus: 422,
+    exitCode: 1,
+    terminal: true,
+    hint: 'Correct the field that the message names.',
+  },
+  BAD_REQUEST: {
+    reason: 'BadRequest',
+    httpStatus: 400,
+    exitCode: 2,
+    terminal: true,
+    hint: 'Correct the request as the message says.',
+  },
+  TOO_LARGE: {
+    reason: 'RequestEntityTooLarge',
+    httpStatus: 413,
+    exitCode: 1,
+    terminal: true,
+    hint: 'Make it smaller than the limit in the message.',
+  },
+  NOT_SUPPORTED: {
+    reason: 'NotSupported',
+    httpStatus: 422,
+    exitCode: 1,
+    terminal: true,
+    hint: 'Remove the field; this release does not act on it yet.',
+  },
+  INTERNAL: {
+    reason: 'InternalError',
+    httpStatus: 500,
+    exitCode: 125,
+    terminal: false,
+    hint: "Look at the daemon's log; please report it if it repeats.",
+  },
+  TIMEOUT: {
+    reason: 'Timeout',
+    httpStatus: 504,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Try again; if it repeats, look at `bulkhead describe`.',
+  },
+  STORE_FULL: {
+    reason: 'StoreFull',
+    httpStatus: 507,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Free space on the disk that holds the state directory.',
+  },
+  STORE_CORRUPT: {
+    reason: 'StoreCorrupt',
+    httpStatus: 500,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Restore store.db from a backup, or move it away to start from the manifests.',
+  },
+  IMAGE_REFERENCE_INVALID: {
+    reason: 'ImageReferenceInvalid',
+    httpStatus: 422,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Write the image as registry/name:tag or registry/name@sha256:digest.',
+  },
+  IMAGE_NOT_FOUND: {
+    reason: 'ImageNotFound',
+    httpStatus: 404,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Check the name and tag, and that the registry holds it for this platform.',
+  },
+  IMAGE_NOT_PRESENT: {
+    reason: 'ImageNotPresent',
+    httpStatus: 404,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Load the image first, or use imagePullPolicy IfNotPresent.',
+  },
+  IMAGE_INVALID: {
+    reason: 'ImageInvalid',
+    httpStatus: 422,
+    exitCode: 125,
+    terminal: true,
+    hint: 'The image breaks the OCI format or tries to leave its root; build it again.',
+  },
+  REGISTRY_UNAUTHORIZED: {
+    reason: 'RegistryUnauthorized',
+    httpStatus: 401,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Give credentials in imagePullSecrets, or correct them.',
+  },
+  REGISTRY_UNAVAILABLE: {
+    reason: 'RegistryUnavailable',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: 'The registry does not answer; it is tried again by itself.',
+  },
+  DISK_FULL: {
+    reason: 'DiskFull',
+    httpStatus: 507,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Free space on the disk that holds the state directory.',
+  },
+  VM_ALREADY_RUNNING: {
+    reason: 'VmAlreadyRunning',
+    httpStatus: 409,
+    exitCode: 125,
+    terminal: false,
+    hint: 'The former VM of this sandbox still ends; it is tried again by itself.',
+  },
+  VM_START_FAILED: {
+    reason: 'VmStartFailed',
+    httpStatus: 500,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Look at the message and at `bulkhead doctor`.',
+  },
+  DRIVER_UNAVAILABLE: {
+    reason: 'DriverUnavailable',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Run `bulkhead doctor` for what is missing.',
+  },
+  AGENT_UNREACHABLE: {
+    reason: 'AgentUnreachable',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: 'The guest does not answer; it is dialled again by itself.',
+  },
+  AGENT_PROTOCOL: {
+    reason: 'AgentProtocolError',
+    httpStatus: 502,
+    exitCode: 125,
+    terminal: false,
+    hint: 'The guest broke the protocol; its sandbox cannot be trusted and should be recreated.',
+  },
+  SANDBOX_NOT_RUNNING: {
+    reason: 'SandboxNotRunning',
+    httpStatus: 409,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Start it, or wait until it is Ready.',
+  },
+  COMMAND_NOT_FOUND: {
+    reason: 'CommandNotFound',
+    httpStatus: 422,
+    exitCode: 127,
+    terminal: true,
+    hint: 'The image has no such command.',
+  },
+  COMMAND_NOT_EXECUTABLE: {
+    reason: 'CommandNotExecutable',
+    httpStatus: 422,
+    exitCode: 126,
+    terminal: true,
+    hint: 'The file exists but cannot be executed by this user.',
+  },
+  REFERENCE_NOT_FOUND: {
+    reason: 'ReferenceNotFound',
+    httpStatus: 404,
+    exitCode: 1,
+    terminal: false,
+    hint: 'Create the object that is referred to; the sandbox goes on by itself.',
+  },
+} as const satisfies Record<string, ErrorRow>;
+
+/** Stable code of a failure. */
+export type ErrorCode = keyof typeof ERRORS;
+
+/** A failure with a code from the table and a message for this case. */
+export class BulkheadError extends Error {
+  readonly code: ErrorCode;
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'BulkheadError';
+    this.code = code;
+  }
+  get row(): ErrorRow {
+    return ERRORS[this.code];
+  }
+}
+
+/** Any thrown value as a BulkheadError; what is not one of ours becomes INTERNAL with its cause kept. */
+export function asBulkheadError(error: unknown): BulkheadError {
+  if (error instanceof BulkheadError) return error;
+  return new BulkheadError('INTERNAL', error instanceof Error ? error.message : String(error), {
+    cause: error,
+  });
+}

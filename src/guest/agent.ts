@@ -1,0 +1,165 @@
+// What the host can ask of the agent in a running guest. The guest is hostile: whatever it answers was checked
+// against the bounds in limits.ts before it gets here.
+import type { Readable, Writable } from 'node:stream';
+
+/** A file system to mount over the image at start. */
+export interface RootMount {
+  /** Kernel names of the disks as the driver orders them. */
+  imageDevice: string;
+  upperDevice: string;
+}
+
+/** Everything that makes a restored or booted guest this sandbox and no other. */
+export interface Personality {
+  hostname: string;
+  /** Wall clock to set, milliseconds since the epoch; filled in at the moment of sending when absent. */
+  timeMs?: number;
+  /** Host entropy mixed into the guest's pool; 32 bytes. */
+  entropy: Uint8Array;
+  network?: {
+    mac: string;
+    /** CIDR notation. */
+    addresses: string[];
+    gateways: string[];
+    mtu: number;
+  };
+  /** /etc/resolv.conf name servers; empty for none. */
+  nameservers: string[];
+  searchDomains: string[];
+  /** Lines for /etc/hosts beside localhost and the host name. */
+  extraHosts: { address: string; names: string[] }[];
+}
+
+export interface ExecRequest {
+  /** Host-chosen, unique within the VM: at most 63 of [a-z0-9-]. The main process is `main`. */
+  sessionId: string;
+  argv: string[];
+  /** KEY=VALUE on top of the agent's basic environment (PATH, HOME, TERM for a terminal). */
+  env: string[];
+  /** Absolute path in the guest; `/` when absent. Created when `createCwd` says so. */
+  cwd?: string;
+  createCwd?: boolean;
+  /** `name`, `uid`, `name:group` or `uid:gid`, resolved in the guest's own /etc/passwd and /etc/group. */
+  user?: string;
+  tty?: { columns: number; rows: number };
+  stdin: boolean;
+  rlimits?: { name: string; soft: number; hard: number }[];
+  /** Killed with SIGKILL after so long. */
+  timeoutMs?: number;
+  /** What the guest does when its output ring is full and the host reads slowly. */
+  overflow: 'block' | 'drop-oldest';
+}
+
+export interface ProcessExit {
+  /** 0 to 255; for a signal 128 + its number. */
+  exitCode: number;
+  /** `SIGKILL` and so on; empty for a normal end. */
+  signal: string;
+  timedOut: boolean;
+  oomKilled: boolean;
+}
+
+/** Output with its place in the stream, so that a reader can record how far it got. */
+export interface OutputChunk {
+  stream: 'stdout' | 'stderr';
+  /** Offset of the first byte since the process began. A gap means that `lost` bytes were dropped before it. */
+  offset: number;
+  data: Uint8Array;
+  lostBefore: number;
+}
+
+export interface GuestProcess {
+  readonly sessionId: string;
+  readonly pid: number;
+  /** Absent when the process was started without stdin. */
+  readonly stdin?: Writable;
+  /** Both streams in arrival order, with back-pressure up to the guest; ends after the last byte of both. */
+  output(): AsyncIterable<OutputChunk>;
+  /** The same as plain streams; use either this or `output`. A terminal has no stderr of its own. */
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /** Rejects only when the VM is gone before the process ended. */
+  readonly exited: Promise<ProcessExit>;
+  signal(name: string): Promise<void>;
+  resize(size: { columns: number; rows: number }): Promise<void>;
+  /** Forgets an ended session in the guest. Ends a running one with SIGKILL first. */
+  release(): Promise<void>;
+}
+
+/** What the guest says of itself; a claim, not a measurement. */
+export interface GuestStats {
+  uptimeSeconds: number;
+  cpu: {
+    userSeconds: number;
+    systemSeconds: number;
+    idleSeconds: number;
+    iowaitSeconds: number;
+    stealSeconds: number;
+  };
+  memory: { totalBytes: number; availableBytes: number; cachedBytes: number };
+  load: [number, number, number];
+  pressure: { cpuSomeAvg10: number; memorySomeAvg10: number; ioSomeAvg10: number };
+  fileSystems: {
+    mountPath: string;
+    totalBytes: number;
+    usedBytes: number;
+    totalInodes: number;
+    usedInodes: number;
+  }[];
+  interfaces: {
+    name: string;
+    receiveBytes: number;
+    transmitBytes: number;
+    receivePackets: number;
+    transmitPackets: number;
+  }[];
+  processes: number;
+}
+
+export interface SessionInfo {
+  sessionId: string;
+  pid: number;
+  running: boolean;
+  exit?: ProcessExit;
+}
+
+export interface AgentHello {
+  protocolVersion: number;
+  agentVersion: string;
+  features: string[];
+  kernelRelease: string;
+  /** Random per boot or restore-personalise; a change means another guest answers. */
+  bootId: string;
+  rootMounted: boolean;
+  personalized: boolean;
+  sessions: SessionInfo[];
+}
+
+/**
+ * A supervised connection: it dials again by itself whenever the byte channel breaks while the VM lives, resumes every
+ * session from the offset last received, and counts what the guest's ring had to drop. Every call takes its own time
+ * limit from limits.ts unless the signal ends it earlier.
+ */
+export interface GuestAgent {
+  readonly hello: AgentHello;
+  /** True while the guest answers heartbeats. */
+  readonly connected: boolean;
+  onConnectionChange(listener: (connected: boolean) => void): () => void;
+  mountRoot(root: RootMount, signal?: AbortSignal): Promise<void>;
+  personalize(personality: Personality, signal?: AbortSignal): Promise<void>;
+  exec(request: ExecRequest, signal?: AbortSignal): Promise<GuestProcess>;
+  /** Takes up a session that exists in the guest (after a restart of the host side), from the given output offsets. */
+  attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<GuestProcess>;
+  stats(signal?: AbortSignal): Promise<GuestStats>;
+  readFile(path: string, signal?: AbortSignal): Promise<Readable>;
+  writeFile(
+    path: string,
+    content: AsyncIterable<Uint8Array>,
+    options: { mode: number; user?: string },
+    signal?: AbortSignal,
+  ): Promise<void>;
+  /** SIGTERM to all, SIGKILL after the grace, sync, unmount, reboot. Resolves when the guest has acknowledged. */
+  shutdown(options: { graceMs: number; signal?: string }): Promise<void>;
+  /** Ends the host side only; the guest and its sessions go on. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,105 @@
+// The contract of a VMM driver. Two implementations: software/ (QEMU, TCG) and libkrun/ (KVM).
+import type { Duplex } from 'node:stream';
+
+export type DriverName = 'libkrun' | 'software';
+
+/** One sandbox's machine. Paths are absolute; the driver opens them and hands descriptors, never paths, to the VMM. */
+export interface VmConfig {
+  /** The Sandbox's uid; also names its directory, cgroup and host user. */
+  id: string;
+  /** `<state>/sandboxes/<uid>`: exists, root-owned, mode 0700, holds everything of this VM. */
+  dir: string;
+  /** vCPUs, 1 to 32. */
+  cpus: number;
+  /** Guest memory in bytes, a multiple of 1 MiB. */
+  memoryBytes: number;
+  /** Read-only EROFS image disk (vda). */
+  image: { path: string; digest: string };
+  /** Writable ext4 upper disk (vdb). The driver makes it when the file does not exist. */
+  upper: { path: string; sizeBytes: number };
+  /** Forces a cold boot where a driver could restore a template. */
+  coldBoot?: boolean;
+}
+
+/** Why and how a VMM process ended, as its supervisor recorded it. */
+export interface VmExit {
+  /**
+   * - `clean`: the guest rebooted itself after a stop that was asked for (the agent's result tells how the work ended).
+   * - `killed`: we, or someone, ended it with a signal.
+   * - `crashed`: it ended by itself without a result: guest panic, VMM abort, out of memory.
+   * - `lost`: it is gone and left no record (supervisor killed, host restarted).
+   */
+  kind: 'clean' | 'killed' | 'crashed' | 'lost';
+  exitCode?: number;
+  signal?: string;
+  oomKilled?: boolean;
+  /** One sentence for people, with the last console line where that helps. */
+  message: string;
+  finishedAt: Date;
+}
+
+/** Host-side figures; none of them depends on the guest's word. */
+export interface VmStats {
+  cpuSeconds: number;
+  /** Proportional set size where the kernel gives it, else resident set size; bytes. */
+  memoryBytes: number;
+  memoryLimitBytes: number;
+  diskReadBytes: number;
+  diskWriteBytes: number;
+  networkReceiveBytes: number;
+  networkTransmitBytes: number;
+  networkReceivePackets: number;
+  networkTransmitPackets: number;
+}
+
+/** How a start went, in milliseconds by stage; only the stages that happened. */
+export type StartStages = Partial<Record<'disk' | 'template' | 'spawn' | 'restore' | 'kernel', number>>;
+
+/** A VM that runs, or ran, on this host. Holding one keeps nothing alive: VMs outlive the daemon. */
+export interface VmHandle {
+  readonly id: string;
+  readonly driver: DriverName;
+  readonly pid: number;
+  readonly startedAt: Date;
+  /** `warm`: restored from a template. The agent's hello says whether the root is mounted already. */
+  readonly launch: 'cold' | 'warm';
+  readonly stages: StartStages;
+  /** What this host could not give of the jail and limits, one sentence each; empty where all is in place. */
+  readonly limitations: readonly string[];
+  /** Resolves once, when every process of this VM is gone. Never rejects. */
+  readonly exited: Promise<VmExit>;
+  /** A fresh connection to the agent port. Only one at a time is served; a new one ends the former. */
+  dialAgent(signal: AbortSignal): Promise<Duplex>;
+  stats(): Promise<VmStats>;
+  /** Ends it now (SIGKILL to all its processes); resolves when it is gone. Safe to repeat. */
+  kill(): Promise<void>;
+  /** The end of the guest's console, for messages; at most `maxBytes`. */
+  consoleTail(maxBytes: number): Promise<string>;
+}
+
+export interface ProbeResult {
+  usable: boolean;
+  /** One sentence: why, and what to do where it is not usable. */
+  message: string;
+  version?: string;
+}
+
+export interface VmmDriver {
+  readonly name: DriverName;
+  /** Can this host run it? Cheap to repeat: the answer is cached per host boot. */
+  probe(signal: AbortSignal): Promise<ProbeResult>;
+  /**
+   * Starts the VM, or fails leaving nothing behind. Resolves when the agent port can be dialled.
+   * The directory is locked for as long as the VMM lives: a second start for one id fails with VM_ALREADY_RUNNING.
+   */
+  start(config: VmConfig, signal: AbortSignal): Promise<VmHandle>;
+  /**
+   * Finds the VM of a directory by process identity (pid, start time, boot id), whoever started it.
+   * `undefined` when none runs; then `lastExit` tells how the last one ended.
+   */
+  adopt(dir: string): Promise<VmHandle | undefined>;
+  lastExit(dir: string): Promise<VmExit | undefined>;
+  /** Removes what a VM that is gone left on the host beside its directory (cgroup, template references). Safe to repeat. */
+  release(dir: string): Promise<void>;
+  close(): Promise<void>;
+}

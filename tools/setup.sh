@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs the system packages that are missing, and says which before it does. Works as root and with sudo.
+set -euo pipefail
+
+packages=(
+  # guest kernel and agent
+  build-essential linux-source-6.1 flex bison libelf-dev bc cpio xz-utils protobuf-compiler nanopb libnanopb-dev
+  # libvmm and the launcher
+  libseccomp-dev libcap-dev clang clang-format
+  # the software driver and disks
+  qemu-system-x86 e2fsprogs
+  # the built-in image, and what the tests compare with
+  busybox-static debootstrap erofs-utils umoci skopeo docker-registry apache2-utils openssl attr acl libcap2-bin
+  # node for npm
+  npm
+)
+
+missing=()
+for package in "${packages[@]}"; do
+  if [[ $package == npm ]] && command -v npm >/dev/null; then continue; fi
+  [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true) == ii* ]] || missing+=("$package")
+done
+((${#missing[@]})) || exit 0
+
+echo "setup: these Debian packages are missing and are installed now: ${missing[*]}"
+as_root=()
+if ((EUID != 0)); then
+  command -v sudo >/dev/null || { echo "setup: run this as root, or install sudo" >&2; exit 1; }
+  as_root=(sudo)
+fi
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
