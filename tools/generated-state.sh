@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Prints a hash of every generated file that is checked in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+git ls-files -z -- crds 'docs/*.md' 'src/**/generated/**' | xargs -0 -r sha256sum

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs the tests: unit (no root, no VM), e2e (real VMs, real registry), all, soak (the long campaigns).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+node=node_modules/.bin/node
+what=${1:?usage: tools/test.sh unit|e2e|all|soak}
+
+flags=(--disable-warning=ExperimentalWarning --test --test-force-exit)
+
+run_unit() {
+  make -C libvmm test
+  make -C guest test
+  "$node" "${flags[@]}" 'src/**/*.test.ts' 'tools/**/*.test.ts'
+}
+
+# End-to-end tests share two cores with the VMs they start, so their files run one after another.
+run_e2e() {
+  local as_root=()
+  if ((EUID != 0)); then as_root=(sudo --preserve-env=BULKHEAD_BUILD_CACHE,BULKHEAD_SOAK,HOME); fi
+  "${as_root[@]}" "$node" "${flags[@]}" --test-concurrency=1 'test/e2e/**/*.test.ts'
+}
+
+case $what in
+  unit) run_unit ;;
+  e2e) run_e2e ;;
+  all) run_unit && run_e2e ;;
+  soak) BULKHEAD_SOAK=1 run_e2e ;;
+  *) echo "tools/test.sh: unknown suite $what" >&2; exit 2 ;;
+esac
