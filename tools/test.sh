@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 node=node_modules/.bin/node
 what=${1:?usage: tools/test.sh unit|e2e|all|soak}
 
-flags=(--disable-warning=ExperimentalWarning --test --test-force-exit)
+flags=(--disable-warning=ExperimentalWarning --test)
 
 run_unit() {
   make -C libvmm test
