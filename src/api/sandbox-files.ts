@@ -1,0 +1,198 @@
+// The parts of a Sandbox that put files into its guest: volumes, mounts and patches.
+import { Type } from 'typebox';
+import {
+  absolutePath,
+  choice,
+  exactlyOneOf,
+  flag,
+  itemName,
+  keyedList,
+  list,
+  object,
+  objectName,
+  PATH_MAX,
+  size,
+  text,
+} from './schema.ts';
+
+/** Each is a disk or a share of the VM; the virtio slots of the machine bound them. */
+export const VOLUMES_MAX = 32;
+/** Patches are applied one by one before the first boot; more belongs into the image. */
+export const PATCHES_MAX = 64;
+/** Content in a patch counts against the size of the object (etcd takes 1.5 MiB for the whole of it). */
+export const PATCH_CONTENT_MAX = 16384;
+
+const SOURCES = ['volume', 'hostPath', 'tmpfs', 'configMap', 'secret'] as const;
+
+export const SandboxVolumeSchema = object(
+  {
+    name: itemName('Name that volumeMounts refer to.'),
+    volume: Type.Optional(
+      object(
+        { name: objectName('Name of the Volume.') },
+        { description: 'A Volume object of this namespace.' },
+      ),
+    ),
+    hostPath: Type.Optional(
+      object(
+        {
+          path: absolutePath('Path on the host, below one of the roots that the operator allows.'),
+          type: Type.Optional(
+            choice(['Directory', 'File'], {
+              description: 'What must exist at the path.',
+              default: 'Directory',
+            }),
+          ),
+        },
+        { description: 'A directory or file of the host.' },
+      ),
+    ),
+    tmpfs: Type.Optional(
+      object(
+        {
+          size: size({
+            description: 'Upper bound of what it holds, taken from the memory of the guest.',
+            minimum: '4Ki',
+            maximum: '1Ti',
+            of: 'size',
+          }),
+        },
+        { description: 'Memory of the guest; empty at each start.' },
+      ),
+    ),
+    configMap: Type.Optional(
+      object(
+        { name: objectName('Name of the ConfigMap.') },
+        { description: 'The keys of a ConfigMap as files.' },
+      ),
+    ),
+    secret: Type.Optional(
+      object({ name: objectName('Name of the Secret.') }, { description: 'The keys of a Secret as files.' }),
+    ),
+  },
+  {
+    description: 'One volume: a name and exactly one source.',
+    rules: [exactlyOneOf(SOURCES, 'a volume')],
+  },
+);
+
+export const SandboxVolumesSchema = keyedList(['name'], SandboxVolumeSchema, {
+  description: 'Volumes that volumeMounts can mount, each with a name and exactly one source.',
+  maxItems: VOLUMES_MAX,
+});
+
+export const VolumeMountsSchema = keyedList(
+  ['mountPath'],
+  object(
+    {
+      name: itemName('Name of an entry in volumes.'),
+      mountPath: absolutePath('Where it appears in the guest; made when it does not exist.', {
+        rules: [
+          {
+            rule: "!self.matches('^/(proc|sys|dev)?/*$')",
+            message:
+              'mountPath must not be /, /proc, /sys or /dev, which belong to the guest; mount it somewhere else',
+          },
+        ],
+      }),
+      readOnly: Type.Optional(flag({ description: 'Refuses writes from the guest.', default: false })),
+    },
+    { description: 'One mount.' },
+  ),
+  { description: 'Where volumes appear in the guest. Each mountPath once.', maxItems: VOLUMES_MAX },
+);
+
+function mode(value: string) {
+  return Type.Optional(
+    text({
+      description: 'Permission bits in octal, in quotes.',
+      default: value,
+      minLength: 3,
+      maxLength: 5,
+      pattern: '^0?[0-7]{3,4}$',
+      expected: 'octal permission bits in quotes, such as "0644"',
+    }),
+  );
+}
+
+const PATCHES = ['text', 'mkdir', 'copy', 'append', 'symlink', 'remove'] as const;
+
+export const PatchesSchema = list(
+  object(
+    {
+      text: Type.Optional(
+        object(
+          {
+            path: absolutePath('File to write; its parents are made.'),
+            content: text({ description: 'What the file holds.', maxLength: PATCH_CONTENT_MAX }),
+            mode: mode('0644'),
+          },
+          { description: 'Writes a file, replacing one that exists.' },
+        ),
+      ),
+      mkdir: Type.Optional(
+        object(
+          { path: absolutePath('Directory to make; its parents are made.'), mode: mode('0755') },
+          { description: 'Makes a directory.' },
+        ),
+      ),
+      copy: Type.Optional(
+        object(
+          {
+            from: text({
+              description:
+                "File or directory relative to the manifest's own; cannot leave it. Folder mode and SDK only.",
+              minLength: 1,
+              maxLength: PATH_MAX,
+              pattern: '^[^/\\x00][^\\x00]*$',
+              expected: 'a path relative to the manifest, such as "./scripts"',
+              rules: [
+                {
+                  rule: "!self.matches('(^|/)[.][.](/|$)')",
+                  message: 'from must not contain ".."; put the files beside or below the manifest',
+                },
+              ],
+            }),
+            path: absolutePath('Where the copy goes.'),
+          },
+          { description: 'Copies files from the host.' },
+        ),
+      ),
+      append: Type.Optional(
+        object(
+          {
+            path: absolutePath('File to append to; made when it does not exist.'),
+            content: text({ description: 'What is appended.', maxLength: PATCH_CONTENT_MAX }),
+          },
+          { description: 'Appends to a file.' },
+        ),
+      ),
+      symlink: Type.Optional(
+        object(
+          {
+            path: absolutePath('The link.'),
+            target: text({
+              description: 'What the link says, as the guest will read it.',
+              minLength: 1,
+              maxLength: PATH_MAX,
+              pattern: '^[^\\x00]+$',
+              expected: 'a path without NUL characters',
+            }),
+          },
+          { description: 'Makes a symbolic link, replacing a file that exists.' },
+        ),
+      ),
+      remove: Type.Optional(
+        object(
+          { path: absolutePath('File or directory to remove, with all below it.') },
+          { description: 'Removes a path; a missing one is no failure.' },
+        ),
+      ),
+    },
+    { description: 'One change: exactly one of its kinds.', rules: [exactlyOneOf(PATCHES, 'a patch')] },
+  ),
+  {
+    description: 'Changes to the root file system before the first boot, in order. Cannot change afterwards.',
+    maxItems: PATCHES_MAX,
+  },
+);
