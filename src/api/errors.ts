@@ -55,6 +55,34 @@ export const ERRORS = {
     terminal: true,
     hint: 'Correct the request as the message says.',
   },
+  METHOD_NOT_ALLOWED: {
+    reason: 'MethodNotAllowed',
+    httpStatus: 405,
+    exitCode: 1,
+    terminal: true,
+    hint: 'This path does not answer to that method.',
+  },
+  UNSUPPORTED_MEDIA_TYPE: {
+    reason: 'UnsupportedMediaType',
+    httpStatus: 415,
+    exitCode: 1,
+    terminal: true,
+    hint: 'Send one of the content types that the message lists.',
+  },
+  TOO_MANY_REQUESTS: {
+    reason: 'TooManyRequests',
+    httpStatus: 429,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Try again when some of the open requests have ended.',
+  },
+  DAEMON_UNAVAILABLE: {
+    reason: 'DaemonUnavailable',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Start it with `bulkhead daemon`, or say where its socket is with --socket or BULKHEAD_SOCKET.',
+  },
   TOO_LARGE: {
     reason: 'RequestEntityTooLarge',
     httpStatus: 413,
@@ -95,7 +123,21 @@ export const ERRORS = {
     httpStatus: 500,
     exitCode: 125,
     terminal: true,
-    hint: 'Restore store.db from a backup, or move it away to start from the manifests.',
+    hint: 'Restore store.db from a backup, or move it and its -wal file away to start from the manifests.',
+  },
+  STORE_LOCKED: {
+    reason: 'StoreLocked',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Another daemon uses this state directory; stop it first, or choose another --state-dir.',
+  },
+  STORE_TOO_NEW: {
+    reason: 'StoreTooNew',
+    httpStatus: 500,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Run the newer version of Bulkhead that wrote store.db, or restore an older backup.',
   },
   IMAGE_REFERENCE_INVALID: {
     reason: 'ImageReferenceInvalid',
@@ -214,13 +256,25 @@ export const ERRORS = {
 /** Stable code of a failure. */
 export type ErrorCode = keyof typeof ERRORS;
 
+/** One of several things that were wrong: `details.causes` of a `Status`. */
+export interface FieldCause {
+  /** CamelCase, as Kubernetes names it: `FieldValueInvalid`, `FieldValueRequired`, ... */
+  reason: string;
+  message: string;
+  /** Path of the field, e.g. `spec.resources.cpus`. */
+  field: string;
+}
+
 /** A failure with a code from the table and a message for this case. */
 export class BulkheadError extends Error {
   readonly code: ErrorCode;
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  /** Every field that was wrong, where fields were. */
+  readonly causes: readonly FieldCause[];
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions & { causes?: readonly FieldCause[] }) {
     super(message, options);
     this.name = 'BulkheadError';
     this.code = code;
+    this.causes = options?.causes ?? [];
   }
   get row(): ErrorRow {
     return ERRORS[this.code];
