@@ -1,7 +1,7 @@
 // Kubernetes quantities ("512Mi", "0.5", "1e3", "100m"): the grammar of resource.Quantity, exact, without floats.
 import { BulkheadError } from './errors.ts';
 
-const GRAMMAR = /^([+-]?)(\d+(?:\.\d*)?|\.\d+)([numkKMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,3})?$/;
+const GRAMMAR = /^([+-]?)(\d+(?:\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,3})?$/;
 /** Longest text that is looked at; Kubernetes' own values are far below it. */
 const TEXT_MAX = 64;
 /** Kubernetes' bound: a quantity fits 2^63 - 1 units, at nano precision. */
@@ -16,13 +16,12 @@ const BINARY: Record<string, bigint> = {
   Pi: 1n << 50n,
   Ei: 1n << 60n,
 };
-/** Powers of ten. `K` is not Kubernetes' (it is `k`), but the grammar of the product's sizes takes it as `k`. */
+/** Powers of ten. A capital `K` is not among them, as in Kubernetes. */
 const DECIMAL: Record<string, number> = {
   n: -9,
   u: -6,
   m: -3,
   k: 3,
-  K: 3,
   M: 6,
   G: 9,
   T: 12,

@@ -55,6 +55,11 @@ export function integer(
   return Type.Integer(node({ format: options.maximum > INT32_MAX ? 'int64' : 'int32', ...options }));
 }
 
+/** A bounded integer, or null where that says something else than absence. */
+export function nullableInteger(options: NodeOptions & { minimum: number; maximum: number }) {
+  return Type.Unsafe<number | null>({ ...integer(options), nullable: true });
+}
+
 /** Largest int32; the bound of counts that have no better one. */
 export const INT32_MAX = 2 ** 31 - 1;
 /** Largest integer that JSON carries exactly between all programs. */
@@ -141,7 +146,7 @@ export const PATH_MAX = 1024;
 /** Any path from the root without NUL; what else a path may not hold is said by a rule at the field. */
 export const ABSOLUTE_PATH = '^/[^\\x00]*$';
 /** Kubernetes' quantity grammar without sign and exponent: sizes are never negative. */
-export const SIZE = '^[0-9]+(\\.[0-9]{1,9})?(k|K|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$';
+export const SIZE = '^[0-9]+(\\.[0-9]{1,9})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$';
 export const SIZE_LENGTH_MAX = 32;
 
 /** Name of another object in the same namespace. */

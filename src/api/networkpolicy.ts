@@ -1,0 +1,295 @@
+// The NetworkPolicy kind: what selected sandboxes may reach, and how their DNS and TLS are treated.
+import { type Static, Type } from 'typebox';
+import type { StoredObject } from './meta.ts';
+import {
+  choice,
+  conditionList,
+  exactlyOneOf,
+  flag,
+  INT32_MAX,
+  integer,
+  keyReference,
+  list,
+  nullableInteger,
+  object,
+  SAFE_INTEGER_MAX,
+  set,
+  stringMap,
+  text,
+} from './schema.ts';
+
+/** Rules are looked at in order for each new connection. */
+const RULES_MAX = 128;
+const DESTINATIONS_MAX = 64;
+const RULE_PORTS_MAX = 32;
+/** Entries of the DNS block lists, kept in memory by the gateway for each sandbox. */
+const BLOCK_LIST_MAX = 1024;
+const DOMAIN_MAX = 253;
+const LABELS = '([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)(\\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*';
+
+function domain(description: string) {
+  return text({
+    description,
+    minLength: 1,
+    maxLength: DOMAIN_MAX,
+    pattern: `^${LABELS}$`,
+    expected: 'a domain name, such as "api.example.com"',
+  });
+}
+
+function domainSuffix(description: string) {
+  return text({
+    description,
+    minLength: 2,
+    maxLength: DOMAIN_MAX,
+    pattern: `^\\.${LABELS}$`,
+    expected: 'a domain suffix with its leading dot, such as ".example.com"',
+  });
+}
+
+const DESTINATIONS = ['group', 'domain', 'domainSuffix', 'cidr'] as const;
+
+const DestinationSchema = object(
+  {
+    group: Type.Optional(
+      choice(['Public', 'Private', 'Loopback', 'LinkLocal', 'Metadata', 'Multicast', 'Host'], {
+        description: 'A group of addresses. Metadata holds the metadata addresses of every large cloud.',
+      }),
+    ),
+    domain: Type.Optional(
+      domain(
+        'A domain name. Holds for addresses that the sandbox resolved for this name through its own filter.',
+      ),
+    ),
+    domainSuffix: Type.Optional(domainSuffix('All names below a domain, with the leading dot.')),
+    cidr: Type.Optional(
+      text({
+        description: 'An address range.',
+        minLength: 4,
+        maxLength: 49,
+        rules: [{ rule: 'isCIDR(self)', message: 'cidr must be an address range, such as 203.0.113.0/24' }],
+      }),
+    ),
+  },
+  { description: 'One destination.', rules: [exactlyOneOf(DESTINATIONS, 'a destination')] },
+);
+
+const RuleSchema = object(
+  {
+    action: choice(['Allow', 'Deny'], { description: 'What happens to what matches. Deny wins over Allow.' }),
+    to: list(DestinationSchema, {
+      description: 'Destinations, any of which matches.',
+      minItems: 1,
+      maxItems: DESTINATIONS_MAX,
+    }),
+    ports: Type.Optional(
+      list(
+        object(
+          {
+            protocol: Type.Optional(
+              choice(['TCP', 'UDP'], { description: 'Transport protocol.', default: 'TCP' }),
+            ),
+            port: integer({ description: 'Destination port.', minimum: 1, maximum: 65535 }),
+          },
+          { description: 'One port.' },
+        ),
+        { description: 'Ports, any of which matches. Default: all.', minItems: 1, maxItems: RULE_PORTS_MAX },
+      ),
+    ),
+  },
+  { description: 'One rule.' },
+);
+
+const EgressSchema = object(
+  {
+    mode: Type.Optional(
+      choice(['PublicOnly', 'AllowAll', 'Deny', 'Airgapped'], {
+        description:
+          'What holds where no rule matches: public addresses only, everything, nothing, or nothing whatever the rules say, DNS included.',
+        default: 'PublicOnly',
+      }),
+    ),
+    rules: Type.Optional(
+      list(RuleSchema, { description: 'Exceptions from the mode.', default: [], maxItems: RULES_MAX }),
+    ),
+  },
+  {
+    description: 'Connections that the sandboxes open.',
+    default: {},
+    rules: [
+      {
+        rule: "self.mode != 'Airgapped' || !self.rules.exists(r, r.action == 'Allow')",
+        message: 'egress.rules must not allow anything in mode Airgapped, which no rule opens; use mode Deny',
+        fieldPath: '.rules',
+      },
+    ],
+  },
+);
+
+const DnsSchema = object(
+  {
+    blockDomains: Type.Optional(
+      set(domain('A name.'), {
+        description: 'Names that do not resolve.',
+        default: [],
+        maxItems: BLOCK_LIST_MAX,
+      }),
+    ),
+    blockDomainSuffixes: Type.Optional(
+      set(domainSuffix('A suffix with its leading dot.'), {
+        description: 'Domains below which no name resolves, each with its leading dot.',
+        default: [],
+        maxItems: BLOCK_LIST_MAX,
+      }),
+    ),
+    rebindProtection: Type.Optional(
+      flag({ description: 'Drops answers that point public names at private addresses.', default: true }),
+    ),
+    nameservers: Type.Optional(
+      list(
+        text({
+          description: 'Address of a name server.',
+          minLength: 2,
+          maxLength: 45,
+          rules: [{ rule: 'isIP(self)', message: 'nameservers must be IP addresses, such as 9.9.9.9' }],
+        }),
+        { description: "Name servers to ask. Default: the host's own.", default: [], maxItems: 8 },
+      ),
+    ),
+    blockedAnswer: Type.Optional(
+      choice(['NXDOMAIN', 'REFUSED'], {
+        description: 'What a question for a blocked name is answered with.',
+        default: 'NXDOMAIN',
+      }),
+    ),
+  },
+  { description: 'Name resolution.', default: {} },
+);
+
+const TlsSchema = object(
+  {
+    intercept: Type.Optional(
+      flag({
+        description:
+          'Opens TLS connections at the gateway with a certificate of its own. Secrets of a sandbox turn it on for their hosts.',
+        default: false,
+      }),
+    ),
+    interceptedPorts: Type.Optional(
+      set(integer({ description: 'A port.', minimum: 1, maximum: 65535 }), {
+        description: 'Destination ports on which TLS is opened.',
+        default: [443],
+        maxItems: RULE_PORTS_MAX,
+      }),
+    ),
+    bypass: Type.Optional(
+      set(
+        text({
+          description: 'Host name, or *. and a domain.',
+          minLength: 1,
+          maxLength: DOMAIN_MAX,
+          pattern: `^(\\*\\.)?${LABELS}$`,
+          expected: 'a host name, such as "api.example.com" or "*.example.com"',
+        }),
+        { description: 'Hosts whose connections are never opened.', default: [], maxItems: 256 },
+      ),
+    ),
+    verifyUpstream: Type.Optional(
+      flag({ description: 'Checks the certificate of the real server.', default: true }),
+    ),
+    blockQuic: Type.Optional(
+      flag({ description: 'Refuses QUIC on intercepted ports, so that clients take TCP.', default: true }),
+    ),
+    upstreamCAs: Type.Optional(
+      list(
+        object(
+          {
+            secretKeyRef: Type.Optional(keyReference('A key of a Secret.', 'Secret')),
+            configMapKeyRef: Type.Optional(keyReference('A key of a ConfigMap.', 'ConfigMap')),
+          },
+          {
+            description: 'Where PEM certificates are read from.',
+            rules: [exactlyOneOf(['secretKeyRef', 'configMapKeyRef'], 'an entry of upstreamCAs')],
+          },
+        ),
+        {
+          description: "Certificate authorities that are trusted for upstream beside the system's.",
+          default: [],
+          maxItems: 16,
+        },
+      ),
+    ),
+  },
+  { description: 'Inspection of TLS.', default: {} },
+);
+
+const LimitsSchema = object(
+  {
+    maxConnections: Type.Optional(
+      integer({
+        description: 'Open connections of one sandbox at a time.',
+        default: 256,
+        minimum: 1,
+        maximum: 65536,
+      }),
+    ),
+    egressBytesPerSecond: Type.Optional(
+      nullableInteger({
+        description: 'Bytes that one sandbox may send in a second. Null: as many as it can.',
+        default: null,
+        minimum: 1024,
+        maximum: SAFE_INTEGER_MAX,
+      }),
+    ),
+  },
+  { description: 'Bounds for each selected sandbox.', default: {} },
+);
+
+export const NetworkPolicySpecSchema = object(
+  {
+    sandboxSelector: Type.Optional(
+      object(
+        {
+          matchLabels: Type.Optional(
+            stringMap({
+              description: 'Labels that a sandbox must have, all of them.',
+              maxProperties: 32,
+              maxValueLength: 63,
+            }),
+          ),
+        },
+        {
+          description: 'Which sandboxes of the namespace it holds for. Empty selects every one.',
+          default: {},
+        },
+      ),
+    ),
+    egress: Type.Optional(EgressSchema),
+    dns: Type.Optional(DnsSchema),
+    tls: Type.Optional(TlsSchema),
+    limits: Type.Optional(LimitsSchema),
+  },
+  { description: 'What is asked for.' },
+);
+
+const count = (description: string, maximum = INT32_MAX) =>
+  Type.Optional(integer({ description, minimum: 0, maximum }));
+
+export const NetworkPolicyStatusSchema = object(
+  {
+    observedGeneration: count('Generation of the spec that this status speaks of.', SAFE_INTEGER_MAX),
+    selected: count('Sandboxes that it selects.'),
+    programmed: count('Selected sandboxes in whose gateway it is in force.'),
+    conditions: Type.Optional(conditionList('What is observed of this policy.')),
+  },
+  { description: 'What is observed. Written by the controller.' },
+);
+
+export const NetworkPolicySchema = object(
+  { spec: NetworkPolicySpecSchema, status: Type.Optional(NetworkPolicyStatusSchema) },
+  { description: 'What selected sandboxes may reach. Several hold together; the strictest decides.' },
+);
+
+export type NetworkPolicySpec = Static<typeof NetworkPolicySpecSchema>;
+export type NetworkPolicyStatus = Static<typeof NetworkPolicyStatusSchema>;
+export type NetworkPolicy = StoredObject<NetworkPolicySpec, NetworkPolicyStatus>;
