@@ -55,6 +55,8 @@ export interface StoredObject<Spec = unknown, Status = unknown> {
   metadata: ObjectMeta;
   spec: Spec;
   status?: Status;
+  /** Payload of a core v1 Secret or ConfigMap, which have neither spec nor status. */
+  data?: Record<string, string>;
 }
 
 /** What a client sends to create or replace an object: the server fills in the rest of the metadata. */

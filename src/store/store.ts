@@ -47,6 +47,8 @@ export interface EventRecord {
   type: 'Normal' | 'Warning';
   reason: string;
   message: string;
+  /** Occurrences that this record stands for; 1 when absent. */
+  count?: number;
 }
 
 /** A recorded event. Times are RFC 3339. */
@@ -60,7 +62,7 @@ export interface StoredEvent extends EventRecord {
 /**
  * Objects with Kubernetes' rules: optimistic concurrency by resourceVersion, generation that moves with spec only,
  * finalizers, status written by its own call. Failures are `BulkheadError`s: NOT_FOUND, ALREADY_EXISTS, CONFLICT,
- * EXPIRED, INVALID, STORE_FULL, STORE_CORRUPT.
+ * EXPIRED, INVALID, BAD_REQUEST, TOO_LARGE, STORE_FULL, STORE_CORRUPT.
  * Objects handed out are frozen: a caller that wants to change one makes a copy.
  */
 export interface Store {
@@ -69,13 +71,23 @@ export interface Store {
   /** Ends when `signal` aborts; throws EXPIRED when the history is gone. Slow consumers get EXPIRED, not unbounded memory. */
   watch(kind: string, options: WatchOptions): AsyncIterable<WatchEvent>;
   create(manifest: ObjectManifest): Promise<StoredObject>;
-  /** Replaces spec and settable metadata. `metadata.resourceVersion`, where given, must match. Never touches status. */
+  /**
+   * Replaces spec (or data), labels and annotations; finalizers and ownerReferences only where given, so that a manifest
+   * from a file removes none that a controller set. `metadata.resourceVersion` and `metadata.uid`, where given, must match.
+   * Never touches status. No change is no write and no event.
+   */
   update(manifest: ObjectManifest): Promise<StoredObject>;
-  /** JSON merge patch of spec and metadata (labels, annotations, finalizers). */
+  /**
+   * JSON merge patch (RFC 7386) of spec, data and metadata (labels, annotations, finalizers, ownerReferences); status and the
+   * server's own metadata are left alone. `metadata.resourceVersion` and `metadata.uid` in the patch are preconditions.
+   */
   patch(key: ObjectKey, mergePatch: unknown): Promise<StoredObject>;
   /** Replaces the whole status; `resourceVersion`, where given, must match. Unchanged status is no write and no event. */
   updateStatus(key: ObjectKey, status: unknown, resourceVersion?: string): Promise<StoredObject>;
-  /** With finalizers: sets deletionTimestamp and returns the object. Without: removes it. */
+  /**
+   * With finalizers: sets deletionTimestamp and returns the object; it goes with its last finalizer. Without: removes it.
+   * Objects that only a removed one owned (`ownerReferences`) are deleted too.
+   */
   delete(key: ObjectKey, preconditions?: DeletePreconditions): Promise<StoredObject>;
 
   recordEvent(event: EventRecord): Promise<void>;

@@ -1,0 +1,138 @@
+// The SQLite file: opening it safely, its schema, and what its errors mean.
+import { chmodSync, closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { BulkheadError, type ErrorCode } from '../../api/errors.ts';
+import { MIGRATIONS } from './migrations.ts';
+
+/** Marks the file as ours in SQLite's header ("BKHD"), so that no other program's database is taken for a store. */
+const APPLICATION_ID = 0x424b4844;
+/** A former daemon that is shutting down gets so long to release the file. Opening blocks meanwhile. */
+const LOCK_WAIT_MS = 5_000;
+/** The write-ahead log is cut back to this after a checkpoint. */
+const MAX_IDLE_WAL_BYTES = 16 * 1024 * 1024;
+/** SQLite's default, said here because the size limit is counted in pages. */
+const PAGE_BYTES = 4096;
+
+/** Primary result codes of SQLite (https://sqlite.org/rescode.html) that have a meaning of their own here. */
+const SQLITE_CODES: Readonly<Record<number, ErrorCode>> = {
+  5: 'STORE_LOCKED', // SQLITE_BUSY
+  6: 'STORE_LOCKED', // SQLITE_LOCKED
+  11: 'STORE_CORRUPT', // SQLITE_CORRUPT
+  13: 'STORE_FULL', // SQLITE_FULL
+  18: 'TOO_LARGE', // SQLITE_TOOBIG
+  26: 'STORE_CORRUPT', // SQLITE_NOTADB
+};
+
+/** Turns SQLite's errors into ours; others pass as they are. */
+export function storeError(error: unknown, path: string): unknown {
+  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return error;
+  const code = SQLITE_CODES[error.errcode & 0xff] ?? 'INTERNAL';
+  return new BulkheadError(code, `${path}: ${error.message}`, { cause: error });
+}
+
+export interface DatabaseOptions {
+  path: string;
+  /** The file cannot grow beyond this; writes that would make it fail with STORE_FULL. */
+  maxBytes: number;
+  lockWaitMs?: number;
+}
+
+/**
+ * Opens the store's file for this process alone, making it when there is none.
+ * Fails with STORE_LOCKED, STORE_CORRUPT or STORE_TOO_NEW; a file that fails is left exactly as it was.
+ */
+export function openDatabase(options: DatabaseOptions): DatabaseSync {
+  const { path } = options;
+  if (!existsSync(path)) createDatabase(path);
+  // Files are never empty after createDatabase: an empty one has lost what it held.
+  if (statSync(path).size === 0) throw corrupt(path, 'the file is empty');
+  chmodSync(path, 0o600);
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { timeout: options.lockWaitMs ?? LOCK_WAIT_MS });
+    configure(database, options.maxBytes);
+    checkIntegrity(database, path);
+    migrate(database, path);
+    return database;
+  } catch (error) {
+    database?.close();
+    throw storeError(error, path);
+  }
+}
+
+/** A complete, empty store appears under its name at once: a crash leaves either none or a whole one. */
+function createDatabase(path: string): void {
+  // The log of a store that was moved away must not be replayed into the new one.
+  if (existsSync(`${path}-wal`)) renameSync(`${path}-wal`, `${path}-wal.orphan`);
+  const temporary = `${path}.new`;
+  for (const leftover of [temporary, `${temporary}-journal`]) rmSync(leftover, { force: true });
+  // SQLite gives its other files the mode of the main one.
+  closeSync(openSync(temporary, 'wx', 0o600));
+  try {
+    const database = new DatabaseSync(temporary);
+    try {
+      database.exec(`PRAGMA page_size=${PAGE_BYTES}; PRAGMA synchronous=FULL`);
+      database.exec(`BEGIN; PRAGMA application_id=${APPLICATION_ID}`);
+      applyMigrations(database, 0);
+      database.exec('COMMIT');
+    } finally {
+      database.close();
+    }
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw storeError(error, path);
+  }
+  const directory = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(directory);
+  } finally {
+    closeSync(directory);
+  }
+}
+
+function configure(database: DatabaseSync, maxBytes: number): void {
+  // Exclusive: the objects are held in memory too, so a second writer would go unseen. The lock dies with the process.
+  database.exec('PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL');
+  database.exec(`PRAGMA journal_size_limit=${MAX_IDLE_WAL_BYTES}`);
+  database.exec(`PRAGMA max_page_count=${Math.max(1, Math.floor(maxBytes / PAGE_BYTES))}`);
+  // Takes the lock now rather than at the first write.
+  database.exec('BEGIN IMMEDIATE; COMMIT');
+}
+
+function checkIntegrity(database: DatabaseSync, path: string): void {
+  const applicationId = database.prepare('PRAGMA application_id').get()?.application_id;
+  if (applicationId !== APPLICATION_ID) throw corrupt(path, 'it is no Bulkhead store');
+  const verdict = database.prepare('PRAGMA integrity_check(1)').get()?.integrity_check;
+  if (verdict !== 'ok') throw corrupt(path, String(verdict));
+}
+
+function migrate(database: DatabaseSync, path: string): void {
+  const version = Number(database.prepare('PRAGMA user_version').get()?.user_version);
+  if (version > MIGRATIONS.length) {
+    throw new BulkheadError(
+      'STORE_TOO_NEW',
+      `${path} has schema ${version}; this program knows schemas up to ${MIGRATIONS.length}.`,
+    );
+  }
+  if (version === MIGRATIONS.length) return;
+  database.exec('BEGIN IMMEDIATE');
+  applyMigrations(database, version);
+  database.exec('COMMIT');
+}
+
+function applyMigrations(database: DatabaseSync, from: number): void {
+  for (const migration of MIGRATIONS.slice(from)) database.exec(migration);
+  database.exec(`PRAGMA user_version=${MIGRATIONS.length}`);
+}
+
+/** STORE_CORRUPT with what to do about it. */
+export function corrupt(path: string, problem: string, cause?: unknown): BulkheadError {
+  return new BulkheadError(
+    'STORE_CORRUPT',
+    `${path} is damaged (${problem}). It was left as it is. Restore it from a backup, or move it and ${path}-wal ` +
+      'away: the next start then makes a new store from the manifests.',
+    { cause },
+  );
+}
