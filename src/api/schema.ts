@@ -204,7 +204,7 @@ export function size(options: {
     minLength: 1,
     maxLength: SIZE_LENGTH_MAX,
     pattern: SIZE,
-    expected: 'a quantity in quotes, such as "512Mi" or "4Gi"',
+    expected: 'a quantity such as "512Mi" or "4Gi"',
     rules: [
       {
         rule: `quantity(self).compareTo(quantity('${minimum}')) >= 0 && quantity(self).compareTo(quantity('${maximum}')) <= 0`,
