@@ -63,6 +63,8 @@ export interface VmHandle {
   readonly startedAt: Date;
   /** `warm`: restored from a template. The agent's hello says whether the root is mounted already. */
   readonly launch: 'cold' | 'warm';
+  /** Why it booted cold although a template could have been restored. */
+  readonly coldReason?: string;
   readonly stages: StartStages;
   /** What this host could not give of the jail and limits, one sentence each; empty where all is in place. */
   readonly limitations: readonly string[];

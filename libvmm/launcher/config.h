@@ -1,0 +1,80 @@
+// The launch configuration, as src/vmm/launch-config.ts encodes it.
+//
+// Form: "BHVM", u32 version, then records of u16 tag, u16 zero, u32 length and that many bytes; all
+// little-endian. Not protobuf: this is read by root before any jail exists, holds a flat list of strings and
+// numbers, and a decoder that fits on one screen can be checked by eye. Unknown tags, wrong lengths, missing
+// or repeated scalars and strings with NUL bytes are errors, never skipped.
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_MAGIC "BHVM"
+#define CONFIG_VERSION 1u
+
+enum config_tag {
+    TAG_ID = 1,
+    TAG_DIRECTORY,
+    TAG_KIND,
+    TAG_UID,
+    TAG_GID,
+    TAG_ARGUMENT,
+    TAG_BIND,
+    TAG_VMM_CGROUP,
+    TAG_SUPERVISOR_CGROUP,
+    TAG_OOM_FILE,
+    TAG_VMM_FDS,
+    TAG_TAP_FD,
+    TAG_TAP_ADDRESS,
+    TAG_CONSOLE_FD,
+    TAG_LOG_BYTES,
+    TAG_ADDRESS_SPACE,
+    TAG_ANNOTATIONS,
+    TAG_LIMITATION,
+    TAG_LAST = TAG_LIMITATION,
+};
+
+enum vmm_kind { VMM_SOFTWARE = 1, VMM_LIBKRUN };
+
+// Far above what a launch needs; they bound the tables below.
+enum { MAX_ARGUMENTS = 128, MAX_BINDS = 32, MAX_CGROUPS = 16, MAX_LIMITATIONS = 16 };
+
+struct bind_mount {
+    const char *source; // on the host
+    const char *target; // in the jail, absolute
+    bool executable;
+    bool device;
+};
+
+struct string_list {
+    const char *items[MAX_CGROUPS];
+    size_t count;
+};
+
+// Strings point into the blob.
+struct launch_config {
+    const char *id;
+    const char *directory;
+    enum vmm_kind kind;
+    uint32_t uid, gid;
+    const char
+        *arguments[MAX_ARGUMENTS + 1]; // argv of the VMM; the first is its path in the jail; NULL at the end
+    size_t argument_count;
+    struct bind_mount binds[MAX_BINDS];
+    size_t bind_count;
+    struct string_list vmm_cgroups;        // directories whose cgroup.procs the VMM enters
+    struct string_list supervisor_cgroups; // the same for the supervisor
+    const char *oom_file;                  // file with a line "oom_kill N"; NULL for none
+    uint32_t vmm_fds;       // inherited descriptors, from BH_SPAWN_FIRST_FD, that the VMM keeps
+    int tap_fd, console_fd; // numbers in the VMM
+    uint32_t tap_address;   // host side of the TAP, network byte order
+    uint32_t tap_prefix;
+    uint64_t log_bytes;      // bound of each log (console, VMM's stderr)
+    uint64_t address_space;  // RLIMIT_AS, 0 for none
+    const char *annotations; // text of the caller for the record
+    struct string_list limitations;
+};
+
+// Decodes and validates. The blob must stay alive and be writable: it gets terminators in place.
+// 0 or a negative errno with a sentence.
+int config_decode(uint8_t *blob, size_t size, struct launch_config *config, char *error, size_t error_size);

@@ -1,0 +1,173 @@
+#include "jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../src/cleanup.h"
+#include "../src/error.h"
+
+// The root holds directories and mount points only; 64 KiB leave no room to hide anything.
+#define ROOT_OPTIONS "size=64k,nr_inodes=64,mode=0755"
+
+int jail_join_cgroups(const struct string_list *cgroups, char *error, size_t error_size) {
+    for (size_t i = 0; i < cgroups->count; i++) {
+        char path[4096 + 16];
+        (void)snprintf(path, sizeof path, "%s/cgroup.procs", cgroups->items[i]);
+        CLEANUP_FD fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, "0", 1) != 1)
+            return bh_fail(error, error_size, errno, "cgroup %s", cgroups->items[i]);
+    }
+    return 0;
+}
+
+// Makes the directories above `path` (absolute, inside the new root at `root`) and, at its end, a file or
+// directory.
+static int make_mount_point(int root, const char *path, bool directory) {
+    char part[4096];
+    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        size_t length = (size_t)(slash - path - 1);
+        memcpy(part, path + 1, length);
+        part[length] = '\0';
+        if (mkdirat(root, part, 0755) != 0 && errno != EEXIST)
+            return -errno;
+    }
+    if (directory)
+        return mkdirat(root, path + 1, 0755) == 0 || errno == EEXIST ? 0 : -errno;
+    CLEANUP_FD fd = openat(root, path + 1, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0444);
+    return fd >= 0 ? 0 : -errno;
+}
+
+// A private, read-only view of a file or folder of the host that is not attached anywhere yet.
+static int detached_mount(const struct bind_mount *bind, int *out) {
+    CLEANUP_FD fd = (int)syscall(SYS_open_tree, AT_FDCWD, bind->source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
+                                                (bind->device ? 0 : MOUNT_ATTR_NODEV) |
+                                                (bind->executable ? 0 : MOUNT_ATTR_NOEXEC),
+                                    .propagation = MS_PRIVATE};
+    if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
+        return -errno;
+    *out = bh_take_fd(&fd);
+    return 0;
+}
+
+static int attach(int root, const struct bind_mount *bind, int mount_fd) {
+    struct stat status;
+    if (fstat(mount_fd, &status) != 0)
+        return -errno;
+    int result = make_mount_point(root, bind->target, S_ISDIR(status.st_mode));
+    if (result != 0)
+        return result;
+    if (syscall(SYS_move_mount, mount_fd, "", root, bind->target + 1, MOVE_MOUNT_F_EMPTY_PATH) != 0)
+        return -errno;
+    return 0;
+}
+
+static int build_root(const struct launch_config *config, char *error, size_t error_size) {
+    (void)umask(0022); // the VM's user must be able to walk through what is made here
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        return bh_fail(error, error_size, errno, "private mounts");
+    // The VM's own directory is the mount point: it exists, is ours, and only this namespace sees it covered.
+    if (mount("jail", config->directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, ROOT_OPTIONS) != 0)
+        return bh_fail(error, error_size, errno, "root of the jail");
+    CLEANUP_FD root = open(config->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return bh_fail(error, error_size, errno, "root of the jail");
+    static const struct bind_mount null_device = {
+        .source = "/dev/null", .target = "/dev/null", .device = true};
+    for (size_t i = 0; i <= config->bind_count; i++) {
+        const struct bind_mount *bind = i < config->bind_count ? &config->binds[i] : &null_device;
+        CLEANUP_FD mount_fd = -1;
+        int result = detached_mount(bind, &mount_fd);
+        if (result == 0)
+            result = attach(root, bind, mount_fd);
+        if (result != 0)
+            return bh_fail(error, error_size, -result, "%s in the jail", bind->source);
+    }
+    if (mkdirat(root, "proc", 0555) != 0)
+        return bh_fail(error, error_size, errno, "/proc in the jail");
+    if (fchdir(root) != 0 || syscall(SYS_pivot_root, ".", ".") != 0 || umount2(".", MNT_DETACH) != 0 ||
+        chdir("/") != 0)
+        return bh_fail(error, error_size, errno, "pivot_root");
+    // Own processes only, and nothing beside them (subset=pid has no /proc/sys, no /proc/kcore).
+    if (mount("proc", "/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+              "hidepid=2,subset=pid") != 0)
+        return bh_fail(error, error_size, errno, "/proc in the jail");
+    if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) !=
+        0)
+        return bh_fail(error, error_size, errno, "read-only root");
+    return 0;
+}
+
+int jail_enter(const struct launch_config *config, struct limitations *limitations, char *error,
+               size_t error_size) {
+    int result = jail_join_cgroups(&config->vmm_cgroups, error, error_size);
+    if (result != 0)
+        return result;
+    if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) != 0)
+        return bh_fail(error, error_size, errno, "namespaces");
+    if (unshare(CLONE_NEWCGROUP) != 0)
+        limitation_add(limitations,
+                       "The kernel has no cgroup namespaces, so the VMM could read its cgroup's path.");
+    if (sethostname("vm", 2) != 0)
+        return bh_fail(error, error_size, errno, "host name");
+    return build_root(config, error, error_size);
+}
+
+static int set_limits(const struct launch_config *config) {
+    const struct {
+        int resource;
+        rlim_t value;
+    } limits[] = {
+        {RLIMIT_CORE, 0},     // a core file would hold the guest's memory
+        {RLIMIT_NOFILE, 256}, // QEMU uses about 30
+        {RLIMIT_NPROC, 128},  // threads; its user is the VM's own. QEMU uses vCPUs + about 6, at most 64 for
+                              // its pool
+        {RLIMIT_MEMLOCK, 0},  {RLIMIT_MSGQUEUE, 0}, {RLIMIT_RTPRIO, 0},
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        struct rlimit limit = {limits[i].value, limits[i].value};
+        if (setrlimit(limits[i].resource, &limit) != 0)
+            return -errno;
+    }
+    if (config->address_space) {
+        struct rlimit limit = {config->address_space, config->address_space};
+        if (setrlimit(RLIMIT_AS, &limit) != 0)
+            return -errno;
+    }
+    return 0;
+}
+
+int jail_drop_privileges(const struct launch_config *config, char *error, size_t error_size) {
+    int result = set_limits(config);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "resource limits");
+    for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; capability++)
+        if (prctl(PR_CAPBSET_DROP, capability) != 0)
+            return bh_fail(error, error_size, errno, "capability %d", capability);
+    if (setgroups(0, NULL) != 0 || setresgid(config->gid, config->gid, config->gid) != 0 ||
+        setresuid(config->uid, config->uid, config->uid) != 0)
+        return bh_fail(error, error_size, errno, "user of the VM");
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2] = {0};
+    if (syscall(SYS_capset, &header, none) != 0)
+        return bh_fail(error, error_size, errno, "capabilities");
+    // Only now: changing the user clears it.
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return bh_fail(error, error_size, errno, "prctl");
+    return 0;
+}

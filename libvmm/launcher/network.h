@@ -1,0 +1,7 @@
+#pragma once
+#include "config.h"
+
+// Moves this process into a new network namespace without an uplink: lo and, when asked for, a TAP that
+// carries the gateway's address. Nothing is forwarded, nothing listens. Gives the TAP's descriptor, or -1
+// without one.
+int network_create(const struct launch_config *config, int *tap, char *error, size_t error_size);

@@ -1,0 +1,217 @@
+// libvmm through koffi: the only place where native code is called. Shapes and rules: libvmm/include/libvmm.h.
+import { constants } from 'node:os';
+import { getSystemErrorName } from 'node:util';
+import koffi from 'koffi';
+import { BulkheadError } from '../api/errors.ts';
+
+/** BH_ABI_VERSION of the library this file is written for. */
+const ABI_VERSION = 1;
+/** BH_ERROR_BYTES. */
+const ERROR_BYTES = 256;
+/** BH_SPAWN_FIRST_FD: number of the first inherited descriptor in the launcher. */
+export const FIRST_INHERITED_FD = 5;
+
+/** A system call that failed: `code` as in Node's own errors (`ENOSPC`), `message` with the file or step. */
+export class HostError extends Error {
+  readonly code: string;
+  constructor(code: string, message: string) {
+    super(message);
+    this.name = 'HostError';
+    this.code = code;
+  }
+}
+
+/** A failure of libvmm or of a Node file call, as the product's own error. */
+export function hostFailure(error: unknown, context: string): BulkheadError {
+  if (error instanceof BulkheadError) return error;
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const text = `${context}: ${error instanceof Error ? error.message : String(error)}`;
+  return new BulkheadError(code === 'ENOSPC' || code === 'EDQUOT' ? 'DISK_FULL' : 'VM_START_FAILED', text, {
+    cause: error,
+  });
+}
+
+export interface SpawnedLauncher {
+  pid: number;
+  pidfd: number;
+  /** Read end of the status pipe. */
+  statusFd: number;
+}
+
+/** Identifies the library's watcher thread; opaque. */
+export type WatcherPointer = unknown;
+
+/** The calls of libvmm. Names follow the header; every failure throws (or rejects with) a HostError. */
+export interface HostLibrary {
+  spawn(binary: string, config: Uint8Array, fds: readonly number[]): SpawnedLauncher;
+  processStartTime(pid: number): bigint;
+  pidfdOpen(pid: number, startTime: bigint): number;
+  pidfdKill(pidfd: number, signal: 'SIGKILL' | 'SIGTERM'): void;
+  watcherOpen(): { watcher: WatcherPointer; notifyFd: number };
+  watcherAdd(watcher: WatcherPointer, pidfd: number, token: bigint): void;
+  watcherClose(watcher: WatcherPointer): Promise<void>;
+  lockIsHeld(path: string): boolean;
+  memfdCreate(name: string, sizeBytes: number): number;
+  memfdSeal(fd: number): void;
+  memfdFromFile(path: string): Promise<number>;
+  sparseCopy(source: string, target: string): Promise<void>;
+  sparseCopyFd(source: number, target: string): Promise<void>;
+  /** Data extents as [offset, length] in bytes; fails when there are more than `capacity`. */
+  extents(path: string, capacity: number): [number, number][];
+  unixListen(path: string): number;
+  unixConnect(path: string): number;
+  sendFd(socket: number, data: Uint8Array, fd: number): void;
+  tscKhz(): Promise<number>;
+}
+
+type Argument = string | number | bigint | ArrayBufferView | WatcherPointer;
+
+/** Loads `<buildDir>/libvmm/libvmm.so`. */
+export function loadHostLibrary(buildDir: string): HostLibrary {
+  const library = koffi.load(`${buildDir}/libvmm/libvmm.so`);
+  const version: unknown = library.func('int bh_abi_version(void)')();
+  if (version !== ABI_VERSION)
+    throw new BulkheadError(
+      'DRIVER_UNAVAILABLE',
+      `libvmm.so has version ${version}, ${ABI_VERSION} is needed`,
+    );
+
+  const declare = (name: string, parameters: string) => {
+    const tail = 'uint8_t *error, size_t error_size)';
+    const native = library.func(`int ${name}(${parameters}, ${tail}`);
+    const check = (result: unknown, error: Uint8Array): number => {
+      const status = Number(result);
+      if (status >= 0) return status;
+      const end = error.indexOf(0);
+      const message = Buffer.from(error.subarray(0, end < 0 ? ERROR_BYTES : end)).toString();
+      throw new HostError(getSystemErrorName(status), message);
+    };
+    return {
+      now: (...values: Argument[]): number => {
+        const error = new Uint8Array(ERROR_BYTES);
+        return check(native(...values, error, ERROR_BYTES), error);
+      },
+      /** On a worker thread of koffi. The buffers stay referenced by this closure until it is done. */
+      later: (...values: Argument[]): Promise<number> =>
+        new Promise((resolve, reject) => {
+          const error = new Uint8Array(ERROR_BYTES);
+          native.async(...values, error, ERROR_BYTES, (failure: unknown, result: unknown) => {
+            try {
+              if (failure) throw failure;
+              resolve(check(result, error));
+            } catch (problem) {
+              reject(problem instanceof Error ? problem : new Error(String(problem)));
+            }
+            values.length = 0;
+          });
+        }),
+    };
+  };
+
+  const spawn = declare(
+    'bh_spawn',
+    'const char *binary, const uint8_t *config, size_t config_size, const int32_t *fds, size_t fd_count, int32_t *pid, int32_t *pidfd, int32_t *status_fd',
+  );
+  const startTime = declare('bh_process_start_time', 'int32_t pid, uint64_t *start_time');
+  const pidfdOpen = declare('bh_pidfd_open', 'int32_t pid, uint64_t start_time, int32_t *pidfd');
+  const pidfdKill = declare('bh_pidfd_kill', 'int32_t pidfd, int32_t signal');
+  const watcherOpen = declare('bh_watcher_open', '_Out_ void **watcher, int32_t *notify_fd');
+  const watcherAdd = declare('bh_watcher_add', 'void *watcher, int32_t pidfd, uint64_t token');
+  const watcherClose = declare('bh_watcher_close', 'void *watcher');
+  const lockProbe = declare('bh_lock_probe', 'const char *path');
+  const memfdCreate = declare('bh_memfd_create', 'const char *name, uint64_t size, int32_t *fd');
+  const memfdSeal = declare('bh_memfd_seal', 'int32_t fd');
+  const memfdFromFile = declare('bh_memfd_from_file', 'const char *path, int32_t *fd');
+  const sparseCopy = declare('bh_sparse_copy', 'const char *source, const char *target');
+  const sparseCopyFd = declare('bh_sparse_copy_fd', 'int32_t source, const char *target');
+  const extents = declare(
+    'bh_extents',
+    'const char *path, uint64_t *extents, size_t capacity, uint64_t *count',
+  );
+  const unixListen = declare('bh_unix_listen', 'const char *path, int32_t *fd');
+  const unixConnect = declare('bh_unix_connect', 'const char *path, int32_t *fd');
+  const sendFd = declare('bh_send_fd', 'int32_t socket, const uint8_t *data, size_t size, int32_t fd');
+  const tscKhz = declare('bh_tsc_khz', 'uint32_t *khz');
+
+  const first = (array: Int32Array | Uint32Array): number => array[0] ?? -1;
+
+  return {
+    spawn(binary, config, fds) {
+      const [pid, pidfd, statusFd] = [new Int32Array(1), new Int32Array(1), new Int32Array(1)];
+      spawn.now(binary, config, config.length, Int32Array.from(fds), fds.length, pid, pidfd, statusFd);
+      return { pid: first(pid), pidfd: first(pidfd), statusFd: first(statusFd) };
+    },
+    processStartTime(pid) {
+      const out = new BigUint64Array(1);
+      startTime.now(pid, out);
+      return out[0] ?? 0n;
+    },
+    pidfdOpen(pid, start) {
+      const out = new Int32Array(1);
+      pidfdOpen.now(pid, start, out);
+      return first(out);
+    },
+    pidfdKill(pidfd, signal) {
+      pidfdKill.now(pidfd, constants.signals[signal]);
+    },
+    watcherOpen() {
+      const watcher: WatcherPointer[] = [null];
+      const notify = new Int32Array(1);
+      watcherOpen.now(watcher, notify);
+      return { watcher: watcher[0], notifyFd: first(notify) };
+    },
+    watcherAdd(watcher, pidfd, token) {
+      watcherAdd.now(watcher, pidfd, token);
+    },
+    async watcherClose(watcher) {
+      await watcherClose.later(watcher);
+    },
+    lockIsHeld: (path) => lockProbe.now(path) === 1,
+    memfdCreate(name, sizeBytes) {
+      const out = new Int32Array(1);
+      memfdCreate.now(name, sizeBytes, out);
+      return first(out);
+    },
+    memfdSeal(fd) {
+      memfdSeal.now(fd);
+    },
+    async memfdFromFile(path) {
+      const out = new Int32Array(1);
+      await memfdFromFile.later(path, out);
+      return first(out);
+    },
+    async sparseCopy(source, target) {
+      await sparseCopy.later(source, target);
+    },
+    async sparseCopyFd(source, target) {
+      await sparseCopyFd.later(source, target);
+    },
+    extents(path, capacity) {
+      const pairs = new BigUint64Array(capacity * 2);
+      const count = new BigUint64Array(1);
+      extents.now(path, pairs, capacity, count);
+      const found: [number, number][] = [];
+      for (let i = 0; i < Number(count[0] ?? 0n); i++)
+        found.push([Number(pairs[2 * i] ?? 0n), Number(pairs[2 * i + 1] ?? 0n)]);
+      return found;
+    },
+    unixListen(path) {
+      const out = new Int32Array(1);
+      unixListen.now(path, out);
+      return first(out);
+    },
+    unixConnect(path) {
+      const out = new Int32Array(1);
+      unixConnect.now(path, out);
+      return first(out);
+    },
+    sendFd(socket, data, fd) {
+      sendFd.now(socket, data, data.length, fd);
+    },
+    async tscKhz() {
+      const out = new Uint32Array(1);
+      await tscKhz.later(out);
+      return first(out);
+    },
+  };
+}

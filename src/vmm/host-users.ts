@@ -1,0 +1,68 @@
+// A host user of its own for every VM, without an entry in /etc/passwd.
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BulkheadError } from '../api/errors.ts';
+
+/**
+ * First of the numbers: above systemd's container range (1879048191) and below its foreign range (2147352576), where no
+ * distribution places users.
+ */
+const FIRST_UID = 1_900_000_000;
+/** Far more than VMs that fit on one host. */
+const UID_COUNT = 65_536;
+/** Numbers that are tried for one VM. With 1000 VMs the chance that all are taken is below 2^-128. */
+const WINDOW = 32;
+
+/** Claims are files `<dir>/<uid>` that hold the VM's id: exclusive creation decides between two starts at once. */
+export class HostUsers {
+  readonly #dir: string;
+  constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  async init(): Promise<void> {
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+  }
+
+  /** The VM's number; the same one for as long as it is not released. */
+  async claim(id: string): Promise<number> {
+    const held = await this.#find(id);
+    if (held !== undefined) return held;
+    for (const uid of this.#window(id)) {
+      try {
+        await writeFile(this.#path(uid), id, { flag: 'wx', mode: 0o600 });
+        return uid;
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+      }
+    }
+    throw new BulkheadError('VM_START_FAILED', `no free host user for ${id}`);
+  }
+
+  /** Safe to repeat. Only when no process of the VM is left. */
+  async release(id: string): Promise<void> {
+    const uid = await this.#find(id);
+    if (uid !== undefined) await rm(this.#path(uid), { force: true });
+  }
+
+  async #find(id: string): Promise<number | undefined> {
+    for (const uid of this.#window(id)) {
+      try {
+        if ((await readFile(this.#path(uid), 'utf8')) === id) return uid;
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+      }
+    }
+    return undefined;
+  }
+
+  #path(uid: number): string {
+    return join(this.#dir, String(uid));
+  }
+
+  *#window(id: string): Iterable<number> {
+    const start = createHash('sha256').update(id).digest().readUInt32LE(0);
+    for (let i = 0; i < WINDOW; i++) yield FIRST_UID + ((start + i) % UID_COUNT);
+  }
+}

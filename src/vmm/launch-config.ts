@@ -1,0 +1,117 @@
+// Encodes the launcher's configuration. The form and the reason for it: libvmm/launcher/config.h.
+import { FIRST_INHERITED_FD } from './ffi.ts';
+
+const MAGIC = 'BHVM';
+const VERSION = 1;
+
+/** `enum config_tag` of the launcher. */
+const TAG = {
+  id: 1,
+  directory: 2,
+  kind: 3,
+  uid: 4,
+  gid: 5,
+  argument: 6,
+  bind: 7,
+  vmmCgroup: 8,
+  supervisorCgroup: 9,
+  oomFile: 10,
+  vmmFds: 11,
+  tapFd: 12,
+  tapAddress: 13,
+  consoleFd: 14,
+  logBytes: 15,
+  addressSpace: 16,
+  annotations: 17,
+  limitation: 18,
+} as const;
+
+/** A read-only view of a host file or folder in the jail. */
+export interface BindMount {
+  source: string;
+  target: string;
+  executable?: boolean;
+}
+
+export interface LaunchConfig {
+  id: string;
+  directory: string;
+  kind: 'software' | 'libkrun';
+  uid: number;
+  gid: number;
+  /** The VMM's argv; the first is its path inside the jail. */
+  argv: string[];
+  binds: BindMount[];
+  vmmCgroups: string[];
+  supervisorCgroups: string[];
+  oomFile?: string;
+  /** How many inherited descriptors there are, from FIRST_INHERITED_FD on. */
+  vmmFds: number;
+  tapFd: number;
+  /** Host side of the TAP, in CIDR notation. */
+  tapAddress: string;
+  consoleFd: number;
+  /** Bound of the console log and of the VMM's own log, in bytes each. */
+  logBytes: number;
+  /** RLIMIT_AS for hosts without a memory cgroup. */
+  addressSpaceBytes?: number;
+  /** Kept in the record for the daemon that adopts the VM; at most 4095 bytes. */
+  annotations: string;
+  /** What is known already to be lacking. */
+  limitations: string[];
+}
+
+/** Descriptors for the VMM and the numbers under which it finds them. */
+export class InheritedFds {
+  readonly fds: number[] = [];
+  /** Adds a descriptor; gives its number in the VMM. */
+  add(fd: number): number {
+    this.fds.push(fd);
+    return FIRST_INHERITED_FD + this.fds.length - 1;
+  }
+  /** Numbers for what the launcher makes itself; call when all others are added. */
+  launcherMade(): { tapFd: number; consoleFd: number } {
+    const next = FIRST_INHERITED_FD + this.fds.length;
+    return { tapFd: next, consoleFd: next + 1 };
+  }
+}
+
+export function encodeLaunchConfig(config: LaunchConfig): Uint8Array {
+  const head = Buffer.alloc(8);
+  head.write(MAGIC, 'latin1');
+  head.writeUInt32LE(VERSION, 4);
+  const parts: Buffer[] = [head];
+  const record = (tag: number, value: Buffer) => {
+    const header = Buffer.alloc(8);
+    header.writeUInt16LE(tag, 0);
+    header.writeUInt32LE(value.length, 4);
+    parts.push(header, value);
+  };
+  const text = (tag: number, value: string) => record(tag, Buffer.from(`${value}\0`));
+  const number = (tag: number, value: number) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(BigInt(value));
+    record(tag, bytes);
+  };
+
+  text(TAG.id, config.id);
+  text(TAG.directory, config.directory);
+  text(TAG.kind, config.kind);
+  number(TAG.uid, config.uid);
+  number(TAG.gid, config.gid);
+  for (const argument of config.argv) text(TAG.argument, argument);
+  for (const bind of config.binds)
+    text(TAG.bind, [bind.source, bind.target, bind.executable ? 'x' : ''].join('\x1f'));
+  for (const path of config.vmmCgroups) text(TAG.vmmCgroup, path);
+  for (const path of config.supervisorCgroups) text(TAG.supervisorCgroup, path);
+  if (config.oomFile !== undefined) text(TAG.oomFile, config.oomFile);
+  number(TAG.vmmFds, config.vmmFds);
+  number(TAG.tapFd, config.tapFd);
+  text(TAG.tapAddress, config.tapAddress);
+  number(TAG.consoleFd, config.consoleFd);
+  number(TAG.logBytes, config.logBytes);
+  if (config.addressSpaceBytes !== undefined) number(TAG.addressSpace, config.addressSpaceBytes);
+  text(TAG.annotations, config.annotations);
+  for (const sentence of config.limitations) text(TAG.limitation, sentence);
+  return Buffer.concat(parts);
+}
