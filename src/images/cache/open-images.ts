@@ -1,0 +1,372 @@
+// The image cache of one host: names to disks, one build per digest, leases, collection.
+
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BulkheadError } from '../../api/errors.ts';
+import { openArchive } from '../archive/open-archive.ts';
+import { type LocalImage, localImages } from '../archive/sources.ts';
+import type { LayerSource } from '../build/build-disk.ts';
+import { asDiskError } from '../build/build-disk.ts';
+import { buildInThread } from '../build/build-in-thread.ts';
+import type { BootableImage, ImageConfig, Images, PullOptions, StoredImage } from '../images.ts';
+import { DEFAULT_LIMITS, type ImageLimits } from '../limits.ts';
+import { type ImageReference, isDigest, parseReference } from '../reference.ts';
+import type { Registries, RemoteImage } from '../registry/registry.ts';
+import { asBootable, type DiskRecord, Disks, diskPathOf } from './disks.ts';
+import { Leases } from './leases.ts';
+import { Limiter } from './limiter.ts';
+import { type FolderLock, lockFolder } from './lock.ts';
+import { ProgressMeter } from './progress-meter.ts';
+import { type ProgressListener, SharedJobs } from './shared-jobs.ts';
+
+export interface ImagesOptions {
+  /** `<state>/images`; made if it is missing. */
+  folder: string;
+  registries: Registries;
+  limits?: Partial<ImageLimits>;
+  /** Below this much free space, unused images are collected before a new one is written. Default 2 GiB. */
+  lowSpaceBytes?: number;
+  now?: () => Date;
+}
+
+/** Room for the writable layers of what runs: without it a pull could starve running sandboxes. */
+const DEFAULT_LOW_SPACE_BYTES = 2 * 1024 ** 3;
+/** One that waits for a slow registry holds its slot as well, so more than there are cores to keep busy. */
+const CONCURRENT_BUILDS = 4;
+/** What was asked for so recently may be about to be leased. */
+const RECENT_USE_MS = 5 * 60 * 1000;
+/** Registries throttle more, and one stream seldom fills the line. */
+const CONCURRENT_DOWNLOADS = 6;
+/** Uncompressed to compressed size of common images, for the guess at the space that one will need. */
+const EXPECTED_RATIO = 4;
+
+/**
+ * Opens the cache, and removes what an earlier process left unfinished.
+ * @throws BulkheadError CONFLICT while another process has it open.
+ */
+export async function openImages(options: ImagesOptions): Promise<Images> {
+  const { folder } = options;
+  const paths = {
+    disks: join(folder, 'disks'),
+    leases: join(folder, 'leases'),
+    temporary: join(folder, 'tmp'),
+  };
+  await mkdir(folder, { recursive: true, mode: 0o711 });
+  const lock = lockFolder(folder);
+  try {
+    for (const path of Object.values(paths)) await mkdir(path, { recursive: true, mode: 0o711 });
+    for (const name of await readdir(paths.temporary)) {
+      await rm(join(paths.temporary, name), { recursive: true, force: true });
+    }
+    const leases = await Leases.open(paths.leases, paths.temporary);
+    const disks = await Disks.open(paths.disks, paths.temporary, (digest) => leases.has(digest));
+    return new ImageCache(options, paths.temporary, lock, leases, disks);
+  } catch (error) {
+    lock.release();
+    throw asDiskError(error, folder);
+  }
+}
+
+class ImageCache implements Images {
+  readonly #folder: string;
+  readonly #temporary: string;
+  readonly #registries: Registries;
+  readonly #limits: ImageLimits;
+  readonly #lowSpaceBytes: number;
+  readonly #now: () => Date;
+  readonly #lock: FolderLock;
+  readonly #leases: Leases;
+  readonly #disks: Disks;
+  readonly #pulls = new SharedJobs<DiskRecord>();
+  readonly #builds = new SharedJobs<DiskRecord>();
+  readonly #buildSlots = new Limiter(CONCURRENT_BUILDS);
+  readonly #downloadSlots = new Limiter(CONCURRENT_DOWNLOADS);
+  /** Changes to names, leases and the set of disks happen one after another. */
+  readonly #changes = new Limiter(1);
+  readonly #closing = new AbortController();
+
+  constructor(options: ImagesOptions, temporary: string, lock: FolderLock, leases: Leases, disks: Disks) {
+    this.#folder = options.folder;
+    this.#temporary = temporary;
+    this.#registries = options.registries;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#lowSpaceBytes = options.lowSpaceBytes ?? DEFAULT_LOW_SPACE_BYTES;
+    this.#now = options.now ?? (() => new Date());
+    this.#lock = lock;
+    this.#leases = leases;
+    this.#disks = disks;
+  }
+
+  async ensure(text: string, options: PullOptions): Promise<BootableImage> {
+    const reference = parseReference(text);
+    const present = options.policy === 'Always' ? undefined : this.#find(reference);
+    if (present !== undefined) return this.#use(present, reference.canonical);
+    if (options.policy === 'Never') {
+      throw new BulkheadError('IMAGE_NOT_PRESENT', `image ${reference.canonical} is not on this machine`);
+    }
+    // Credentials are part of the key: a pull with better ones must not answer a caller who has none.
+    const key = JSON.stringify([reference.canonical, options.credentials]);
+    const record = await this.#pulls.join(key, options, (signal, onProgress) =>
+      this.#pull(reference, options, signal, onProgress),
+    );
+    return this.#use(record, reference.canonical);
+  }
+
+  async lookup(text: string): Promise<BootableImage | undefined> {
+    const reference = parseReference(text);
+    const record = this.#find(reference);
+    return record === undefined ? undefined : this.#use(record, reference.canonical);
+  }
+
+  async lookupDigest(digest: string): Promise<BootableImage | undefined> {
+    const record = this.#disks.byDigest(digest);
+    return record === undefined ? undefined : this.#use(record, this.#disks.namesOf(record)[0] ?? digest);
+  }
+
+  lease(digest: string, holder: string): Promise<void> {
+    return this.#change(async () => {
+      const record = this.#disks.byDigest(digest);
+      if (record === undefined) {
+        throw new BulkheadError('IMAGE_NOT_PRESENT', `image ${digest} is not on this machine`);
+      }
+      await this.#leases.take(digest, holder);
+      await this.#disks.touch(record, this.#now());
+    });
+  }
+
+  releaseLease(holder: string): Promise<void> {
+    return this.#change(() => this.#leases.release(holder));
+  }
+
+  list(): Promise<StoredImage[]> {
+    const images = this.#disks.all().map((record) => this.#describe(record));
+    return Promise.resolve(images.sort((a, b) => (a.digest < b.digest ? -1 : 1)));
+  }
+
+  remove(referenceOrDigest: string): Promise<void> {
+    return this.#change(() => this.#remove(referenceOrDigest));
+  }
+
+  prune(options: { targetFreeBytes?: number; dryRun?: boolean }): Promise<StoredImage[]> {
+    return this.#change(() => this.#prune(options));
+  }
+
+  async load(
+    path: string,
+    options: { reference?: string; signal: AbortSignal; onProgress?: ProgressListener },
+  ): Promise<BootableImage[]> {
+    const given = options.reference === undefined ? undefined : parseReference(options.reference);
+    const staging = await this.#stage();
+    try {
+      const files = await openArchive(path, staging, this.#limits, options.signal);
+      const images = await localImages(files, this.#limits);
+      if (given !== undefined && images.length !== 1) {
+        throw new BulkheadError(
+          'BAD_REQUEST',
+          `${path} holds ${images.length} images, so one name cannot be given`,
+        );
+      }
+      const loaded: BootableImage[] = [];
+      for (const image of images) {
+        const names = given === undefined ? image.references : [given.canonical];
+        const record = await this.#builds.join(image.digest, options, (signal, onProgress) =>
+          this.#buildLocal(image, signal, onProgress),
+        );
+        for (const name of names) await this.#change(() => this.#disks.name(record, name, this.#now()));
+        loaded.push(await this.#use(record, names[0] ?? image.digest));
+      }
+      return loaded;
+    } catch (error) {
+      throw asDiskError(error, this.#folder);
+    } finally {
+      await rm(staging, { recursive: true, force: true });
+    }
+  }
+
+  async close(): Promise<void> {
+    const reason = new BulkheadError('INTERNAL', 'the image cache is closed');
+    this.#closing.abort(reason);
+    await this.#pulls.close(reason);
+    await this.#builds.close(reason);
+    await this.#changes.run(new AbortController().signal, () => Promise.resolve());
+    await this.#registries.close();
+    this.#lock.release();
+  }
+
+  #find(reference: ImageReference): DiskRecord | undefined {
+    const { digest, canonical } = reference;
+    return this.#disks.byName(canonical) ?? (digest === undefined ? undefined : this.#disks.byDigest(digest));
+  }
+
+  async #use(record: DiskRecord, reference: string): Promise<BootableImage> {
+    await this.#disks.touch(record, this.#now());
+    return asBootable(record, reference);
+  }
+
+  #change<T>(work: () => Promise<T>): Promise<T> {
+    return this.#changes.run(this.#closing.signal, work);
+  }
+
+  #describe(record: DiskRecord): StoredImage {
+    return {
+      references: this.#disks.namesOf(record),
+      digest: record.digest,
+      sizeBytes: record.sizeBytes,
+      createdAt: record.createdAt,
+      lastUsedAt: record.lastUsedAt.toISOString(),
+      inUse: this.#leases.has(record.digest),
+    };
+  }
+
+  async #pull(
+    reference: ImageReference,
+    options: PullOptions,
+    signal: AbortSignal,
+    onProgress: ProgressListener,
+  ): Promise<DiskRecord> {
+    onProgress({ phase: 'resolving', layersDone: 0, layersTotal: 0, bytesDone: 0, bytesTotal: 0 });
+    const remote = await this.#registries.resolve(reference, options.credentials, signal);
+    const record =
+      this.#disks.byDigest(remote.digest) ??
+      (await this.#builds.join(remote.digest, { signal, onProgress }, (buildSignal, onBuildProgress) =>
+        this.#buildRemote(remote, buildSignal, onBuildProgress),
+      ));
+    await this.#change(() => this.#disks.name(record, reference.canonical, this.#now()));
+    return record;
+  }
+
+  async #buildRemote(
+    remote: RemoteImage,
+    signal: AbortSignal,
+    onProgress: ProgressListener,
+  ): Promise<DiskRecord> {
+    const { layers } = remote.manifest;
+    const total = layers.reduce((sum, layer) => sum + layer.size, 0);
+    await this.#makeRoom(total * (1 + EXPECTED_RATIO));
+    const meter = new ProgressMeter('downloading', layers.length, total, onProgress);
+    const staging = await this.#stage();
+    // The first failure ends the downloads that are still under way.
+    const failed = new AbortController();
+    const both = AbortSignal.any([signal, failed.signal]);
+    const downloads = layers.map(async (layer, index): Promise<LayerSource> => {
+      const path = join(staging, `layer-${index}`);
+      await this.#downloadSlots.run(both, () =>
+        remote.fetchLayer(index, path, both, (bytes) => meter.add(bytes)),
+      );
+      meter.layerDone();
+      return { range: { path, offset: 0, length: layer.size }, diffId: remote.config.diffIds[index] ?? '' };
+    });
+    for (const download of downloads) download.catch((error: unknown) => failed.abort(error));
+    try {
+      const image = { digest: remote.digest, config: remote.config.config, diffIds: remote.config.diffIds };
+      const record = await this.#build(staging, image, downloads, both, () => undefined);
+      meter.finish();
+      return record;
+    } catch (error) {
+      failed.abort(error);
+      throw error;
+    } finally {
+      await Promise.allSettled(downloads);
+      await rm(staging, { recursive: true, force: true });
+    }
+  }
+
+  async #buildLocal(
+    image: LocalImage,
+    signal: AbortSignal,
+    onProgress: ProgressListener,
+  ): Promise<DiskRecord> {
+    const present = this.#disks.byDigest(image.digest);
+    if (present !== undefined) return present;
+    const total = image.layers.reduce((sum, layer) => sum + layer.range.length, 0);
+    await this.#makeRoom(total * EXPECTED_RATIO);
+    const meter = new ProgressMeter('writing', image.layers.length, total, onProgress);
+    const staging = await this.#stage();
+    try {
+      const layers = image.layers.map((layer) => Promise.resolve(layer));
+      const diffIds = image.layers.map((layer) => layer.diffId);
+      const { digest, config } = image;
+      const record = await this.#build(staging, { digest, config, diffIds }, layers, signal, (bytes) =>
+        meter.add(bytes),
+      );
+      meter.finish();
+      return record;
+    } finally {
+      await rm(staging, { recursive: true, force: true });
+    }
+  }
+
+  async #build(
+    staging: string,
+    image: { digest: string; config: ImageConfig; diffIds: readonly string[] },
+    layers: readonly Promise<LayerSource>[],
+    signal: AbortSignal,
+    onBytes: (bytes: number) => void,
+  ): Promise<DiskRecord> {
+    const staged = join(staging, 'image');
+    await mkdir(staged, { mode: 0o711 });
+    const input = { diskPath: diskPathOf(staged), diffIds: image.diffIds, limits: this.#limits };
+    const { sizeBytes } = await this.#buildSlots.run(signal, () =>
+      buildInThread(input, layers, { signal, onBytes }),
+    );
+    const { digest, config } = image;
+    return this.#change(() => this.#disks.commit(staged, { digest, config, sizeBytes }, this.#now()));
+  }
+
+  async #stage(): Promise<string> {
+    const staging = join(this.#temporary, randomUUID());
+    await mkdir(staging, { mode: 0o700 });
+    return staging;
+  }
+
+  async #makeRoom(expectedBytes: number): Promise<void> {
+    const wanted = this.#lowSpaceBytes + expectedBytes;
+    if ((await this.#freeBytes()) >= wanted) return;
+    await this.#change(() => this.#prune({ targetFreeBytes: wanted, idleMs: RECENT_USE_MS }));
+  }
+
+  async #freeBytes(): Promise<number> {
+    const { bavail, bsize } = await statfs(this.#folder);
+    return bavail * bsize;
+  }
+
+  async #prune(options: {
+    targetFreeBytes?: number;
+    dryRun?: boolean;
+    idleMs?: number;
+  }): Promise<StoredImage[]> {
+    const usedBefore = this.#now().getTime() - (options.idleMs ?? 0);
+    const unused = this.#disks
+      .all()
+      .filter((record) => !this.#leases.has(record.digest) && record.lastUsedAt.getTime() <= usedBefore)
+      .sort((a, b) => a.lastUsedAt.getTime() - b.lastUsedAt.getTime());
+    const removed: StoredImage[] = [];
+    let free = await this.#freeBytes();
+    for (const record of unused) {
+      if (options.targetFreeBytes !== undefined && free >= options.targetFreeBytes) break;
+      removed.push(this.#describe(record));
+      // Blocks, not bytes: holes of a disk give nothing back.
+      free += (await stat(diskPathOf(record.folder))).blocks * 512;
+      if (options.dryRun !== true) await this.#disks.remove(record);
+    }
+    return removed;
+  }
+
+  async #remove(referenceOrDigest: string): Promise<void> {
+    const name = isDigest(referenceOrDigest) ? undefined : parseReference(referenceOrDigest);
+    const record = name === undefined ? this.#disks.byDigest(referenceOrDigest) : this.#find(name);
+    if (record === undefined) {
+      throw new BulkheadError('IMAGE_NOT_PRESENT', `image ${referenceOrDigest} is not on this machine`);
+    }
+    const names = this.#disks.namesOf(record);
+    if (name !== undefined && names.some((other) => other !== name.canonical)) {
+      await this.#disks.unname(record, name.canonical);
+      return;
+    }
+    if (this.#leases.has(record.digest)) {
+      throw new BulkheadError('CONFLICT', `image ${referenceOrDigest} is in use by a sandbox`);
+    }
+    await this.#disks.remove(record);
+  }
+}

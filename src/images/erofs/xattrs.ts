@@ -1,0 +1,37 @@
+// Inline extended attributes of one inode.
+
+import { XATTR_HEADER_BYTES } from './format.ts';
+
+/** Name prefixes that EROFS stores as a number; the longest that fits wins. */
+const PREFIXES: readonly [prefix: string, index: number][] = [
+  ['user.', 1],
+  ['system.posix_acl_access', 2],
+  ['system.posix_acl_default', 3],
+  ['trusted.', 4],
+  ['security.', 6],
+];
+
+const ENTRY_HEADER_BYTES = 4;
+
+/** The bytes after the inode; empty without attributes. In the order of the names, so that output repeats. */
+export function encodeXattrs(xattrs: ReadonlyMap<string, Buffer> | undefined): Buffer {
+  if (xattrs === undefined || xattrs.size === 0) return Buffer.alloc(0);
+  const parts: Buffer[] = [Buffer.alloc(XATTR_HEADER_BYTES)];
+  for (const name of [...xattrs.keys()].sort())
+    parts.push(encodeEntry(name, xattrs.get(name) ?? Buffer.alloc(0)));
+  return Buffer.concat(parts);
+}
+
+function encodeEntry(name: string, value: Buffer): Buffer {
+  const prefix = PREFIXES.find(([text]) => name.startsWith(text));
+  if (prefix === undefined) throw new RangeError(`EROFS has no place for the xattr ${name}`);
+  const rest = Buffer.from(name.slice(prefix[0].length), 'latin1');
+  const length = ENTRY_HEADER_BYTES + rest.length + value.length;
+  const entry = Buffer.alloc(Math.ceil(length / 4) * 4);
+  entry.writeUInt8(rest.length, 0);
+  entry.writeUInt8(prefix[1], 1);
+  entry.writeUInt16LE(value.length, 2);
+  rest.copy(entry, ENTRY_HEADER_BYTES);
+  value.copy(entry, ENTRY_HEADER_BYTES + rest.length);
+  return entry;
+}
