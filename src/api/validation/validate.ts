@@ -175,6 +175,9 @@ export function validateObject(value: unknown, former?: FormerObject): Validatio
   const { schema, checkSchema, checkRules } = checkerOf(row.kind);
   const object = applyDefaults(schema, value) as Record<string, unknown>;
   const schemaErrors = checkSchema(object);
+  // A document with this many mistakes is another thing altogether; more checks would cost time and help nobody.
+  if (schemaErrors.length > ERRORS_PER_OBJECT_MAX)
+    return { manifest: undefined, errors: atMost(schemaErrors) };
   const mistaken = schemaErrors.filter(({ reason }) => reason !== 'FieldUnknown').map(({ path }) => path);
   const old =
     former === undefined
