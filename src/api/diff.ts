@@ -81,9 +81,15 @@ function compareLists(
   return [{ path, before: [...former.keys()], after: [...latter.keys()] }];
 }
 
+/** A mapping that is there on one side only is shown field by field; an empty one (`main: {}`) as itself. */
+function absentLike(other: unknown): unknown {
+  return isRecord(other) && Object.keys(other).length > 0 ? {} : undefined;
+}
+
 function compare(path: readonly PathSegment[], before: unknown, after: unknown): FieldDifference[] {
   if (sameJson(before, after)) return [];
-  if (isRecord(before) && isRecord(after)) return compareRecords(path, before, after);
+  const [former, latter] = [before ?? absentLike(after), after ?? absentLike(before)];
+  if (isRecord(former) && isRecord(latter)) return compareRecords(path, former, latter);
   if (Array.isArray(before) && Array.isArray(after)) return compareLists(path, before, after);
   return [{ path, before, after }];
 }

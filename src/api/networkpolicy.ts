@@ -235,8 +235,7 @@ const LimitsSchema = object(
     ),
     egressBytesPerSecond: Type.Optional(
       nullableInteger({
-        description: 'Bytes that one sandbox may send in a second. Null: as many as it can.',
-        default: null,
+        description: 'Bytes that one sandbox may send in a second. Absent or null: as many as it can.',
         minimum: 1024,
         maximum: SAFE_INTEGER_MAX,
       }),

@@ -9,7 +9,7 @@ import { object } from '../schema.ts';
 import { VolumeSpecSchema } from '../volume.ts';
 import { compileRules, type RuleChecker } from './rules.ts';
 import { compileSchema, type SchemaChecker } from './schema-check.ts';
-import type { StructuralSchema } from './structural.ts';
+import { asStructural, type StructuralSchema } from './structural.ts';
 
 /** What each kind holds beside apiVersion, kind and metadata. */
 const CONTENTS = {
@@ -38,16 +38,18 @@ function constant(value: string, description: string) {
 
 function compile(kind: KindName): ObjectChecker {
   const row = kindNamed(kind);
-  const schema: StructuralSchema = object(
-    {
-      apiVersion: constant(row === undefined ? '' : apiVersionOf(row), 'Version of the schema.'),
-      kind: constant(kind, 'Kind of the object.'),
-      metadata: MetadataSchema,
-      ...CONTENTS[kind],
-      status: ignoredStatus,
-    },
-    { description: kind },
-  ) as StructuralSchema;
+  const schema = asStructural(
+    object(
+      {
+        apiVersion: constant(row === undefined ? '' : apiVersionOf(row), 'Version of the schema.'),
+        kind: constant(kind, 'Kind of the object.'),
+        metadata: MetadataSchema,
+        ...CONTENTS[kind],
+        status: ignoredStatus,
+      },
+      { description: kind },
+    ),
+  );
   return {
     schema,
     checkSchema: compileSchema(schema, { hideValues: kind === 'Secret' }),

@@ -28,6 +28,11 @@ export interface StructuralSchema {
   'x-kubernetes-list-map-keys'?: readonly string[];
 }
 
+/** A TypeBox schema as the plain JSON Schema that it is. */
+export function asStructural(schema: object): StructuralSchema {
+  return schema;
+}
+
 /** A mapping as YAML and JSON give it. */
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
