@@ -20,6 +20,8 @@ export const SANDBOX_CONDITIONS = {
   AgentConnected: 'persistent',
   Suspended: 'persistent',
   Finished: 'applicable',
+  /** A change of the spec waits for the next start. */
+  RestartRequired: 'applicable',
   // Abnormal-true: tools read their absence as normal.
   Reconciling: 'applicable',
   Stalled: 'applicable',

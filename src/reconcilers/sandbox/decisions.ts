@@ -1,0 +1,299 @@
+// The rules of a sandbox's life as pure functions of an observation: what holds it back, what ends it, what follows.
+
+import { isConditionTrue, REASONS } from '../../api/conditions.ts';
+import { ERRORS } from '../../api/errors.ts';
+import {
+  AGENT_SILENCE_MS,
+  BOOT_DEADLINE_MS,
+  FINALIZER,
+  MESSAGE_MAX_CHARS,
+  RESTART_BACKOFF_BASE_MS,
+  RESTART_BACKOFF_MAX_MS,
+  RESTART_BACKOFF_RESET_MS,
+  RESTARTED_AT_ANNOTATION,
+} from './limits.ts';
+import type { Observation } from './observation.ts';
+import type { RunEnd, RunRecord, StopReason, Termination } from './run-record.ts';
+
+/** Why a sandbox cannot begin a run, and whether it goes on by itself. */
+export interface Block {
+  reason: string;
+  message: string;
+  terminal: boolean;
+}
+
+export function isDeleted(o: Observation): boolean {
+  return o.object?.metadata.deletionTimestamp !== undefined;
+}
+
+export function hasFinalizer(o: Observation): boolean {
+  return o.object?.metadata.finalizers?.includes(FINALIZER) ?? false;
+}
+
+export function wantsSuspension(o: Observation): boolean {
+  return o.object?.spec.operatingMode === 'Suspended';
+}
+
+/** The record of a run that was not judged yet: one that runs, is about to, or has just ended. */
+export function currentRun(o: Observation): RunRecord | undefined {
+  return o.record?.end === undefined ? o.record : undefined;
+}
+
+/** Was the last run ended because a restart was asked for? Such a restart counts as a new beginning. */
+export function endedForRestart(record: RunRecord): boolean {
+  return record.end?.outcome === 'Restart' && record.stop?.reason === 'RestartRequested';
+}
+
+/**
+ * Since when the sandbox is active, as `activeDeadlineSeconds` counts it: over restarts by policy, but not over a
+ * suspension, an end for good, or a restart that was asked for.
+ */
+export function activeSince(record: RunRecord | undefined): string | undefined {
+  if (record === undefined) return undefined;
+  if (record.end === undefined) return record.activeSince;
+  return record.end.outcome === 'Restart' && !endedForRestart(record) ? record.activeSince : undefined;
+}
+
+/** What the spec asks that cannot be given, now or at all. */
+export function blockedBy(o: Observation): Block | undefined {
+  const [field] = o.unsupported;
+  if (field !== undefined) {
+    return {
+      reason: ERRORS.NOT_SUPPORTED.reason,
+      message: `${o.unsupported.join(', ')}: not supported by this release. ${ERRORS.NOT_SUPPORTED.hint}`,
+      terminal: true,
+    };
+  }
+  if (o.missing.length > 0) {
+    const list = o.missing.map(
+      (each) =>
+        `${each.field}: ${each.kind} ${each.name}${each.key === undefined ? '' : ` key ${each.key}`} does not exist`,
+    );
+    return {
+      reason: ERRORS.REFERENCE_NOT_FOUND.reason,
+      message: `${list.join('; ')}. ${ERRORS.REFERENCE_NOT_FOUND.hint}`.slice(0, MESSAGE_MAX_CHARS),
+      terminal: false,
+    };
+  }
+  return undefined;
+}
+
+/** Does the annotation ask for a restart that no run has answered? */
+export function restartRequested(o: Observation): boolean {
+  const asked = o.object?.metadata.annotations?.[RESTARTED_AT_ANNOTATION];
+  if (asked === undefined || asked === '' || o.record === undefined) return false;
+  return asked !== o.record.restartedAt;
+}
+
+/** Milliseconds until `activeDeadlineSeconds` is over; `undefined` when there is none or nothing ran yet. */
+export function activeDeadlineIn(o: Observation): number | undefined {
+  const seconds = o.object?.spec.activeDeadlineSeconds;
+  if (seconds === undefined || o.elapsed.sinceActive === undefined) return undefined;
+  return seconds * 1_000 - o.elapsed.sinceActive;
+}
+
+/** Milliseconds until `shutdownTime` by the wall clock. */
+export function shutdownTimeIn(o: Observation): number | undefined {
+  const at = o.object?.spec.shutdownTime;
+  return at === undefined ? undefined : Date.parse(at) - o.now;
+}
+
+/** Milliseconds until the restart that the judgement over the last run asks for. */
+export function backoffIn(o: Observation): number {
+  return (o.record?.end?.delayMs ?? 0) - (o.elapsed.sinceEnd ?? 0);
+}
+
+/** Milliseconds until the object is deleted; `undefined` when it is to stay. */
+export function ttlIn(o: Observation): number | undefined {
+  const seconds = o.object?.spec.ttlSecondsAfterFinished;
+  if (seconds === undefined || o.elapsed.sinceFinished === undefined) return undefined;
+  return seconds * 1_000 - o.elapsed.sinceFinished;
+}
+
+/** Milliseconds until a guest that is not up is given up; `undefined` once it was up. */
+export function bootDeadlineIn(o: Observation): number | undefined {
+  if (o.vm === undefined || wasUp(o)) return undefined;
+  return BOOT_DEADLINE_MS - (o.elapsed.sinceRunStart ?? 0);
+}
+
+/** Was the guest of this run fully up at some time? */
+export function wasUp(o: Observation): boolean {
+  return o.guest.bootMilliseconds !== undefined || currentRun(o)?.up !== undefined;
+}
+
+/** The agent answers, or fell silent so lately that it does not count yet. */
+export function isReachable(o: Observation): boolean {
+  return o.agent.connected || o.agent.silentMs < AGENT_SILENCE_MS;
+}
+
+/** The limits that end a sandbox for good, whether it runs or not. */
+export function overdue(o: Observation): 'DeadlineExceeded' | 'ShutdownTimeReached' | undefined {
+  if ((activeDeadlineIn(o) ?? 1) <= 0) return 'DeadlineExceeded';
+  if ((shutdownTimeIn(o) ?? 1) <= 0) return 'ShutdownTimeReached';
+  return undefined;
+}
+
+/** Why the VM that runs is to be stopped, with a sentence; `undefined` when it is to go on. */
+export function stopWanted(o: Observation): { reason: StopReason; message: string } | undefined {
+  const run = currentRun(o);
+  if (run?.stop !== undefined) return run.stop;
+  if (o.mainExit !== undefined) {
+    return { reason: 'MainExited', message: 'The main process ended.' };
+  }
+  const late = overdue(o);
+  if (late !== undefined) return { reason: late, message: overdueMessage(o, late) };
+  if (wantsSuspension(o)) return { reason: 'Suspended', message: 'operatingMode is Suspended.' };
+  if (run !== undefined && restartRequested(o))
+    return { reason: 'RestartRequested', message: 'A restart was asked for.' };
+  if ((bootDeadlineIn(o) ?? 1) <= 0) {
+    const cause = o.failure?.task === 'bring-up' ? ` Last error: ${o.failure.message}` : '';
+    return {
+      reason: 'BootTimedOut',
+      message: `The guest was not up within ${BOOT_DEADLINE_MS / 1_000} s.${cause}`,
+    };
+  }
+  if (o.failure?.task === 'bring-up' && o.failure.terminal && !wasUp(o)) {
+    return { reason: 'BootFailed', message: o.failure.message };
+  }
+  return undefined;
+}
+
+/** Has the run begun and come to an end, whatever the judgement? */
+export function runIsOver(o: Observation): boolean {
+  const run = currentRun(o);
+  if (run === undefined || o.vm !== undefined || o.task?.kind === 'start') return false;
+  return o.exit !== undefined || run.stop !== undefined;
+}
+
+/**
+ * The judgement over a run that is over, or, where nothing runs, over a sandbox that has to end. Success and failure are
+ * the main process's; a VM that ends by itself is a failure.
+ */
+export function judge(o: Observation): RunEnd {
+  const finishedAt = (runIsOver(o) ? o.exit?.finishedAt : undefined) ?? new Date(o.now);
+  const startedAt = o.record?.vm?.startedAt ?? o.record?.startedAt ?? finishedAt.toISOString();
+  const end = (outcome: RunEnd['outcome'], part: Partial<Termination> & { reason: string }): RunEnd => ({
+    outcome,
+    ...(outcome === 'Restart' ? backOff(o) : { delayMs: 0, failures: 0 }),
+    termination: {
+      exitCode: o.mainExit?.exitCode ?? 0,
+      signal: o.mainExit?.signal ?? '',
+      message: '',
+      startedAt,
+      finishedAt: finishedAt.toISOString(),
+      ...part,
+    },
+  });
+  const policy = o.object?.spec.restartPolicy ?? 'Never';
+  const failed = (part: Partial<Termination> & { reason: string }): RunEnd =>
+    end(policy === 'Never' ? 'Failed' : 'Restart', part);
+
+  if (!runIsOver(o)) {
+    // Nothing runs: a limit was passed, or the sandbox is suspended while it waited for its next restart.
+    const late = overdue(o);
+    const last = o.record?.end?.termination;
+    const kept = last === undefined ? {} : { exitCode: last.exitCode, signal: last.signal };
+    if (late === undefined) return end('Suspended', last ?? { reason: REASONS.Suspended });
+    return end(late === 'DeadlineExceeded' ? 'Failed' : 'Succeeded', {
+      ...kept,
+      reason: late,
+      message: overdueMessage(o, late),
+    });
+  }
+  const stop = o.record?.stop;
+  switch (stop?.reason) {
+    case 'MainExited': {
+      const exit = o.mainExit;
+      const good = exit?.exitCode === 0 && exit.startError === undefined;
+      const part = {
+        reason:
+          exit?.startError?.reason ??
+          (good ? REASONS.Completed : exit?.oomKilled === true ? REASONS.OOMKilled : REASONS.Error),
+        message: mainExitMessage(o),
+        startedAt,
+        ...(exit === undefined ? {} : { finishedAt: exit.finishedAt }),
+      };
+      if (policy === 'Always') return end('Restart', part);
+      return good ? end('Succeeded', part) : failed(part);
+    }
+    case 'Suspended':
+      return end('Suspended', { reason: REASONS.Suspended, message: stop.message });
+    case 'RestartRequested':
+      return {
+        ...end('Restart', { reason: REASONS.Restarting, message: stop.message }),
+        delayMs: 0,
+        failures: 0,
+      };
+    case 'DeadlineExceeded':
+      return end('Failed', { reason: REASONS.DeadlineExceeded, message: stop.message });
+    case 'ShutdownTimeReached':
+      return end('Succeeded', { reason: REASONS.ShutdownTimeReached, message: stop.message });
+    case 'BootTimedOut':
+    case 'BootFailed':
+      return failed({ exitCode: 255, reason: stop.reason, message: stop.message });
+    case undefined:
+      return failed({
+        exitCode: o.exit?.exitCode ?? 255,
+        signal: o.exit?.signal ?? '',
+        reason:
+          o.exit?.oomKilled === true
+            ? REASONS.OOMKilled
+            : o.exit?.kind === 'lost'
+              ? REASONS.VmLost
+              : REASONS.VmCrashed,
+        message: (o.exit?.message ?? 'The VM is gone and left no record.').slice(0, MESSAGE_MAX_CHARS),
+      });
+  }
+}
+
+/** The kubelet's back-off: doubles with each failed run in a row; a run that held long enough starts it again. */
+function backOff(o: Observation): { delayMs: number; failures: number } {
+  const failures = wasGoodRun(o) ? 1 : (o.record?.failures ?? 0) + 1;
+  const delayMs = Math.min(RESTART_BACKOFF_BASE_MS * 2 ** (failures - 1), RESTART_BACKOFF_MAX_MS);
+  return { delayMs, failures };
+}
+
+function wasGoodRun(o: Observation): boolean {
+  if (!wasUp(o)) return false;
+  // The daemon may see the end long after it came: then the VM's own record of its end counts.
+  const seen = o.elapsed.sinceRunStart ?? 0;
+  const recorded =
+    o.exit === undefined ? seen : o.exit.finishedAt.getTime() - Date.parse(o.record?.startedAt ?? '');
+  return Math.min(seen, recorded) >= RESTART_BACKOFF_RESET_MS;
+}
+
+/** Finished for good, as the host's record says, or, where the host has none, as the status says. */
+export function finishedOutcome(o: Observation): 'Succeeded' | 'Failed' | undefined {
+  if (o.record !== undefined) {
+    const outcome = o.record.end?.outcome;
+    return outcome === 'Succeeded' || outcome === 'Failed' ? outcome : undefined;
+  }
+  const status = o.object?.status;
+  if (!isConditionTrue(status?.conditions, 'Finished')) return undefined;
+  return status?.phase === 'Failed' ? 'Failed' : 'Succeeded';
+}
+
+function mainExitMessage(o: Observation): string {
+  const exit = o.mainExit;
+  if (exit === undefined) return '';
+  if (exit.startError !== undefined) return exit.startError.message.slice(0, MESSAGE_MAX_CHARS);
+  if (exit.oomKilled) return 'The main process was killed for lack of memory.';
+  if (exit.signal !== '') return `The main process was ended by ${exit.signal}.`;
+  return `The main process ended with exit code ${exit.exitCode}.`;
+}
+
+function overdueMessage(o: Observation, late: 'DeadlineExceeded' | 'ShutdownTimeReached'): string {
+  return late === 'DeadlineExceeded'
+    ? `It was active for longer than activeDeadlineSeconds (${o.object?.spec.activeDeadlineSeconds}).`
+    : `shutdownTime ${o.object?.spec.shutdownTime} has come.`;
+}
+
+/** A change of the spec that only the next start applies. */
+export function restartRequired(o: Observation): boolean {
+  return (
+    o.vm !== undefined &&
+    o.record !== undefined &&
+    o.record.stop === undefined &&
+    o.record.launchDigest !== o.launchDigest
+  );
+}

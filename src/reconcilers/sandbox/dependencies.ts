@@ -1,0 +1,53 @@
+// What the Sandbox reconciler is given from outside.
+import type { DefaultedSandboxSpec } from '../../api/sandbox.ts';
+import type { Clock } from '../../controller/clock.ts';
+import type { Log } from '../../controller/log.ts';
+import type { Enqueuer } from '../../controller/reconciler.ts';
+import type { GuestAgent } from '../../guest/agent.ts';
+import type { Images } from '../../images/images.ts';
+import type { Store } from '../../store/store.ts';
+import type { VmHandle, VmmDriver } from '../../vmm/driver.ts';
+import type { Step } from './machine.ts';
+import type { SandboxEventRecorder } from './recorder.ts';
+
+/** Picks the driver that a spec asks for. */
+export interface DriverSelector {
+  /** All that this host knows, usable or not: for finding and releasing VMs of earlier starts. */
+  readonly all: readonly VmmDriver[];
+  /** `reason` is one sentence for people. Throws DRIVER_UNAVAILABLE. */
+  select(
+    wanted: DefaultedSandboxSpec['driver'],
+    signal: AbortSignal,
+  ): Promise<{ driver: VmmDriver; reason: string }>;
+}
+
+/** Connects to the agent of a VM; the result dials again by itself. */
+export type ConnectGuest = (handle: VmHandle, signal: AbortSignal) => Promise<GuestAgent>;
+
+/** Figures that the metrics want as they happen. */
+export interface SandboxMetrics {
+  /** Milliseconds by stage; `launch` as the driver did it. */
+  started(launch: VmHandle['launch'], stages: Readonly<Record<string, number>>): void;
+  startFailed(reason: string): void;
+  terminated(reason: string): void;
+}
+
+export interface SandboxReconcilerDeps {
+  store: Store;
+  images: Images;
+  drivers: DriverSelector;
+  connectGuest: ConnectGuest;
+  enqueuer: Enqueuer;
+  recorder: SandboxEventRecorder;
+  metrics: SandboxMetrics;
+  log: Log;
+  clock: Clock;
+  /** `<state>/sandboxes`: one directory per uid. Exists. */
+  sandboxesDir: string;
+  /** `status.nodeName`. */
+  nodeName: string;
+  /** 0 to 1; for jitter. */
+  random: () => number;
+  /** Told of every step, for tests that want to know which ways were taken. */
+  onStep?: (from: string, step: Step) => void;
+}

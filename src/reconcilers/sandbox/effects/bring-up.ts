@@ -1,0 +1,166 @@
+// From a VM that runs to a guest that is this sandbox: connect, mount, personalise, start the main process. Goes on from
+// wherever the guest says it is, so that it serves a first start, a restored template and a return after a restart of
+// the daemon alike.
+import { asBulkheadError, BulkheadError } from '../../../api/errors.ts';
+import type { AgentHello, GuestAgent, GuestProcess } from '../../../guest/agent.ts';
+import type { BootableImage } from '../../../images/images.ts';
+import type { VmHandle } from '../../../vmm/driver.ts';
+import { currentRun } from '../decisions.ts';
+import { execDefaults, MAIN_SESSION, mainRequest, personality } from '../launch.ts';
+import { emit } from '../recorder.ts';
+import { resolveReferences } from '../references.ts';
+import { watchMain } from '../runtime/main-process.ts';
+import { type EffectContext, known } from './context.ts';
+
+/** Disks in the order in which drivers attach them. */
+const ROOT = { imageDevice: 'vda', upperDevice: 'vdb' };
+
+/** Failures of an exec that are the command's own: they end the run as an exit of the main process would. */
+const COMMAND_FAILURES = new Set(['COMMAND_NOT_FOUND', 'COMMAND_NOT_EXECUTABLE']);
+
+export async function bringUpGuest(context: EffectContext, signal: AbortSignal): Promise<void> {
+  const { deps, runtime, object } = context;
+  const { handle } = runtime;
+  if (handle === undefined) return;
+  const recorded = recordVm(context, handle);
+  // Awaited below, where it has to be there; until then a failure must not count as unhandled.
+  recorded.catch(() => {});
+  try {
+    const agent = await connect(context, handle, signal);
+    await prepareGuest(context, agent, signal);
+    await recorded;
+    const image = await imageOf(context);
+    const { env } = await resolveReferences(deps.store, object);
+    const defaults = execDefaults(object, image.config, env);
+    runtime.execDefaults = defaults;
+    if (!runtime.guest.mainStarted) {
+      if (runtime.record?.main === true) {
+        await timed(context, 'main', () => startMain(context, agent, image, defaults, signal));
+      }
+      runtime.guest.mainStarted = true;
+    }
+    await markUp(context, handle);
+  } catch (error) {
+    if (!signal.aborted) emit(deps.recorder, object, 'FailedBoot', asBulkheadError(error).message);
+    throw error;
+  }
+}
+
+/** That the VM was seen running; before the main process, so that it never runs a second time unnoticed. */
+async function recordVm({ runtime, observation }: EffectContext, handle: VmHandle): Promise<void> {
+  if (currentRun(observation)?.vm !== undefined) return;
+  await runtime.changeRecord((record) => ({
+    ...known(record),
+    vm: { pid: handle.pid, startedAt: handle.startedAt.toISOString() },
+  }));
+}
+
+async function connect(context: EffectContext, handle: VmHandle, signal: AbortSignal): Promise<GuestAgent> {
+  const { deps, runtime } = context;
+  if (runtime.agent !== undefined) return runtime.agent;
+  const agent = await timed(context, 'connect', () => deps.connectGuest(handle, signal));
+  if (signal.aborted || runtime.handle !== handle) {
+    await agent.close();
+    throw new BulkheadError('AGENT_UNREACHABLE', 'The VM ended while its guest was being reached.');
+  }
+  runtime.guest.rootMounted = agent.hello.rootMounted;
+  runtime.guest.personalized = agent.hello.personalized;
+  runtime.takeAgent(agent);
+  return agent;
+}
+
+async function prepareGuest(context: EffectContext, agent: GuestAgent, signal: AbortSignal): Promise<void> {
+  const { runtime, object } = context;
+  if (!runtime.guest.rootMounted) {
+    await timed(context, 'root', () => agent.mountRoot(ROOT, signal));
+    runtime.guest.rootMounted = true;
+  }
+  if (!runtime.guest.personalized) {
+    await timed(context, 'personalize', () => agent.personalize(personality(object), signal));
+    runtime.guest.personalized = true;
+  }
+}
+
+/** Starts the main process, or takes up the one that this guest runs or has run already. */
+async function startMain(
+  { deps, logs, runtime, object, observation }: EffectContext,
+  agent: GuestAgent,
+  image: BootableImage,
+  defaults: ReturnType<typeof execDefaults>,
+  signal: AbortSignal,
+): Promise<void> {
+  const run = runtime.record?.run ?? 1;
+  const writer = await logs.writer(runtime.uid, run);
+  let process: GuestProcess;
+  try {
+    process = hasMain(agent.hello)
+      ? await agent.attach(MAIN_SESSION, writer.offsets)
+      : await agent.exec(mainRequest(object, image.config, defaults), signal);
+  } catch (error) {
+    await writer.close();
+    logs.finish(runtime.uid, run);
+    const { code, row, message } = asBulkheadError(error);
+    if (!COMMAND_FAILURES.has(code)) throw error;
+    runtime.mainExit = {
+      exitCode: row.exitCode,
+      signal: '',
+      timedOut: false,
+      oomKilled: false,
+      finishedAt: new Date(deps.clock.now()).toISOString(),
+      startError: { reason: row.reason, message },
+    };
+    return;
+  }
+  const main = watchMain(process, writer, deps.clock, (exit) => {
+    if (runtime.main !== main) return;
+    runtime.mainExit ??= exit;
+    deps.enqueuer.enqueue(runtime.key);
+  });
+  runtime.main = main;
+  void main.settled.then(() => logs.finish(runtime.uid, run));
+  // The end that an earlier process recorded stands.
+  runtime.mainExit ??= currentRun(observation)?.mainExit;
+}
+
+function hasMain(hello: AgentHello): boolean {
+  return hello.sessions.some((session) => session.sessionId === MAIN_SESSION);
+}
+
+async function markUp({ deps, runtime, object }: EffectContext, handle: VmHandle): Promise<void> {
+  const first = runtime.record?.up === undefined;
+  const bootMilliseconds = first
+    ? Math.max(0, deps.clock.now() - handle.startedAt.getTime())
+    : (runtime.record?.up?.bootMilliseconds ?? 0);
+  runtime.guest.bootMilliseconds = bootMilliseconds;
+  deps.enqueuer.enqueue(runtime.key);
+  if (!first) {
+    emit(deps.recorder, object, 'Adopted', 'The running VM was found again; it had gone on by itself.');
+    return;
+  }
+  deps.metrics.started(handle.launch, runtime.stages);
+  emit(
+    deps.recorder,
+    object,
+    'Running',
+    `The guest was up ${bootMilliseconds} ms after the start of its VM.`,
+  );
+  const at = new Date(deps.clock.now()).toISOString();
+  await runtime.changeRecord((record) => ({ ...known(record), up: { at, bootMilliseconds } }));
+}
+
+async function imageOf({ deps, runtime }: EffectContext): Promise<BootableImage> {
+  if (runtime.image !== undefined) return runtime.image;
+  const digest = runtime.record?.imageDigest ?? '';
+  const image = await deps.images.lookupDigest(digest);
+  if (image === undefined)
+    throw new BulkheadError('IMAGE_NOT_PRESENT', `Image ${digest} is not in the cache.`);
+  runtime.image = image;
+  return image;
+}
+
+async function timed<T>({ deps, runtime }: EffectContext, stage: string, work: () => Promise<T>): Promise<T> {
+  const began = deps.clock.monotonic();
+  const result = await work();
+  runtime.stages[stage] = deps.clock.monotonic() - began;
+  return result;
+}

@@ -1,0 +1,87 @@
+// Starts the VM of a new run: the intent on disk, then the driver.
+import { join } from 'node:path';
+
+import { asBulkheadError, BulkheadError } from '../../../api/errors.ts';
+import { parseBytes } from '../../../api/quantity.ts';
+import { activeSince, endedForRestart } from '../decisions.ts';
+import { launchDigest } from '../launch.ts';
+import { RESTARTED_AT_ANNOTATION } from '../limits.ts';
+import { emit } from '../recorder.ts';
+import type { RunRecord } from '../run-record.ts';
+import type { EffectContext } from './context.ts';
+
+/** The guest's memory is given in whole MiB. */
+const MEMORY_UNIT = 1024 * 1024;
+
+export async function startVm(context: EffectContext, signal: AbortSignal): Promise<void> {
+  const { deps, runtime, object } = context;
+  const { image } = runtime;
+  if (image === undefined) throw new BulkheadError('INTERNAL', 'The image is not in the cache.');
+  const { cpus, memory, disk } = object.spec.resources;
+  try {
+    const { driver, reason } = await deps.drivers.select(object.spec.driver, signal);
+    const previousExit = await driver.lastExit(runtime.dir);
+    signal.throwIfAborted();
+    runtime.beginRun();
+    await runtime.changeRecord((former) =>
+      nextRun(former, context, {
+        imageDigest: image.digest,
+        driver: driver.name,
+        driverReason: reason,
+        previousExit: previousExit?.finishedAt.toISOString() ?? '',
+      }),
+    );
+    signal.throwIfAborted();
+    const handle = await driver.start(
+      {
+        id: runtime.uid,
+        dir: runtime.dir,
+        cpus,
+        memoryBytes: Math.ceil(parseBytes(memory) / MEMORY_UNIT) * MEMORY_UNIT,
+        image: { path: image.diskPath, digest: image.digest },
+        upper: { path: join(runtime.dir, 'upper.ext4'), sizeBytes: parseBytes(disk) },
+      },
+      signal,
+    );
+    runtime.stages = { ...handle.stages };
+    runtime.takeHandle(handle);
+    emit(deps.recorder, object, 'Started', `Started a VM with the ${driver.name} driver: ${reason}`);
+    for (const limitation of handle.limitations) emit(deps.recorder, object, 'Limited', limitation);
+  } catch (error) {
+    // The image may be what was wrong: it is looked for again.
+    runtime.image = undefined;
+    if (!signal.aborted) {
+      const { row, message } = asBulkheadError(error);
+      deps.metrics.startFailed(row.reason);
+      emit(deps.recorder, object, 'FailedStart', message);
+    }
+    throw error;
+  }
+}
+
+/** The intent of the next run. One whose VM never ran is tried again under its own number. */
+function nextRun(
+  former: RunRecord | undefined,
+  { deps, object }: EffectContext,
+  part: Pick<RunRecord, 'imageDigest' | 'driver' | 'driverReason' | 'previousExit'>,
+): RunRecord {
+  const startedAt = new Date(deps.clock.now()).toISOString();
+  const outcome = former?.end?.outcome;
+  const byPolicy = former !== undefined && outcome === 'Restart' && !endedForRestart(former);
+  const repeated = former !== undefined && former.end === undefined;
+  const last = former?.end?.termination ?? former?.former;
+  const counted = byPolicy || repeated || outcome === 'Restart';
+  return {
+    version: 1,
+    run: (former?.run ?? 0) + (repeated ? 0 : 1),
+    restarts: counted ? (former?.restarts ?? 0) + (byPolicy ? 1 : 0) : 0,
+    failures: byPolicy ? (former.end?.failures ?? 0) : repeated ? former.failures : 0,
+    startedAt,
+    activeSince: activeSince(former) ?? startedAt,
+    restartedAt: object.metadata.annotations?.[RESTARTED_AT_ANNOTATION] ?? '',
+    launchDigest: launchDigest(object),
+    main: object.spec.main !== undefined,
+    ...(last === undefined ? {} : { former: last }),
+    ...part,
+  };
+}

@@ -1,0 +1,89 @@
+// What one reconcile sees of a sandbox. Everything that guards, commands and status read is in here, so that all three
+// are pure functions of one value.
+import type { ErrorCode } from '../../api/errors.ts';
+import type { DefaultedSandbox } from '../../api/sandbox.ts';
+import type { BootableImage, PullProgress } from '../../images/images.ts';
+import type { DriverName, VmExit } from '../../vmm/driver.ts';
+import type { MainExit, RunRecord } from './run-record.ts';
+
+/** Long effects; a sandbox has at most one of them under way. */
+export type TaskKind = 'pull' | 'start' | 'bring-up' | 'stop' | 'release';
+
+/** The last failure of a task, until it succeeds or what it depends on changes. */
+export interface TaskFailure {
+  task: TaskKind;
+  code: ErrorCode;
+  reason: string;
+  message: string;
+  /** No retry helps until the object, or what it refers to, changes. */
+  terminal: boolean;
+  attempts: number;
+  /** Milliseconds until the next attempt; 0 or less when it is due. */
+  retryInMs: number;
+}
+
+/** A Secret, ConfigMap or key that the spec names and the store does not hold. */
+export interface MissingReference {
+  kind: 'Secret' | 'ConfigMap';
+  name: string;
+  /** Absent when the whole object is missing. */
+  key?: string;
+  field: string;
+}
+
+export interface ObservedVm {
+  driver: DriverName;
+  pid: number;
+  startedAt: string;
+  limitations: readonly string[];
+}
+
+export interface ObservedAgent {
+  connected: boolean;
+  /** Since the agent fell silent, or since this process began to look for it; 0 while it is connected. */
+  silentMs: number;
+}
+
+export interface ObservedGuest {
+  rootMounted: boolean;
+  personalized: boolean;
+  /** The main process runs or has run; true when none is asked for. */
+  mainStarted: boolean;
+  /** Host milliseconds from the start of the VM to a guest that was ready; set when it is up. */
+  bootMilliseconds?: number;
+}
+
+/** Times that decisions need, in milliseconds; `undefined` where nothing was recorded. Measured by `ElapsedTimes`. */
+export interface ObservedElapsed {
+  sinceActive?: number;
+  sinceRunStart?: number;
+  sinceStop?: number;
+  sinceEnd?: number;
+  sinceFinished?: number;
+}
+
+export interface Observation {
+  /** Wall clock, milliseconds since the epoch. */
+  readonly now: number;
+  /** `undefined`: there is no such object. */
+  readonly object?: DefaultedSandbox;
+  readonly unsupported: readonly string[];
+  readonly missing: readonly MissingReference[];
+  /** Digest of what applies at start only, of the spec as it is now. */
+  readonly launchDigest: string;
+  readonly directory: boolean;
+  readonly record?: RunRecord;
+  readonly image?: BootableImage;
+  /** A VM process that is alive. */
+  readonly vm?: ObservedVm;
+  /** How the VM of `record` ended; only when none is alive. */
+  readonly exit?: VmExit;
+  readonly agent: ObservedAgent;
+  readonly guest: ObservedGuest;
+  readonly mainExit?: MainExit;
+  readonly task?: { kind: TaskKind; pull?: PullProgress };
+  readonly failure?: TaskFailure;
+  /** This process has confirmed that nothing of it is left on the host. */
+  readonly released: boolean;
+  readonly elapsed: ObservedElapsed;
+}

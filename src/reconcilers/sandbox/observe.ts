@@ -1,0 +1,102 @@
+// Takes the observation: reads the runtime, and the store where the spec refers to other objects.
+
+import { findCondition } from '../../api/conditions.ts';
+import type { DefaultedSandbox } from '../../api/sandbox.ts';
+import { unsupportedFields } from '../../api/supported.ts';
+import type { Clock } from '../../controller/clock.ts';
+import type { Store } from '../../store/store.ts';
+import { activeSince } from './decisions.ts';
+import { launchDigest } from './launch.ts';
+import type { MissingReference, Observation, ObservedElapsed, ObservedVm } from './observation.ts';
+import { hasReferences, resolveReferences } from './references.ts';
+import type { SandboxRuntime } from './runtime/sandbox-runtime.ts';
+
+/** An observation, and what failures of tasks depend on: the spec and what it refers to. */
+export interface Observed {
+  observation: Observation;
+  inputs: string;
+}
+
+export async function observe(
+  store: Store,
+  clock: Clock,
+  object: DefaultedSandbox,
+  runtime: SandboxRuntime,
+): Promise<Observed> {
+  const { missing, version } = await references(store, object, runtime);
+  const restart = JSON.stringify(object.metadata.annotations ?? {});
+  const inputs = `${object.metadata.generation} ${version} ${restart}`;
+  const { record, image, exit, guest } = runtime;
+  const run = record?.end === undefined ? record : undefined;
+  const vm = vmOf(runtime);
+  const mainExit = runtime.mainExit ?? run?.mainExit;
+  const task = runtime.tasks.current;
+  const failure = runtime.tasks.failure(inputs);
+  const observation: Observation = {
+    now: clock.now(),
+    object,
+    unsupported: unsupportedFields(object.spec),
+    missing,
+    launchDigest: digestOf(object, runtime),
+    directory: runtime.directory,
+    released: runtime.released,
+    agent: { connected: runtime.agent?.connected === true, silentMs: runtime.agentSilentMs },
+    guest: {
+      rootMounted: guest.rootMounted,
+      personalized: guest.personalized,
+      mainStarted: guest.mainStarted,
+      ...(guest.bootMilliseconds === undefined ? {} : { bootMilliseconds: guest.bootMilliseconds }),
+    },
+    elapsed: elapsedOf(object, runtime),
+    ...(record === undefined ? {} : { record }),
+    ...(image === undefined ? {} : { image }),
+    ...(vm === undefined ? {} : { vm }),
+    ...(vm !== undefined || exit === undefined || run === undefined ? {} : { exit }),
+    ...(mainExit === undefined || run === undefined ? {} : { mainExit }),
+    ...(task === undefined ? {} : { task }),
+    ...(failure === undefined ? {} : { failure }),
+  };
+  return { observation, inputs };
+}
+
+function vmOf({ handle }: SandboxRuntime): ObservedVm | undefined {
+  if (handle === undefined) return undefined;
+  const { driver, pid, startedAt, limitations } = handle;
+  return { driver, pid, startedAt: startedAt.toISOString(), limitations };
+}
+
+/** Looked up only while they can matter: before a start, and where there are any. */
+async function references(
+  store: Store,
+  object: DefaultedSandbox,
+  runtime: SandboxRuntime,
+): Promise<{ missing: MissingReference[]; version: string }> {
+  if (runtime.handle !== undefined || !hasReferences(object)) return { missing: [], version: '' };
+  const { missing, version } = await resolveReferences(store, object);
+  return { missing, version };
+}
+
+function digestOf(object: DefaultedSandbox, runtime: SandboxRuntime): string {
+  const { generation } = object.metadata;
+  if (runtime.launchDigest?.generation !== generation) {
+    runtime.launchDigest = { generation, digest: launchDigest(object) };
+  }
+  return runtime.launchDigest.digest;
+}
+
+function elapsedOf(object: DefaultedSandbox, runtime: SandboxRuntime): ObservedElapsed {
+  const { record, elapsed } = runtime;
+  const since = (name: keyof ObservedElapsed, recorded: string | undefined): ObservedElapsed =>
+    recorded === undefined ? {} : { [name]: elapsed.since(name, recorded) };
+  const finished = findCondition(object.status?.conditions, 'Finished');
+  return {
+    ...since('sinceActive', activeSince(record)),
+    ...since('sinceRunStart', record?.end === undefined ? record?.startedAt : undefined),
+    ...since(
+      'sinceStop',
+      (record?.end === undefined ? record?.stop?.at : undefined) ?? object.metadata.deletionTimestamp,
+    ),
+    ...since('sinceEnd', record?.end?.termination.finishedAt),
+    ...since('sinceFinished', finished?.status === 'True' ? finished.lastTransitionTime : undefined),
+  };
+}

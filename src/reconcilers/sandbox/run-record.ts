@@ -1,0 +1,136 @@
+// What the host itself remembers of a sandbox's runs: `<dir>/run.json`. Written before an effect (the intent) and after
+// it (the result), so that a controller that was killed in between knows what it was about. Everything else is observed.
+import { open, readFile, rename, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import type { ProcessExit } from '../../guest/agent.ts';
+import type { DriverName } from '../../vmm/driver.ts';
+
+/** Why a running VM is being stopped. */
+export type StopReason =
+  | 'MainExited'
+  | 'Suspended'
+  | 'RestartRequested'
+  | 'DeadlineExceeded'
+  | 'ShutdownTimeReached'
+  | 'BootTimedOut'
+  | 'BootFailed';
+
+/** How the main process ended, or why it could not begin. */
+export interface MainExit extends ProcessExit {
+  finishedAt: string;
+  /** Set when the process never began: the code's reason and the guest's message. */
+  startError?: { reason: string; message: string };
+}
+
+/** The judgement over a run that is over. */
+export interface RunEnd {
+  outcome: 'Succeeded' | 'Failed' | 'Restart' | 'Suspended';
+  /** For `Restart`: wait this long after `finishedAt`. */
+  delayMs: number;
+  /** Failed runs in a row, this one included; 0 unless the outcome is a restart by policy. */
+  failures: number;
+  termination: Termination;
+}
+
+/** `status.lastTermination`. Times are RFC 3339. */
+export interface Termination {
+  exitCode: number;
+  signal: string;
+  reason: string;
+  message: string;
+  startedAt: string;
+  finishedAt: string;
+}
+
+/** One run: from the intent to start a VM to the judgement over its end. Times are RFC 3339. */
+export interface RunRecord {
+  version: 1;
+  /** Counts VM starts of this sandbox from 1; names the log file. */
+  run: number;
+  /** Restarts by policy; `status.restarts`. */
+  restarts: number;
+  /** Failed runs in a row before this one. */
+  failures: number;
+  /** When the intent was written. */
+  startedAt: string;
+  /** Since when the sandbox is active; kept over restarts by policy, new after a suspension or a restart asked for. */
+  activeSince: string;
+  /** `restartedAt` annotation that this run has answered; empty for none. */
+  restartedAt: string;
+  /** The image that the upper disk belongs to. */
+  imageDigest: string;
+  driver: DriverName;
+  driverReason: string;
+  /** Digest of the parts of the spec that apply at start only. */
+  launchDigest: string;
+  /** This run has a main process; the spec may say otherwise by now. */
+  main: boolean;
+  /** `finishedAt` of the exit that the driver told before this start: what still shows it has not run. */
+  previousExit: string;
+  /** Written once the VM was seen running. */
+  vm?: { pid: number; startedAt: string };
+  /** Written when the guest was up: boot time for the status. */
+  up?: { at: string; bootMilliseconds: number };
+  stop?: { reason: StopReason; at: string; message: string };
+  mainExit?: MainExit;
+  /** How the run before this one ended. */
+  former?: Termination;
+  end?: RunEnd;
+}
+
+const FILE = 'run.json';
+/** A record is about 2 KB; anything much larger is not ours. */
+const MAX_BYTES = 64 * 1024;
+
+/** The record of a directory; `undefined` when there is none or it is unreadable as one (a torn disk, a foreign file). */
+export async function readRunRecord(dir: string): Promise<RunRecord | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(dir, FILE), 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  if (text.length > MAX_BYTES) return undefined;
+  try {
+    const value: unknown = JSON.parse(text);
+    return isRunRecord(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Replaces the record so that a crash at any moment leaves the old or the new one. */
+export async function writeRunRecord(dir: string, record: RunRecord): Promise<void> {
+  const temporary = join(dir, `.${FILE}.tmp`);
+  const file = await open(temporary, 'w', 0o600);
+  try {
+    await file.writeFile(JSON.stringify(record));
+    await file.sync();
+  } catch (error) {
+    await unlink(temporary).catch(() => {});
+    throw error;
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, join(dir, FILE));
+  const handle = await open(dir, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function isRunRecord(value: unknown): value is RunRecord {
+  if (typeof value !== 'object' || value === null) return false;
+  const record = value as Partial<RunRecord>;
+  return (
+    record.version === 1 &&
+    Number.isSafeInteger(record.run) &&
+    typeof record.startedAt === 'string' &&
+    typeof record.imageDigest === 'string' &&
+    typeof record.driver === 'string'
+  );
+}

@@ -1,0 +1,246 @@
+// What this process holds of one sandbox: handles of the running VM and guest, the task under way, the host's record.
+// All of it can be found again from the directory and the VM; nothing here is needed after a crash.
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { BulkheadError } from '../../../api/errors.ts';
+import type { Clock } from '../../../controller/clock.ts';
+import type { GuestAgent, GuestStats } from '../../../guest/agent.ts';
+import type { BootableImage } from '../../../images/images.ts';
+import type { ObjectKey } from '../../../store/store.ts';
+import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
+import { ElapsedTimes, within } from '../../elapsed.ts';
+import { type MainExit, type RunRecord, readRunRecord, writeRunRecord } from '../run-record.ts';
+import type { MainProcess } from './main-process.ts';
+import { TaskSlot } from './tasks.ts';
+
+/** What processes in the guest get unless they ask for something else. */
+export interface ExecDefaults {
+  /** KEY=VALUE: the image's, then the spec's. */
+  env: readonly string[];
+  /** Absent: root. */
+  user?: string;
+  cwd: string;
+  /** The image's own. */
+  entrypoint: readonly string[];
+  cmd: readonly string[];
+}
+
+/** A sandbox whose VM runs, as the server and the metrics see it. */
+export interface LiveSandbox {
+  readonly uid: string;
+  readonly key: ObjectKey;
+  readonly handle: VmHandle;
+  /** Absent until the guest answers. */
+  readonly agent: GuestAgent | undefined;
+  readonly startedAt: Date;
+  /** Milliseconds by stage of this start: the driver's, then `connect`, `root`, `personalize`, `main`. Empty for an adopted VM. */
+  readonly stages: Readonly<Record<string, number>>;
+  readonly lastGuestStats: { at: Date; stats: GuestStats } | undefined;
+  /** Known once the guest was reached. */
+  readonly execDefaults: ExecDefaults | undefined;
+}
+
+export interface GuestProgress {
+  rootMounted: boolean;
+  personalized: boolean;
+  mainStarted: boolean;
+  bootMilliseconds: number | undefined;
+}
+
+/** What the VM sent before it ended may still be on its way through the channel for this long. */
+const LAST_OUTPUT_MS = 2_000;
+
+const NO_GUEST: GuestProgress = {
+  rootMounted: false,
+  personalized: false,
+  mainStarted: false,
+  bootMilliseconds: undefined,
+};
+
+export class SandboxRuntime {
+  readonly uid: string;
+  readonly key: ObjectKey;
+  readonly dir: string;
+  readonly tasks: TaskSlot;
+  readonly elapsed: ElapsedTimes;
+  readonly #clock: Clock;
+  readonly #wake: () => void;
+
+  directory = false;
+  released = false;
+  /** Leased for this sandbox. */
+  image: BootableImage | undefined;
+  /** How the VM of the current run ended. */
+  exit: VmExit | undefined;
+  main: MainProcess | undefined;
+  mainExit: MainExit | undefined;
+  guest: GuestProgress = { ...NO_GUEST };
+  stages: Record<string, number> = {};
+  execDefaults: ExecDefaults | undefined;
+  lastGuestStats: { at: Date; stats: GuestStats } | undefined;
+  /** Monotonic time of the last status write; what only tells of progress waits for its turn. */
+  statusWrittenAt: number | undefined;
+  /** Digest of what applies at start only, by generation. */
+  launchDigest: { generation: number; digest: string } | undefined;
+
+  #loaded = false;
+  #record: RunRecord | undefined;
+  #writes: Promise<unknown> = Promise.resolve();
+  #handle: VmHandle | undefined;
+  #agent: GuestAgent | undefined;
+  #silentSince: number;
+
+  constructor(
+    uid: string,
+    key: ObjectKey,
+    sandboxesDir: string,
+    clock: Clock,
+    random: () => number,
+    wake: () => void,
+  ) {
+    this.uid = uid;
+    this.key = key;
+    this.dir = join(sandboxesDir, uid);
+    this.#clock = clock;
+    this.#wake = wake;
+    this.tasks = new TaskSlot(clock, random, wake);
+    this.elapsed = new ElapsedTimes(clock);
+    this.#silentSince = clock.monotonic();
+  }
+
+  get record(): RunRecord | undefined {
+    return this.#record;
+  }
+
+  get handle(): VmHandle | undefined {
+    return this.#handle;
+  }
+
+  get agent(): GuestAgent | undefined {
+    return this.#agent;
+  }
+
+  /** Milliseconds since the agent fell silent; 0 while it answers. */
+  get agentSilentMs(): number {
+    return this.#agent?.connected === true ? 0 : this.#clock.monotonic() - this.#silentSince;
+  }
+
+  /** Finds what earlier processes left: record, running VM, the end of one that ran. Does its work once. */
+  async load(drivers: readonly VmmDriver[]): Promise<void> {
+    if (this.#loaded) return;
+    this.directory = await isDirectory(this.dir);
+    if (this.directory) {
+      this.#record = await readRunRecord(this.dir);
+      // A judged run has no VM: the judgement is written after its end.
+      if (this.#record?.end === undefined) await this.#find(drivers);
+    }
+    this.#loaded = true;
+  }
+
+  /** Changes the record, on disk first; concurrent changes come one after another. */
+  async changeRecord(change: (record: RunRecord | undefined) => RunRecord): Promise<void> {
+    const write = this.#writes.then(async () => {
+      const next = change(this.#record);
+      await writeRunRecord(this.dir, next);
+      this.#record = next;
+    });
+    this.#writes = write.catch(() => {});
+    await write;
+  }
+
+  /** A VM that was started or found. */
+  takeHandle(handle: VmHandle): void {
+    this.#handle = handle;
+    this.exit = undefined;
+    this.guest = { ...NO_GUEST };
+    this.#silentSince = this.#clock.monotonic();
+    void handle.exited.then((exit) => {
+      if (this.#handle !== handle) return;
+      this.#handle = undefined;
+      this.exit = exit;
+      this.#dropGuest();
+      this.#wake();
+    });
+  }
+
+  takeAgent(agent: GuestAgent): void {
+    this.#agent = agent;
+    agent.onConnectionChange((connected) => {
+      if (this.#agent !== agent) return;
+      if (!connected) this.#silentSince = this.#clock.monotonic();
+      this.#wake();
+    });
+  }
+
+  /** A new run begins: nothing that was seen of the former one holds. */
+  beginRun(): void {
+    this.exit = undefined;
+    this.main = undefined;
+    this.mainExit = undefined;
+    this.guest = { ...NO_GUEST };
+    this.stages = {};
+    this.execDefaults = undefined;
+    this.lastGuestStats = undefined;
+  }
+
+  /** Everything of it is gone from the host. */
+  markReleased(): void {
+    this.#record = undefined;
+    this.directory = false;
+    this.released = true;
+  }
+
+  /** Lets go of the guest; VM and guest go on. */
+  async detach(): Promise<void> {
+    await this.#agent?.close().catch(() => {});
+    await this.main?.settled;
+  }
+
+  #dropGuest(): void {
+    const agent = this.#agent;
+    this.#agent = undefined;
+    this.#silentSince = this.#clock.monotonic();
+    const output = this.main?.settled ?? Promise.resolve();
+    void within(this.#clock, LAST_OUTPUT_MS, output).then(() => agent?.close().catch(() => {}));
+  }
+
+  async #find(drivers: readonly VmmDriver[]): Promise<void> {
+    const record = this.#record;
+    // A VM is only ever started after its intent was recorded.
+    if (record === undefined) return;
+    const driver = drivers.find((each) => each.name === record.driver);
+    if (driver === undefined) {
+      throw new BulkheadError(
+        'DRIVER_UNAVAILABLE',
+        `The sandbox last ran with the ${record.driver} driver, which this host no longer has.`,
+      );
+    }
+    const handle = await driver.adopt(this.dir);
+    if (handle !== undefined) return this.takeHandle(handle);
+    const exit = await driver.lastExit(this.dir);
+    if (record.vm !== undefined) {
+      this.exit = exit ?? {
+        kind: 'lost',
+        message: 'The VM is gone and left no record.',
+        finishedAt: new Date(this.#clock.now()),
+      };
+    } else if (
+      exit !== undefined &&
+      exit.kind !== 'lost' &&
+      exit.finishedAt.toISOString() !== record.previousExit
+    ) {
+      // It was started and ended before its start could be recorded.
+      this.exit = exit;
+    }
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,123 @@
+// The one long effect of a sandbox that may be under way, and how the last one failed.
+import { asBulkheadError } from '../../../api/errors.ts';
+import type { Clock } from '../../../controller/clock.ts';
+import type { PullProgress } from '../../../images/images.ts';
+import { MESSAGE_MAX_CHARS, RETRY_BASE_MS, RETRY_JITTER, RETRY_MAX_MS } from '../limits.ts';
+import type { TaskFailure, TaskKind } from '../observation.ts';
+
+interface Task {
+  kind: TaskKind;
+  abort: AbortController;
+  pull?: PullProgress;
+  done: Promise<void>;
+}
+
+interface Failure extends Omit<TaskFailure, 'retryInMs'> {
+  /** Monotonic time of the next attempt. */
+  retryAt: number;
+  /** What it depended on; another value makes it void. */
+  inputs: string;
+  /** Told as the outcome of a reconcile already. */
+  told: boolean;
+}
+
+export class TaskSlot {
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #onSettled: () => void;
+  #task: Task | undefined;
+  #failure: Failure | undefined;
+
+  /** `onSettled` is called after each task, however it ended, when the slot is free again. */
+  constructor(clock: Clock, random: () => number, onSettled: () => void) {
+    this.#clock = clock;
+    this.#random = random;
+    this.#onSettled = onSettled;
+  }
+
+  get current(): { kind: TaskKind; pull?: PullProgress } | undefined {
+    const task = this.#task;
+    if (task === undefined) return undefined;
+    return task.pull === undefined ? { kind: task.kind } : { kind: task.kind, pull: task.pull };
+  }
+
+  /** The failure of the last attempt; gone when `inputs` are no longer those with which it was made. */
+  failure(inputs: string): TaskFailure | undefined {
+    const failure = this.#failure;
+    if (failure === undefined) return undefined;
+    if (failure.inputs !== inputs && this.#task === undefined) {
+      this.#failure = undefined;
+      return undefined;
+    }
+    const { task, code, reason, message, terminal, attempts } = failure;
+    const retryInMs = failure.retryAt - this.#clock.monotonic();
+    return { task, code, reason, message, terminal, attempts, retryInMs };
+  }
+
+  /** The failure as the outcome of one reconcile: each is told once. */
+  takeUntold(): Failure | undefined {
+    if (this.#failure === undefined || this.#failure.told) return undefined;
+    this.#failure.told = true;
+    return this.#failure;
+  }
+
+  /**
+   * Sees to it that a task of this kind is under way: does nothing when one is, cancels one of another kind first (its
+   * end wakes the key, which comes back here), and waits after a failure.
+   */
+  ensure(kind: TaskKind, inputs: string, work: (signal: AbortSignal) => Promise<void>): void {
+    if (this.#task !== undefined) {
+      if (this.#task.kind !== kind) this.#task.abort.abort();
+      return;
+    }
+    const failure = this.failure(inputs);
+    if (failure?.task === kind && (failure.terminal || failure.retryInMs > 0)) return;
+    if (failure !== undefined && failure.task !== kind) this.#failure = undefined;
+    const abort = new AbortController();
+    const task: Task = { kind, abort, done: Promise.resolve() };
+    this.#task = task;
+    task.done = this.#run(task, inputs, work);
+  }
+
+  progress(pull: PullProgress): void {
+    if (this.#task?.kind === 'pull') this.#task.pull = pull;
+  }
+
+  cancel(): void {
+    this.#task?.abort.abort();
+  }
+
+  /** Resolves when nothing is under way. */
+  async idle(): Promise<void> {
+    await this.#task?.done;
+  }
+
+  async #run(task: Task, inputs: string, work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+    try {
+      await work(task.abort.signal);
+      this.#failure = undefined;
+    } catch (thrown) {
+      // What a cancelled task says is of its cancelling.
+      if (!task.abort.signal.aborted) this.#fail(task.kind, inputs, thrown);
+    }
+    this.#task = undefined;
+    this.#onSettled();
+  }
+
+  #fail(kind: TaskKind, inputs: string, thrown: unknown): void {
+    const error = asBulkheadError(thrown);
+    const attempts = this.#failure?.task === kind ? this.#failure.attempts + 1 : 1;
+    const wait = Math.min(RETRY_BASE_MS * 2 ** Math.min(attempts - 1, 16), RETRY_MAX_MS);
+    this.#failure = {
+      task: kind,
+      code: error.code,
+      reason: error.row.reason,
+      message: error.message.slice(0, MESSAGE_MAX_CHARS),
+      terminal: error.row.terminal && kind !== 'release' && kind !== 'stop',
+      attempts,
+      retryAt: this.#clock.monotonic() + wait * (1 + RETRY_JITTER * this.#random()),
+      inputs,
+      told: false,
+    };
+  }
+}

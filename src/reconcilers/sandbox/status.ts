@@ -1,0 +1,351 @@
+// The whole status of a Sandbox from one observation and the machine's state; nothing else writes any of it.
+//
+// Conditions follow kstatus: Ready is there from the first write; Reconciling and Stalled are there only while they are
+// true. A Succeeded or Suspended sandbox is not Ready (nothing can run in it), and not Reconciling either.
+import {
+  type ConditionUpdate,
+  formatTime,
+  REASONS,
+  type SandboxConditionType,
+  setCondition,
+} from '../../api/conditions.ts';
+import type { Condition } from '../../api/meta.ts';
+import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
+import type { PullProgress } from '../../images/images.ts';
+import {
+  activeSince,
+  backoffIn,
+  blockedBy,
+  currentRun,
+  judge,
+  restartRequired,
+  stopWanted,
+} from './decisions.ts';
+import type { Step, TopState } from './machine.ts';
+import type { Observation } from './observation.ts';
+import type { Termination } from './run-record.ts';
+
+type Update = ConditionUpdate<SandboxConditionType>;
+type Phase = NonNullable<SandboxStatus['phase']>;
+
+const PHASES: Record<TopState, Phase> = {
+  Pending: 'Pending',
+  Preparing: 'Pending',
+  Starting: 'Starting',
+  Running: 'Running',
+  Stopping: 'Stopping',
+  Ended: 'Stopping',
+  BackingOff: 'Starting',
+  Suspended: 'Suspended',
+  Succeeded: 'Succeeded',
+  Failed: 'Failed',
+  Deleting: 'Stopping',
+  Gone: 'Unknown',
+};
+
+/** What the sandbox is about, in one reason and sentence, and what that means for tools. */
+interface Summary {
+  reason: string;
+  message: string;
+  kind: 'ready' | 'working' | 'stalled' | 'settled';
+}
+
+export function computeStatus(
+  o: Observation & { object: DefaultedSandbox },
+  step: Step,
+  nodeName: string,
+): SandboxStatus {
+  const { object, record } = o;
+  const summary = summarize(o, step);
+  const termination = terminationOf(o, step);
+  const context = { observedGeneration: object.metadata.generation, now: new Date(o.now) };
+  let conditions: readonly Condition[] = object.status?.conditions ?? [];
+  for (const update of conditionUpdates(o, step, summary, termination, nodeName)) {
+    conditions = setCondition(conditions, update, context);
+  }
+  const started = activeSince(record);
+  const image = imageOf(o);
+  return {
+    observedGeneration: object.metadata.generation,
+    phase: PHASES[step.state],
+    conditions: [...conditions],
+    nodeName,
+    ...(started === undefined ? {} : { startTime: formatTime(new Date(started)) }),
+    ...(image === undefined ? {} : { image }),
+    ...(o.vm === undefined ? {} : { vm: vmOf(o, o.vm) }),
+    restarts: record?.restarts ?? object.status?.restarts ?? 0,
+    ...(termination === undefined ? {} : { lastTermination: terminationStatus(termination) }),
+  };
+}
+
+/**
+ * Does the new status tell of more than progress? Such a change is written at once; mere progress waits its turn, so
+ * that a quick launch costs two writes.
+ */
+export function isSignificant(former: SandboxStatus | undefined, next: SandboxStatus): boolean {
+  return former === undefined || JSON.stringify(essence(former)) !== JSON.stringify(essence(next));
+}
+
+/** Equal in everything that is stored. */
+export function isSameStatus(former: SandboxStatus | undefined, next: SandboxStatus): boolean {
+  return former !== undefined && JSON.stringify(sorted(former)) === JSON.stringify(sorted(next));
+}
+
+function essence(status: SandboxStatus): unknown[] {
+  const statusOf = (type: SandboxConditionType) =>
+    status.conditions?.find((each) => each.type === type)?.status ?? 'absent';
+  const stalled = status.conditions?.find((each) => each.type === 'Stalled');
+  return [
+    status.observedGeneration,
+    (['Ready', 'Reconciling', 'Stalled', 'Suspended', 'Finished', 'RestartRequired'] as const).map(statusOf),
+    stalled?.reason,
+    stalled?.message,
+    status.restarts,
+    Object.entries(status.lastTermination ?? {}).sort(),
+    status.phase === 'Stopping',
+    statusOf('Ready') === 'True' ? Object.entries(status.vm ?? {}).sort() : [],
+  ];
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, each]) => [key, sorted(each)]),
+  );
+}
+
+function summarize(o: Observation, step: Step): Summary {
+  const block = blockedBy(o);
+  switch (step.state) {
+    case 'Running': {
+      if (block?.terminal === true) return { ...block, kind: 'stalled' };
+      if (step.states.includes('Running.Unreachable')) {
+        return {
+          reason: 'AgentUnreachable',
+          message: 'The VM runs, but its guest does not answer; it is dialled again by itself.',
+          kind: 'working',
+        };
+      }
+      return { reason: REASONS.Running, message: 'The guest is up.', kind: 'ready' };
+    }
+    case 'Suspended':
+      return block?.terminal === true
+        ? { ...block, kind: 'stalled' }
+        : { reason: REASONS.Suspended, message: 'No VM runs; the disks are kept.', kind: 'settled' };
+    case 'Succeeded':
+    case 'Failed': {
+      const { reason, message } = terminationOf(o, step) ?? { reason: REASONS.Error, message: '' };
+      return {
+        reason,
+        message: message === '' ? `The sandbox is finished: ${reason}.` : message,
+        kind: step.state === 'Succeeded' ? 'settled' : 'stalled',
+      };
+    }
+    case 'Stopping':
+    case 'Ended': {
+      const stop = stopWanted(o);
+      const reason = stop?.reason === 'Suspended' ? REASONS.Suspending : REASONS.Stopping;
+      return { reason, message: stop?.message ?? 'The VM is stopping.', kind: 'working' };
+    }
+    case 'BackingOff': {
+      const seconds = Math.ceil(Math.max(0, (o.record?.end?.delayMs ?? 0) / 1_000));
+      const last = o.record?.end?.termination;
+      return {
+        reason: backoffIn(o) > 0 ? REASONS.BackOff : REASONS.Restarting,
+        message: `${last?.message || last?.reason || 'The last run ended.'} Waits ${seconds} s before the next start.`,
+        kind: 'working',
+      };
+    }
+    case 'Deleting':
+    case 'Gone':
+      return { reason: REASONS.Terminating, message: deletionMessage(o, step), kind: 'working' };
+    case 'Pending':
+      if (block !== undefined) return { ...block, kind: block.terminal ? 'stalled' : 'working' };
+      return { reason: REASONS.Pending, message: 'Waits to be prepared.', kind: 'working' };
+    case 'Preparing':
+      return failureSummary(o) ?? imageSummary(o);
+    case 'Starting':
+      return failureSummary(o) ?? startingSummary(step);
+  }
+}
+
+/** A failed step that is, or is not, tried again. */
+function failureSummary({ failure }: Observation): Summary | undefined {
+  if (failure === undefined) return undefined;
+  const { reason, message, terminal, attempts } = failure;
+  return terminal
+    ? { reason, message, kind: 'stalled' }
+    : { reason, message: `${message} Tried ${attempts} times; it is tried again.`, kind: 'working' };
+}
+
+function imageSummary(o: Observation): Summary {
+  return {
+    reason: REASONS.ImagePulling,
+    message: progressMessage(o.object?.spec.image ?? '', o.task?.pull),
+    kind: 'working',
+  };
+}
+
+function progressMessage(reference: string, pull: PullProgress | undefined): string {
+  if (pull === undefined || pull.phase === 'resolving') return `Looks for image ${reference}.`;
+  const percent = pull.bytesTotal > 0 ? Math.floor((100 * pull.bytesDone) / pull.bytesTotal) : 0;
+  return `Image ${reference}: ${pull.phase}, ${pull.layersDone} of ${pull.layersTotal} layers, ${Math.min(percent, 100)} %.`;
+}
+
+const STARTING_MESSAGES: Record<string, string> = {
+  'Starting.Booting': 'The VM is being started.',
+  'Starting.Connecting': 'The VM runs; its agent is being reached.',
+  'Starting.MountingRoot': "The guest's root file system is being mounted.",
+  'Starting.Personalizing': 'The guest gets its identity.',
+  'Starting.StartingMain': 'The main process is being started.',
+};
+
+function startingSummary({ states }: Step): Summary {
+  const [leaf = ''] = states;
+  const booting = leaf === 'Starting.Booting' || leaf === 'Starting.Connecting';
+  return {
+    reason: booting ? REASONS.Booting : REASONS.Starting,
+    message: STARTING_MESSAGES[leaf] ?? 'The VM is being started.',
+    kind: 'working',
+  };
+}
+
+function deletionMessage(o: Observation, { states }: Step): string {
+  if (o.failure?.task === 'release') return `Clean-up failed and is tried again: ${o.failure.message}`;
+  return states.includes('Deleting.Stopping')
+    ? 'The VM is stopping.'
+    : "The sandbox's directory and host resources are being removed.";
+}
+
+function conditionUpdates(
+  o: Observation,
+  step: Step,
+  summary: Summary,
+  termination: Termination | undefined,
+  nodeName: string,
+): Update[] {
+  const { reason, message, kind } = summary;
+  const set = (type: SandboxConditionType, holds: boolean, why = reason, text = message): Update => ({
+    type,
+    status: holds ? 'True' : 'False',
+    reason: why,
+    message: text,
+  });
+  const finished = step.state === 'Succeeded' || step.state === 'Failed';
+  const suspended = step.state === 'Suspended';
+  return [
+    set('Ready', kind === 'ready', kind === 'ready' ? REASONS.Ready : reason),
+    set('Reconciling', kind === 'working'),
+    set('Stalled', kind === 'stalled'),
+    set('Scheduled', true, REASONS.Scheduled, `Runs on ${nodeName}.`),
+    imageCondition(o, set),
+    set('VolumesReady', true, REASONS.NoVolumes, 'No volumes are asked for.'),
+    set('NetworkReady', true, REASONS.NoNetwork, 'The guest has loopback alone.'),
+    ...guestConditions(o, step, set),
+    suspended
+      ? set('Suspended', true, REASONS.Suspended, 'No VM runs; the disks are kept.')
+      : set(
+          'Suspended',
+          false,
+          reason === REASONS.Suspending ? reason : REASONS.NotSuspended,
+          'operatingMode is Running, or the VM has not ended yet.',
+        ),
+    set('Finished', finished, finished ? (termination?.reason ?? reason) : reason),
+    set(
+      'RestartRequired',
+      restartRequired(o),
+      REASONS.RestartRequired,
+      'The spec changed in fields that apply at the next start: restart the sandbox to apply them.',
+    ),
+  ];
+}
+
+type Setter = (type: SandboxConditionType, holds: boolean, why?: string, text?: string) => Update;
+
+function imageCondition(o: Observation, set: Setter): Update {
+  const digest = o.image?.digest ?? o.record?.imageDigest;
+  if (digest !== undefined)
+    return set('ImageReady', true, REASONS.ImagePresent, `Image ${digest} is in the cache.`);
+  if (o.failure?.task === 'pull') return set('ImageReady', false, o.failure.reason, o.failure.message);
+  const { message } = imageSummary(o);
+  return o.task?.kind === 'pull'
+    ? set('ImageReady', false, REASONS.ImagePulling, message)
+    : set('ImageReady', false, REASONS.Pending, 'The image was not looked for yet.');
+}
+
+function guestConditions(o: Observation, step: Step, set: Setter): Update[] {
+  if (step.state === 'Running') {
+    const up = currentRun(o)?.up?.bootMilliseconds ?? o.guest.bootMilliseconds ?? 0;
+    return [
+      set('Booted', true, REASONS.Booted, `The guest was up ${up} ms after the start of its VM.`),
+      step.states.includes('Running.Unreachable')
+        ? set('AgentConnected', false, REASONS.Disconnected, 'The agent does not answer.')
+        : set('AgentConnected', true, REASONS.Connected, 'The agent answers.'),
+    ];
+  }
+  if (step.state === 'Starting') {
+    return [
+      set('Booted', false, REASONS.Booting, 'The guest is not up yet.'),
+      o.agent.connected
+        ? set('AgentConnected', true, REASONS.Connected, 'The agent answers.')
+        : set('AgentConnected', false, REASONS.Connecting, 'The agent was not reached yet.'),
+    ];
+  }
+  return [
+    set('Booted', false, REASONS.NotRunning, 'No guest is up.'),
+    set('AgentConnected', false, REASONS.NotRunning, 'No guest is up.'),
+  ];
+}
+
+function imageOf(o: Observation): SandboxStatus['image'] {
+  const digest = o.record?.imageDigest ?? o.image?.digest;
+  if (digest === undefined || o.object === undefined) return undefined;
+  const former = o.object.status?.image;
+  const sizeBytes = o.image?.sizeBytes ?? (former?.digest === digest ? former.sizeBytes : undefined);
+  return {
+    reference: o.object.spec.image,
+    digest,
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+  };
+}
+
+function vmOf(o: Observation, vm: NonNullable<Observation['vm']>): NonNullable<SandboxStatus['vm']> {
+  const run = currentRun(o);
+  const bootMilliseconds = run?.up?.bootMilliseconds ?? o.guest.bootMilliseconds;
+  return {
+    driver: vm.driver,
+    ...(run === undefined ? {} : { reason: run.driverReason }),
+    pid: vm.pid,
+    startedAt: formatTime(new Date(vm.startedAt)),
+    ...(bootMilliseconds === undefined ? {} : { bootMilliseconds: Math.round(bootMilliseconds) }),
+  };
+}
+
+/** How the last run ended, or, where nothing ever ran, how the sandbox came to its end. */
+function terminationOf(o: Observation, step: Step): Termination | undefined {
+  const recorded = o.record?.end?.termination ?? o.record?.former;
+  if (recorded !== undefined) return recorded;
+  const told = o.object?.status?.lastTermination;
+  if (told !== undefined) {
+    const { reason, exitCode = 0, signal = '', message = '', startedAt = '', finishedAt = '' } = told;
+    return { reason, exitCode, signal, message, startedAt, finishedAt };
+  }
+  const finished = step.state === 'Succeeded' || step.state === 'Failed';
+  return finished && o.record === undefined ? judge(o).termination : undefined;
+}
+
+function terminationStatus(termination: Termination): NonNullable<SandboxStatus['lastTermination']> {
+  const { exitCode, signal, reason, message, startedAt, finishedAt } = termination;
+  const time = (name: string, value: string) => (value === '' ? {} : { [name]: formatTime(new Date(value)) });
+  return {
+    exitCode,
+    signal,
+    reason,
+    message,
+    ...time('startedAt', startedAt),
+    ...time('finishedAt', finishedAt),
+  };
+}

@@ -1,0 +1,38 @@
+// When a sandbox has to be looked at again although nothing may happen to it.
+import {
+  activeDeadlineIn,
+  backoffIn,
+  bootDeadlineIn,
+  isDeleted,
+  shutdownTimeIn,
+  ttlIn,
+} from './decisions.ts';
+import {
+  AGENT_SILENCE_MS,
+  PROGRESS_WRITE_INTERVAL_MS,
+  REFERENCE_RETRY_MS,
+  WALL_CLOCK_RECHECK_MS,
+} from './limits.ts';
+import type { Step } from './machine.ts';
+import type { Observation } from './observation.ts';
+
+/** Milliseconds until the next moment that matters; `undefined` when only a change does. */
+export function nextWake(o: Observation, { state }: Step): number | undefined {
+  const times: (number | undefined)[] = [o.failure?.terminal === true ? undefined : o.failure?.retryInMs];
+  const finished = state === 'Succeeded' || state === 'Failed';
+  if (finished) times.push(ttlIn(o));
+  if (!finished && !isDeleted(o)) {
+    const shutdown = shutdownTimeIn(o);
+    times.push(activeDeadlineIn(o), bootDeadlineIn(o));
+    // The wall clock may jump while a timer runs.
+    if (shutdown !== undefined) times.push(Math.min(shutdown, WALL_CLOCK_RECHECK_MS));
+  }
+  if (state === 'BackingOff') times.push(backoffIn(o));
+  if (state === 'Running' && !o.agent.connected && o.agent.silentMs < AGENT_SILENCE_MS) {
+    times.push(AGENT_SILENCE_MS - o.agent.silentMs);
+  }
+  if (o.missing.length > 0) times.push(REFERENCE_RETRY_MS);
+  if (state === 'Preparing' && o.image === undefined) times.push(PROGRESS_WRITE_INTERVAL_MS);
+  const due = times.filter((time) => time !== undefined);
+  return due.length === 0 ? undefined : Math.max(0, Math.min(...due));
+}
