@@ -137,7 +137,9 @@ static int set_limits(const struct launch_config *config) {
         {RLIMIT_NOFILE, 256}, // QEMU uses about 30
         {RLIMIT_NPROC, 128},  // threads; its user is the VM's own. QEMU uses vCPUs + about 6, at most 64 for
                               // its pool
-        {RLIMIT_MEMLOCK, 0},  {RLIMIT_MSGQUEUE, 0}, {RLIMIT_RTPRIO, 0},
+        {RLIMIT_MEMLOCK, 0},
+        {RLIMIT_MSGQUEUE, 0},
+        {RLIMIT_RTPRIO, 0},
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         struct rlimit limit = {limits[i].value, limits[i].value};

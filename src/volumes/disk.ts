@@ -40,7 +40,7 @@ export class DiskFactory {
 
   /**
    * Makes a sparse file of `sizeBytes`, rounded up to whole 4 KiB blocks, with an empty ext4 file system. Not synced: the
-   * guest's first flush does that, and a file that a power cut loses before it holds nothing yet. Fails when `path` exists.
+   * guest's first flush does that, and a file that a power cut loses before it holds nothing yet. An existing file is replaced.
    */
   async create(path: string, sizeBytes: number): Promise<void> {
     const size = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
@@ -50,7 +50,19 @@ export class DiskFactory {
         `a disk of ${sizeBytes} bytes cannot be made: between ${MIN_DISK_BYTES} and ${MAX_DISK_BYTES} are possible`,
       );
     try {
-      await this.#copy(await this.#template(size), path);
+      await this.copy(await this.#template(size), path);
+    } catch (error) {
+      throw diskError(error, path);
+    }
+  }
+
+  /** Makes `path` a copy of another disk's file, whole or not at all. Replaces nothing that is being written elsewhere. */
+  async copy(source: string, path: string): Promise<void> {
+    const temporary = `${path}.new`; // left by a crash: begun again
+    try {
+      await rm(temporary, { force: true });
+      await this.#copy(source, temporary);
+      await rename(temporary, path);
     } catch (error) {
       throw diskError(error, path);
     }

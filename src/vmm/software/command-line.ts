@@ -107,9 +107,13 @@ export function qemuArguments(options: MachineOptions): string[] {
     ],
     ...['-add-fd', `fd=${options.imageFd},set=1`],
     ...['-add-fd', `fd=${options.upperWriteFd},set=2`, '-add-fd', `fd=${options.upperReadFd},set=2`],
-    ...['-drive', 'if=none,id=image,file=/dev/fdset/1,format=raw,readonly=on'],
+    ...['-drive', 'if=none,id=image,file=/dev/fdset/1,file.locking=off,format=raw,readonly=on'],
     ...['-device', 'virtio-blk-device,drive=image,id=vda,serial=image'],
-    ...['-drive', 'if=none,id=upper,file=/dev/fdset/2,format=raw,cache=writeback,discard=unmap'],
+    // No file locks: QEMU would meet its own through the other descriptor. The directory's lock guards the disks.
+    ...[
+      '-drive',
+      'if=none,id=upper,file=/dev/fdset/2,file.locking=off,format=raw,cache=writeback,discard=unmap',
+    ],
     ...['-device', 'virtio-blk-device,drive=upper,id=vdb,serial=upper'],
     ...[
       '-netdev',

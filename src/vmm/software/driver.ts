@@ -1,15 +1,19 @@
 // The software driver: QEMU's microvm without KVM. It runs on any machine.
-import { mkdir, rm } from 'node:fs/promises';
+import { access } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { BulkheadError } from '../../api/errors.ts';
-import type { ProbeResult, StartStages, VmConfig, VmExit, VmHandle, VmmDriver } from '../driver.ts';
+import type { ProbeResult, VmConfig, VmExit, VmHandle, VmmDriver } from '../driver.ts';
 import { hostFailure } from '../ffi.ts';
 import { LOCK_FILE } from '../records.ts';
 import { StartQueue } from '../start-queue.ts';
 import { adoptVm, readLastExit, type VmProcess } from '../vm-process.ts';
 import { checkHost, openSoftwareHost, type SoftwareHost, type SoftwareOptions } from './host.ts';
-import { releaseMachine, startMachine } from './machine.ts';
+import { releaseMachine } from './machine.ts';
+import { coldStart, warmStart } from './start.ts';
+import { prepareGuest } from './template-guest.ts';
+import type { TemplateSpec } from './template-key.ts';
+import { Templates } from './templates.ts';
 
 const MIB = 1024 * 1024;
 const MAX_CPUS = 32;
@@ -20,11 +24,20 @@ class SoftwareDriver implements VmmDriver {
   readonly name = 'software';
   readonly #host: SoftwareHost;
   readonly #queue: StartQueue;
+  readonly #templates: Templates;
+  readonly #warn: (message: string) => void;
   #probe: Promise<ProbeResult> | undefined;
 
   constructor(host: SoftwareHost, options: SoftwareOptions) {
     this.#host = host;
+    this.#warn = options.onWarning ?? (() => undefined);
     this.#queue = new StartQueue(options.maxConcurrentStarts ?? availableParallelism());
+    this.#templates = new Templates(host, {
+      prepare: prepareGuest,
+      queue: this.#queue,
+      ...(options.maxTemplateBytes === undefined ? {} : { maxBytes: options.maxTemplateBytes }),
+      warn: this.#warn,
+    });
   }
 
   async probe(signal: AbortSignal): Promise<ProbeResult> {
@@ -55,47 +68,58 @@ class SoftwareDriver implements VmmDriver {
     if (this.#host.library.lockIsHeld(join(config.dir, LOCK_FILE)))
       throw new BulkheadError('VM_ALREADY_RUNNING', `${config.dir} is locked by a running VM`);
     try {
-      return await this.#queue.run(() => this.#boot(config, signal), signal);
+      return await this.#start(config, signal);
     } catch (error) {
       if (signal.aborted) throw error;
       throw hostFailure(error, `start of ${config.id}`);
     }
   }
 
-  async #boot(config: VmConfig, signal: AbortSignal): Promise<VmProcess> {
-    const stages: StartStages = {};
-    const disk = stopwatch();
-    const madeUpper = await this.#ensureUpper(config);
-    if (madeUpper) stages.disk = disk();
-    const spawn = stopwatch();
-    try {
-      const { vm, qmp } = await startMachine(
-        this.#host,
-        {
-          ...{ id: config.id, dir: config.dir, cpus: config.cpus, memoryBytes: config.memoryBytes },
-          ...{ imagePath: config.image.path, upperPath: config.upper.path, memory: { kind: 'private' } },
-        },
+  async #start(config: VmConfig, signal: AbortSignal): Promise<VmProcess> {
+    const fresh = !(await exists(config.upper.path));
+    const cold = (coldReason?: string) =>
+      this.#queue.run(
+        () =>
+          coldStart(
+            this.#host,
+            config,
+            { fresh, ...(coldReason === undefined ? {} : { coldReason }) },
+            signal,
+          ),
         signal,
       );
-      qmp.close();
-      stages.spawn = spawn();
-      vm.stages = stages;
-      return vm;
+    if (config.coldBoot) return cold();
+    try {
+      return await this.#warm(config, fresh, signal);
     } catch (error) {
-      if (madeUpper) await rm(config.upper.path, { force: true });
-      throw error;
+      const failure = hostFailure(error, 'restore of a template');
+      // What a cold boot cannot mend either.
+      if (signal.aborted || failure.code === 'DISK_FULL' || failure.code === 'VM_ALREADY_RUNNING')
+        throw failure;
+      this.#warn(`${config.id} boots cold: ${failure.message}`);
+      return cold(failure.message);
     }
   }
 
-  /** True when it was made now. */
-  async #ensureUpper(config: VmConfig): Promise<boolean> {
+  async #warm(config: VmConfig, fresh: boolean, signal: AbortSignal): Promise<VmProcess> {
+    const { cpus, memoryBytes, image, upper } = config;
+    const spec: TemplateSpec = fresh
+      ? { kind: 'image', cpus, memoryBytes, image, upperSizeBytes: upper.sizeBytes }
+      : { kind: 'generic', cpus, memoryBytes };
+    const waited = performance.now();
+    const lease = await this.#templates.lease(spec, signal);
+    const templateMs = Math.round((performance.now() - waited) * 10) / 10;
     try {
-      await this.#host.disks.create(config.upper.path, config.upper.sizeBytes);
-      return true;
+      const vm = await this.#queue.run(() => warmStart(this.#host, config, { lease, spec }, signal), signal);
+      vm.stages = { template: templateMs, ...vm.stages };
+      return vm;
     } catch (error) {
-      const cause = error instanceof Error ? error.cause : undefined;
-      if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST') return false;
+      const { code, message } = hostFailure(error, 'restore');
+      if (!signal.aborted && code !== 'DISK_FULL' && code !== 'VM_ALREADY_RUNNING')
+        await this.#templates.drop(lease.key, message);
       throw error;
+    } finally {
+      lease.release();
     }
   }
 
@@ -112,14 +136,20 @@ class SoftwareDriver implements VmmDriver {
   }
 
   async close(): Promise<void> {
+    await this.#templates.close();
     await this.#host.cgroups.removeParents();
     await this.#host.watcher.close();
   }
 }
 
-function stopwatch(): () => number {
-  const start = performance.now();
-  return () => Math.round((performance.now() - start) * 10) / 10;
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    throw error;
+  }
 }
 
 function validate(config: VmConfig): void {
@@ -138,6 +168,5 @@ function validate(config: VmConfig): void {
 
 /** Opens the driver. It starts nothing; `probe` tells whether the host can run it. */
 export async function openSoftwareDriver(options: SoftwareOptions): Promise<VmmDriver> {
-  await mkdir(options.stateDir, { recursive: true, mode: 0o700 });
   return new SoftwareDriver(await openSoftwareHost(options), options);
 }

@@ -1,0 +1,101 @@
+// The two ways a sandbox's machine comes to life.
+
+import { closeSync, openSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import type { StartStages, VmConfig } from '../driver.ts';
+import type { VmProcess } from '../vm-process.ts';
+import type { SoftwareHost } from './host.ts';
+import { type Machine, type MachineSpec, releaseMachine, startMachine } from './machine.ts';
+import { resizeDisk, restoreState } from './migration.ts';
+import type { TemplateSpec } from './template-key.ts';
+import type { TemplateLease } from './templates.ts';
+
+function stopwatch(): () => number {
+  const start = performance.now();
+  return () => Math.round((performance.now() - start) * 10) / 10;
+}
+
+function machineSpec(config: VmConfig): Omit<MachineSpec, 'memory'> {
+  return {
+    ...{ id: config.id, dir: config.dir, cpus: config.cpus, memoryBytes: config.memoryBytes },
+    ...{ imagePath: config.image.path, upperPath: config.upper.path },
+  };
+}
+
+/** Boots. Makes the upper disk when `fresh`, and removes it again on failure. */
+export async function coldStart(
+  host: SoftwareHost,
+  config: VmConfig,
+  how: { fresh: boolean; coldReason?: string },
+  signal: AbortSignal,
+): Promise<VmProcess> {
+  const stages: StartStages = {};
+  try {
+    if (how.fresh) {
+      const disk = stopwatch();
+      await host.disks.create(config.upper.path, config.upper.sizeBytes);
+      stages.disk = disk();
+    }
+    const spawn = stopwatch();
+    const { coldReason } = how;
+    const { vm, qmp } = await startMachine(
+      host,
+      {
+        ...machineSpec(config),
+        memory: { kind: 'private' },
+        ...(coldReason === undefined ? {} : { coldReason }),
+      },
+      signal,
+    );
+    qmp.close();
+    stages.spawn = spawn();
+    vm.stages = stages;
+    return vm;
+  } catch (error) {
+    if (how.fresh) await rm(config.upper.path, { force: true });
+    throw error;
+  }
+}
+
+/** Restores the template. On failure nothing of the try is left, so that a cold start may follow. */
+export async function warmStart(
+  host: SoftwareHost,
+  config: VmConfig,
+  template: { lease: TemplateLease; spec: TemplateSpec },
+  signal: AbortSignal,
+): Promise<VmProcess> {
+  const { lease, spec } = template;
+  const stages: StartStages = {};
+  const fresh = spec.kind === 'image';
+  let machine: Machine | undefined;
+  const stateFd = openSync(lease.statePath, 'r');
+  try {
+    if (fresh) {
+      const disk = stopwatch();
+      await host.disks.copy(lease.upperPath, config.upper.path);
+      stages.disk = disk();
+    }
+    const spawn = stopwatch();
+    machine = await startMachine(
+      host,
+      { ...machineSpec(config), memory: { kind: 'clone', fd: lease.ramFd }, stateFd },
+      signal,
+    );
+    stages.spawn = spawn();
+    const restore = stopwatch();
+    await restoreState(machine.qmp, machine.stateNumber ?? -1, signal);
+    if (!fresh) await resizeDisk(machine.qmp, 'upper', config.upper.sizeBytes, signal);
+    stages.restore = restore();
+    machine.qmp.close();
+    machine.vm.stages = stages;
+    return machine.vm;
+  } catch (error) {
+    machine?.qmp.close();
+    await machine?.vm.kill();
+    if (machine) await releaseMachine(host, config.id);
+    if (fresh) await rm(config.upper.path, { force: true });
+    throw error;
+  } finally {
+    closeSync(stateFd);
+  }
+}
