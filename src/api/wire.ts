@@ -1,0 +1,128 @@
+// Bodies of Bulkhead's own endpoints, as server and client exchange them; objects and errors have their own files.
+
+/** One finding about the host or the daemon. */
+export interface DoctorCheck {
+  /** Short and stable, e.g. `cgroups`. */
+  name: string;
+  status: 'ok' | 'warn' | 'fail';
+  /** What was found, one sentence. */
+  message: string;
+  /** What to do about it, where something should be done. */
+  fix?: string;
+}
+
+export interface DoctorReport {
+  checks: DoctorCheck[];
+}
+
+/** Answer of `GET /version`, in Kubernetes' shape. */
+export interface VersionInfo {
+  major: string;
+  minor: string;
+  gitVersion: string;
+  platform: string;
+  nodeVersion: string;
+}
+
+/** Body of `POST .../images/pull`. */
+export interface PullRequest {
+  reference: string;
+  policy?: 'Always' | 'IfNotPresent' | 'Never';
+  credentials?: { registry: string; username: string; password: string }[];
+}
+
+/** Body of `POST .../images/load` when the archive lies on the daemon's host; else the body is the archive itself. */
+export interface LoadRequest {
+  /** Absolute path on the daemon's host: a docker archive, an OCI archive or an OCI layout folder. */
+  path: string;
+  /** Name for an archive that carries none. */
+  reference?: string;
+}
+
+/** Body of `POST .../images/prune`. */
+export interface PruneRequest {
+  targetFreeBytes?: number;
+  dryRun?: boolean;
+}
+
+/** How far a pull or load is. */
+export interface ImageProgress {
+  phase: 'resolving' | 'downloading' | 'writing' | 'done';
+  layersDone: number;
+  layersTotal: number;
+  bytesDone: number;
+  bytesTotal: number;
+}
+
+/** An image that is ready to boot, as pull and load report it. */
+export interface ImageSummary {
+  reference: string;
+  /** `sha256:...` */
+  digest: string;
+  sizeBytes: number;
+}
+
+/** An image in the cache. Times are RFC 3339. */
+export interface CachedImage {
+  references: string[];
+  digest: string;
+  sizeBytes: number;
+  createdAt: string;
+  lastUsedAt: string;
+  inUse: boolean;
+}
+
+/** One line of the answer to pull and load; the last one has `images` or `error` (a `Status`). */
+export type ImageStreamLine = { progress: ImageProgress } | { images: ImageSummary[] } | { error: unknown };
+
+/** Answer of `GET .../sandboxes/NAME/stats`. */
+export interface SandboxStats {
+  /** RFC 3339, when the figures were read. */
+  timestamp: string;
+  startedAt: string;
+  /** Measured on the host. */
+  vm: {
+    cpuSeconds: number;
+    memoryBytes: number;
+    memoryLimitBytes: number;
+    diskReadBytes: number;
+    diskWriteBytes: number;
+    networkReceiveBytes: number;
+    networkTransmitBytes: number;
+    networkReceivePackets: number;
+    networkTransmitPackets: number;
+  };
+  /** What the guest says of itself; absent when it does not answer in time. */
+  guest?: unknown;
+}
+
+/** Query parameters of `GET .../sandboxes/NAME/log`, with Kubernetes' meaning. */
+export interface LogQuery {
+  follow?: boolean;
+  tailLines?: number;
+  sinceSeconds?: number;
+  /** RFC 3339. */
+  sinceTime?: string;
+  /** The run before the present one. */
+  previous?: boolean;
+  timestamps?: boolean;
+}
+
+/** Query parameters of `.../sandboxes/NAME/exec`; `attach` takes stdin, stdout, stderr, columns and rows of them. */
+export interface ExecQuery {
+  command: string[];
+  stdin: boolean;
+  stdout: boolean;
+  stderr: boolean;
+  tty: boolean;
+  /** First size of the terminal. */
+  columns?: number;
+  rows?: number;
+  /** KEY=VALUE on top of the sandbox's own environment. */
+  env?: string[];
+  workingDir?: string;
+  user?: string;
+  timeoutSeconds?: number;
+  /** Puts the image's ENTRYPOINT before the command, and takes the image's CMD where no command is given. */
+  entrypoint?: boolean;
+}

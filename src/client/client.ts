@@ -1,0 +1,224 @@
+// The typed client of the daemon's HTTP API.
+import type { Readable } from 'node:stream';
+import { apiVersionOf } from '../api/kinds.ts';
+import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
+import { isStatus, type Status } from '../api/status.ts';
+import type { DoctorReport, ExecQuery, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
+import { ImageClient } from './images.ts';
+import { openStream, type StreamConnection } from './stream.ts';
+import { errorOf, type QueryValue, Transport } from './transport.ts';
+
+export interface ListQuery {
+  /** All namespaces when absent. */
+  namespace?: string;
+  labelSelector?: string;
+  fieldSelector?: string;
+}
+
+export interface ObjectList {
+  apiVersion: string;
+  kind: string;
+  metadata: { resourceVersion?: string };
+  items: StoredObject[];
+}
+
+/** A change. An `ERROR` of the server is thrown instead; EXPIRED means: list again. */
+export interface WatchChange {
+  type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK';
+  object: StoredObject;
+}
+
+/** A core v1 Event, as far as it is shown. Times are RFC 3339. */
+export interface EventObject {
+  metadata: { name: string; namespace: string; uid: string };
+  involvedObject: { kind: string; namespace: string; name: string; uid: string };
+  type: string;
+  reason: string;
+  message: string;
+  count: number;
+  firstTimestamp: string;
+  lastTimestamp: string;
+}
+
+export interface DeleteRequest {
+  gracePeriodSeconds?: number;
+  preconditions?: { uid?: string; resourceVersion?: string };
+  dryRun?: boolean;
+}
+
+/** What an apply did. */
+export interface Applied {
+  object: StoredObject;
+  created: boolean;
+}
+
+function collection(kind: ResourceKind, namespace?: string): string {
+  const root = kind.group === '' ? `/api/${kind.version}` : `/apis/${apiVersionOf(kind)}`;
+  const within = namespace === undefined ? '' : `/namespaces/${encodeURIComponent(namespace)}`;
+  return `${root}${within}/${kind.plural}`;
+}
+
+function item(kind: ResourceKind, namespace: string, name: string): string {
+  return `${collection(kind, namespace)}/${encodeURIComponent(name)}`;
+}
+
+function sandbox(namespace: string, name: string): string {
+  return `/apis/${GROUP_VERSION}/namespaces/${encodeURIComponent(namespace)}/sandboxes/${encodeURIComponent(name)}`;
+}
+
+function selectors({ labelSelector, fieldSelector }: ListQuery): Record<string, QueryValue> {
+  return { labelSelector, fieldSelector };
+}
+
+/**
+ * One daemon, by its socket. Failures are `BulkheadError`s: those of the server with its code and causes, and
+ * DAEMON_UNAVAILABLE where it does not answer.
+ */
+export class BulkheadClient {
+  readonly #transport: Transport;
+  readonly images: ImageClient;
+
+  constructor(options: { socketPath: string }) {
+    this.#transport = new Transport(options.socketPath);
+    this.images = new ImageClient(this.#transport);
+  }
+
+  async get(kind: ResourceKind, namespace: string, name: string): Promise<StoredObject> {
+    return (await this.#transport.request<StoredObject>('GET', item(kind, namespace, name))).body;
+  }
+
+  async list(kind: ResourceKind, query: ListQuery = {}): Promise<ObjectList> {
+    const path = collection(kind, query.namespace);
+    return (await this.#transport.request<ObjectList>('GET', path, { query: selectors(query) })).body;
+  }
+
+  /** Changes after `resourceVersion`; without it, all present objects as ADDED first. Ends with the signal or the server. */
+  async *watch(
+    kind: ResourceKind,
+    query: ListQuery & { resourceVersion?: string; signal: AbortSignal },
+  ): AsyncGenerator<WatchChange> {
+    const { resourceVersion, signal } = query;
+    const lines = this.#transport.lines<{ type: string; object: unknown }>(
+      'GET',
+      collection(kind, query.namespace),
+      {
+        query: { ...selectors(query), watch: true, allowWatchBookmarks: true, resourceVersion },
+        signal,
+      },
+    );
+    for await (const { type, object } of lines) {
+      if (type === 'ERROR' && isStatus(object)) throw errorOf(object);
+      yield { type, object } as WatchChange;
+    }
+  }
+
+  async create(kind: ResourceKind, namespace: string, manifest: unknown): Promise<StoredObject> {
+    const options = { body: manifest };
+    return (await this.#transport.request<StoredObject>('POST', collection(kind, namespace), options)).body;
+  }
+
+  /** Creates the object or makes it what the manifest says. */
+  async apply(
+    kind: ResourceKind,
+    namespace: string,
+    manifest: ObjectManifest,
+    options: { dryRun?: boolean; fieldManager?: string } = {},
+  ): Promise<Applied> {
+    const { dryRun, fieldManager } = options;
+    const { status, body } = await this.#transport.request<StoredObject>(
+      'PATCH',
+      item(kind, namespace, manifest.metadata.name),
+      {
+        body: manifest,
+        contentType: 'application/apply-patch+yaml',
+        query: { dryRun: dryRun ? 'All' : undefined, fieldManager },
+      },
+    );
+    return { object: body, created: status === 201 };
+  }
+
+  /** Replaces the object; `metadata.resourceVersion` says which version. */
+  async replace(kind: ResourceKind, namespace: string, manifest: ObjectManifest): Promise<StoredObject> {
+    const path = item(kind, namespace, manifest.metadata.name);
+    return (await this.#transport.request<StoredObject>('PUT', path, { body: manifest })).body;
+  }
+
+  /** JSON merge patch (RFC 7386). */
+  async patch(
+    kind: ResourceKind,
+    namespace: string,
+    name: string,
+    mergePatch: unknown,
+  ): Promise<StoredObject> {
+    const options = { body: mergePatch, contentType: 'application/merge-patch+json' };
+    return (await this.#transport.request<StoredObject>('PATCH', item(kind, namespace, name), options)).body;
+  }
+
+  /** The object while it still has finalizers, else a `Status`. */
+  async delete(
+    kind: ResourceKind,
+    namespace: string,
+    name: string,
+    { gracePeriodSeconds, preconditions, dryRun }: DeleteRequest = {},
+  ): Promise<StoredObject | Status> {
+    const body = {
+      ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
+      ...(preconditions === undefined ? {} : { preconditions }),
+      ...(dryRun ? { dryRun: ['All'] } : {}),
+    };
+    const path = item(kind, namespace, name);
+    return (await this.#transport.request<StoredObject | Status>('DELETE', path, { body })).body;
+  }
+
+  async events(query: { namespace?: string; fieldSelector?: string } = {}): Promise<EventObject[]> {
+    const { namespace, fieldSelector } = query;
+    const within = namespace === undefined ? '' : `/namespaces/${encodeURIComponent(namespace)}`;
+    const { body } = await this.#transport.request<{ items: EventObject[] }>(
+      'GET',
+      `/api/v1${within}/events`,
+      {
+        query: { fieldSelector },
+      },
+    );
+    return body.items;
+  }
+
+  /** The log as bytes; with `follow` it goes on until the run ends or the stream is destroyed. */
+  logs(namespace: string, name: string, query: LogQuery = {}, signal?: AbortSignal): Promise<Readable> {
+    return this.#transport.open('GET', `${sandbox(namespace, name)}/log`, {
+      query: { ...query },
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  async stats(namespace: string, name: string): Promise<SandboxStats> {
+    return (await this.#transport.request<SandboxStats>('GET', `${sandbox(namespace, name)}/stats`)).body;
+  }
+
+  /** Starts a command. Resolves when the connection stands; a command that cannot start shows in `exited`. */
+  exec(namespace: string, name: string, query: ExecQuery): Promise<StreamConnection> {
+    return openStream(this.#transport.socketPath, `${sandbox(namespace, name)}/exec`, { ...query });
+  }
+
+  /** Joins the main process. */
+  attach(
+    namespace: string,
+    name: string,
+    query: Pick<ExecQuery, 'stdin' | 'stdout' | 'stderr' | 'columns' | 'rows'>,
+  ): Promise<StreamConnection> {
+    return openStream(this.#transport.socketPath, `${sandbox(namespace, name)}/attach`, { ...query });
+  }
+
+  async doctor(): Promise<DoctorReport> {
+    return (await this.#transport.request<DoctorReport>('GET', `/apis/${GROUP_VERSION}/doctor`)).body;
+  }
+
+  async version(): Promise<VersionInfo> {
+    return (await this.#transport.request<VersionInfo>('GET', '/version')).body;
+  }
+
+  /** Closes every connection but those of exec and attach. */
+  close(): void {
+    this.#transport.close();
+  }
+}

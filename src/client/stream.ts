@@ -1,0 +1,182 @@
+// The client's end of an exec or attach: plain streams over a `v5.channel.k8s.io` WebSocket.
+import { connect } from 'node:net';
+import { Readable, Writable } from 'node:stream';
+import { WebSocket } from 'ws';
+import { CHANNEL, EXIT_CAUSE, frame, STREAM_PROTOCOLS } from '../api/channels.ts';
+import { BulkheadError } from '../api/errors.ts';
+import { isStatus, type Status } from '../api/status.ts';
+import { connectionError, errorOf, failureOf, type QueryValue, queryString } from './transport.ts';
+
+/** Unsent input above which writers wait. */
+const SEND_BUFFER_BYTES = 512 * 1024;
+/** One message of input; servers take at most 1 MiB. */
+const INPUT_MESSAGE_BYTES = 64 * 1024;
+/** Servers send at most this much in one message. */
+const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
+
+/** How the command ended. */
+export interface StreamExit {
+  /** 0 to 255; 128 + N for signal N. */
+  exitCode: number;
+  /** Such as `SIGKILL`; empty for a normal end. */
+  signal: string;
+  timedOut: boolean;
+  oomKilled: boolean;
+}
+
+export interface StreamConnection {
+  /** Ending it ends the command's standard input. */
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /** Rejects when the command could not be started, or the connection broke before it ended. */
+  readonly exited: Promise<StreamExit>;
+  resize(size: { columns: number; rows: number }): void;
+  signal(name: string): void;
+  /** Leaves at once. An exec ends with its connection, a main process does not. */
+  close(): void;
+}
+
+function exitOf(status: Status): StreamExit {
+  if (status.status === 'Success') return { exitCode: 0, signal: '', timedOut: false, oomKilled: false };
+  if (status.reason !== 'NonZeroExitCode') throw errorOf(status);
+  const cause = (reason: string) => status.details?.causes?.find((each) => each.reason === reason);
+  return {
+    exitCode: Number(cause(EXIT_CAUSE.exitCode)?.message ?? 1),
+    signal: cause(EXIT_CAUSE.signal)?.message ?? '',
+    timedOut: cause(EXIT_CAUSE.timedOut) !== undefined,
+    oomKilled: cause(EXIT_CAUSE.oomKilled) !== undefined,
+  };
+}
+
+/** Connects. Fails with the server's own error where it refuses the upgrade. */
+export async function openStream(
+  socketPath: string,
+  path: string,
+  query: Record<string, QueryValue>,
+): Promise<StreamConnection> {
+  const socket = new WebSocket(`ws://localhost${path}${queryString(query)}`, [...STREAM_PROTOCOLS], {
+    createConnection: () => connect(socketPath),
+    perMessageDeflate: false,
+    maxPayload: MESSAGE_BYTES_MAX,
+  });
+  const connection = new Connection(socket, socketPath);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  socket.once('open', resolve);
+  socket.once('error', (error) => reject(connectionError(error, socketPath)));
+  socket.once('unexpected-response', (request, response) => {
+    void failureOf(response)
+      .catch((error: unknown) => connectionError(error, socketPath))
+      .then(reject)
+      .finally(() => request.destroy());
+  });
+  await promise;
+  return connection;
+}
+
+class Connection implements StreamConnection {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  readonly exited: Promise<StreamExit>;
+  readonly #socket: WebSocket;
+  #status: Status | undefined;
+
+  constructor(socket: WebSocket, socketPath: string) {
+    this.#socket = socket;
+    const { promise, resolve, reject } = Promise.withResolvers<StreamExit>();
+    this.exited = promise;
+    // Nobody may be listening yet when the connection breaks; whoever asks later still gets the rejection.
+    promise.catch(() => {});
+    this.stdin = new Writable({
+      write: (chunk: Buffer, _encoding, done) => this.#sendInput(chunk, done),
+      final: (done) => {
+        if (socket.readyState !== WebSocket.OPEN) done();
+        else socket.send(frame(CHANNEL.close, Buffer.of(CHANNEL.stdin)), () => done());
+      },
+    });
+    // Writing to a command that has ended is no failure of the client; `exited` tells what happened.
+    this.stdin.on('error', () => {});
+    this.stdout = this.#output();
+    this.stderr = this.#output();
+    let failure: unknown;
+    socket.on('message', (data) => this.#receive(data as Buffer));
+    socket.on('error', (error) => {
+      failure = error;
+    });
+    socket.once('close', () => {
+      this.stdout.push(null);
+      this.stderr.push(null);
+      try {
+        if (this.#status === undefined) throw connectionError(failure ?? { code: 'ECONNRESET' }, socketPath);
+        resolve(exitOf(this.#status));
+      } catch (error) {
+        reject(error);
+      }
+    });
+  }
+
+  resize({ columns, rows }: { columns: number; rows: number }): void {
+    this.#control(CHANNEL.resize, JSON.stringify({ Width: columns, Height: rows }));
+  }
+
+  signal(name: string): void {
+    this.#control(CHANNEL.signal, name);
+  }
+
+  close(): void {
+    this.#socket.terminate();
+  }
+
+  #control(channel: number, text: string): void {
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(frame(channel, Buffer.from(text)));
+  }
+
+  #sendInput(payload: Buffer, done: (error?: Error | null) => void): void {
+    if (this.#socket.readyState !== WebSocket.OPEN) {
+      done(new BulkheadError('SANDBOX_NOT_RUNNING', 'the command has ended'));
+      return;
+    }
+    let last = 0;
+    for (; last + INPUT_MESSAGE_BYTES < payload.length; last += INPUT_MESSAGE_BYTES) {
+      this.#socket.send(frame(CHANNEL.stdin, payload.subarray(last, last + INPUT_MESSAGE_BYTES)));
+    }
+    const wait = this.#socket.bufferedAmount >= SEND_BUFFER_BYTES;
+    this.#socket.send(frame(CHANNEL.stdin, payload.subarray(last)), (error) => {
+      if (wait) done(error ?? null);
+    });
+    if (!wait) done();
+  }
+
+  /** A stream whose slow reader holds the connection, and so the guest, back. */
+  #output(): Readable {
+    return new Readable({ read: () => this.#socket.resume() });
+  }
+
+  #receive(message: Buffer): void {
+    const payload = message.subarray(1);
+    switch (message[0]) {
+      case CHANNEL.stdout:
+        if (!this.stdout.push(payload)) this.#socket.pause();
+        break;
+      case CHANNEL.stderr:
+        if (!this.stderr.push(payload)) this.#socket.pause();
+        break;
+      case CHANNEL.error:
+        this.#receiveStatus(payload);
+        break;
+      default:
+        // A newer server may say more; what is unknown is skipped.
+        break;
+    }
+  }
+
+  #receiveStatus(payload: Buffer): void {
+    try {
+      const status: unknown = JSON.parse(payload.toString());
+      if (isStatus(status)) this.#status = status;
+    } catch {
+      // Shows as a connection that closed without a result.
+    }
+  }
+}

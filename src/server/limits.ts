@@ -1,0 +1,50 @@
+// Every bound of the HTTP server, with its reason.
+
+/** What Kubernetes' API server takes for one object request; far above the store's own limit for an object. */
+export const BODY_BYTES_MAX = 3 * 1024 * 1024;
+/** The command of an exec travels in the request line, and commands carry whole scripts. */
+export const HEADER_BYTES_MAX = 256 * 1024;
+/** A client on this host sends its headers at once. */
+export const HEADERS_TIMEOUT_MS = 10_000;
+/** The longest body is an image archive of many GiB that is written to a slow disk. */
+export const REQUEST_TIMEOUT_MS = 60 * 60_000;
+/** Larger than the largest images in use; a stream without end must not fill the disk by itself. */
+export const UPLOAD_BYTES_MAX = 128 * 1024 ** 3;
+/** Attempts of a patch without resourceVersion when others write the same object. */
+export const CONFLICT_RETRIES = 8;
+
+/** Open execs and attaches of one sandbox: the guest has a bounded number of sessions. */
+export const STREAMS_PER_SANDBOX_MAX = 64;
+/** All open execs and attaches: each holds buffers of up to 2 MiB. */
+export const STREAMS_MAX = 512;
+/** Open watches and followed logs: each holds a buffer in the store. */
+export const FOLLOWERS_MAX = 1024;
+/** Clients send 32 to 64 KiB at a time; more than this in one message is no terminal and no pipe. */
+export const STREAM_MESSAGE_BYTES_MAX = 1024 * 1024;
+/** Unsent output above which the guest is held back. Two of the guest's flow-control windows fit. */
+export const STREAM_BUFFER_BYTES = 512 * 1024;
+/** Finds clients that vanished without a word, also while their input is held back. */
+export const STREAM_PING_INTERVAL_MS = 2_000;
+/** How long a command whose client vanished may take to react to SIGHUP before SIGKILL. */
+export const HANGUP_GRACE_MS = 2_000;
+/** How long a client may take to answer the close of a stream. */
+export const STREAM_CLOSE_TIMEOUT_MS = 2_000;
+/** Sizes of a terminal that a program can make sense of. */
+export const TERMINAL_SIZE_MAX = 4096;
+/** A resize or signal message; longer ones are malformed. */
+export const CONTROL_MESSAGE_BYTES_MAX = 256;
+
+/** Watches end after so long at the latest, as Kubernetes' do; clients start them again from where they were. */
+export const WATCH_SECONDS_MAX = 3600;
+/** A progress line more often than this helps nobody. */
+export const PROGRESS_INTERVAL_MS = 100;
+/** How long one health check may take before it counts as failed. */
+export const HEALTH_CHECK_TIMEOUT_MS = 5_000;
+/** How long `stats` waits for the guest's own figures; the host's are sent without them then. */
+export const GUEST_STATS_TIMEOUT_MS = 1_000;
+/** `sun_path` of Linux holds 108 bytes with the final NUL. */
+export const SOCKET_PATH_BYTES_MAX = 107;
+/** How long requests that are under way may take when the server closes. */
+export const CLOSE_TIMEOUT_MS = 3_000;
+/** How soon after its last answer a connection closes then. */
+export const CLOSE_POLL_MS = 20;

@@ -1,0 +1,137 @@
+// The HTTP server: Kubernetes' conventions on a unix socket, and monitoring on TCP.
+import { type FastifyInstance, fastify, LogController } from 'fastify';
+import { BulkheadError } from '../api/errors.ts';
+import { GROUP_VERSION } from '../api/meta.ts';
+import type { ServerDependencies } from './contracts.ts';
+import { registerDiscovery } from './discovery.ts';
+import { registerEvents } from './events.ts';
+import { sendFailure, sendNotFound } from './failures.ts';
+import { registerHealth } from './health.ts';
+import { registerImageRoutes } from './image-routes.ts';
+import {
+  BODY_BYTES_MAX,
+  CLOSE_POLL_MS,
+  CLOSE_TIMEOUT_MS,
+  HEADER_BYTES_MAX,
+  HEADERS_TIMEOUT_MS,
+  REQUEST_TIMEOUT_MS,
+} from './limits.ts';
+import { listenOnSocket, listenOnTcp } from './listen.ts';
+import { basePath, registerKind } from './objects.ts';
+import { registerSandboxRoutes } from './sandbox-routes.ts';
+import { StreamEndpoints } from './streams.ts';
+import type { WatchHost } from './watch.ts';
+
+/** Content types of an object as text. */
+const OBJECT_TYPES = [
+  'application/json',
+  'application/merge-patch+json',
+  'application/yaml',
+  'application/apply-patch+yaml',
+];
+
+export interface ListenOptions {
+  /** Unix socket of the API; made with mode 0600. */
+  socketPath: string;
+  /** HOST:PORT of /metrics, /healthz and /readyz; not served on TCP when absent. */
+  metricsAddress?: string;
+}
+
+export interface ApiServer {
+  listen(options: ListenOptions): Promise<void>;
+  /** Ends watches and streams, lets requests finish, and removes the socket. Safe to repeat. */
+  close(): Promise<void>;
+}
+
+function createApp(logger: ServerDependencies['logger']): FastifyInstance {
+  const app = fastify({
+    ...(logger === undefined ? { logger: false } : { loggerInstance: logger }),
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: BODY_BYTES_MAX,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    // Names and references hold percent-encoded slashes; the default of 100 characters is too short for names of 253.
+    routerOptions: { maxParamLength: 512, ignoreTrailingSlash: true },
+    http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: HEADERS_TIMEOUT_MS },
+    forceCloseConnections: true,
+  }) as unknown as FastifyInstance;
+  app.setErrorHandler(sendFailure);
+  app.setNotFoundHandler(sendNotFound);
+  return app;
+}
+
+/** Builds the server; nothing listens before `listen`. */
+export function createServer(deps: ServerDependencies): ApiServer {
+  const closing = new AbortController();
+  const watches: WatchHost = { closing: closing.signal, followers: 0 };
+
+  const api = createApp(deps.logger);
+  api.removeAllContentTypeParsers();
+  for (const type of OBJECT_TYPES) {
+    api.addContentTypeParser(type, { parseAs: 'string' }, async (_request: unknown, text: string | Buffer) =>
+      text.length === 0 ? undefined : deps.rules.parse(text.toString()),
+    );
+  }
+  for (const kind of deps.rules.kinds) registerKind(api, kind, deps, watches);
+  registerEvents(api, deps.store, deps.rules.kinds);
+  registerDiscovery(api, deps.rules.kinds, deps.version);
+  registerSandboxRoutes(api, deps.sandboxes, watches);
+  registerImageRoutes(api, deps, closing.signal);
+  registerHealth(api, deps);
+  api.get(`/apis/${GROUP_VERSION}/doctor`, async () => ({ checks: await deps.doctor() }));
+  refuseOtherMethods(api, deps);
+  const streams = new StreamEndpoints(api.server, deps.sandboxes, closing.signal);
+
+  const monitoring = createApp(deps.logger);
+  registerHealth(monitoring, deps);
+
+  return {
+    async listen({ socketPath, metricsAddress }) {
+      await api.ready();
+      await listenOnSocket(api.server, socketPath);
+      if (metricsAddress === undefined) return;
+      try {
+        await monitoring.ready();
+        await listenOnTcp(monitoring.server, metricsAddress);
+      } catch (error) {
+        await this.close();
+        throw error;
+      }
+    },
+    async close() {
+      closing.abort();
+      await streams.drained();
+      await Promise.all([closeApp(api), closeApp(monitoring)]);
+    },
+  };
+}
+
+/** Fastify closes only what it started itself, so its server is closed by hand. */
+async function closeApp(app: FastifyInstance): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  // The only failure is "not running", which is what is wanted.
+  app.server.close(() => resolve());
+  // Answers that are under way get their time; their connections close as soon as they are idle.
+  const idle = setInterval(() => app.server.closeIdleConnections(), CLOSE_POLL_MS);
+  const late = setTimeout(() => app.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
+  await promise;
+  clearInterval(idle);
+  clearTimeout(late);
+  await app.close();
+}
+
+/** A path that exists for other methods answers 405, as Kubernetes does, not 404. */
+function refuseOtherMethods(app: FastifyInstance, { rules }: ServerDependencies): void {
+  const refuse = (request: { method: string }) => {
+    throw new BulkheadError('METHOD_NOT_ALLOWED', `the server does not allow ${request.method} here`);
+  };
+  for (const kind of rules.kinds) {
+    const collection = `${basePath(kind)}/namespaces/:namespace/${kind.plural}`;
+    app.route({ method: ['PUT', 'PATCH'], url: collection, handler: refuse });
+    app.route({ method: ['POST'], url: `${collection}/:name`, handler: refuse });
+    app.route({
+      method: ['POST', 'PUT', 'PATCH', 'DELETE'],
+      url: `${basePath(kind)}/${kind.plural}`,
+      handler: refuse,
+    });
+  }
+}

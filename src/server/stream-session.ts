@@ -1,0 +1,265 @@
+// One exec or attach on a WebSocket: channel frames on one side, a guest process on the other, back-pressure through both.
+import type { Writable } from 'node:stream';
+import type { WebSocket } from 'ws';
+import { CHANNEL, EXIT_CAUSE, frame, type StreamProtocol } from '../api/channels.ts';
+import { asBulkheadError, type BulkheadError } from '../api/errors.ts';
+import { type Status, type StatusCause, statusOf } from '../api/status.ts';
+import type { OutputChunk, ProcessExit } from '../guest/agent.ts';
+import { success } from './failures.ts';
+import {
+  CONTROL_MESSAGE_BYTES_MAX,
+  STREAM_BUFFER_BYTES,
+  STREAM_CLOSE_TIMEOUT_MS,
+  STREAM_PING_INTERVAL_MS,
+  TERMINAL_SIZE_MAX,
+} from './limits.ts';
+
+/** WebSocket close codes (RFC 6455, 7.4.1). */
+const CLOSE = { normal: 1000, goingAway: 1001, protocolError: 1002, unsupportedData: 1003 } as const;
+
+/** The process at the other end: a new exec, or a view of the main process. */
+export interface StreamProcess {
+  readonly stdin?: Writable;
+  output(): AsyncIterable<OutputChunk>;
+  readonly exited: Promise<ProcessExit>;
+  signal(name: string): Promise<void>;
+  resize(size: { columns: number; rows: number }): Promise<void>;
+}
+
+export interface StreamOptions {
+  protocol: StreamProtocol;
+  stdout: boolean;
+  stderr: boolean;
+  /** Aborts when the server closes. */
+  closing: AbortSignal;
+}
+
+const SIGNAL_NAME = /^SIG[A-Z0-9+-]{1,12}$/;
+
+/** How a process ended, as Kubernetes tells it on the error channel. */
+export function exitStatus(exit: ProcessExit): Status {
+  if (exit.exitCode === 0 && exit.signal === '') return success('');
+  const causes: StatusCause[] = [{ reason: EXIT_CAUSE.exitCode, message: String(exit.exitCode) }];
+  if (exit.signal !== '') causes.push({ reason: EXIT_CAUSE.signal, message: exit.signal });
+  if (exit.timedOut) causes.push({ reason: EXIT_CAUSE.timedOut, message: 'killed when its time was up' });
+  if (exit.oomKilled) causes.push({ reason: EXIT_CAUSE.oomKilled, message: 'the guest ran out of memory' });
+  return {
+    apiVersion: 'v1',
+    kind: 'Status',
+    metadata: {},
+    status: 'Failure',
+    message: `command terminated with exit code ${exit.exitCode}`,
+    reason: 'NonZeroExitCode',
+    code: 500,
+    details: { causes },
+  };
+}
+
+/** A failure of Bulkhead's own, with the exit code that the command line ends with. */
+function failureStatus(error: BulkheadError): Status {
+  const causes = [{ reason: EXIT_CAUSE.exitCode, message: String(error.row.exitCode) }];
+  return statusOf(error, { causes });
+}
+
+/**
+ * One connection. Made right after the upgrade, with the socket paused, so that nothing a client sends early is lost;
+ * `run` connects it to the process.
+ */
+export class StreamSession {
+  readonly #socket: WebSocket;
+  readonly #options: StreamOptions;
+  readonly #gone = new AbortController();
+  readonly #ping: NodeJS.Timeout;
+  #process: StreamProcess | undefined;
+  #stdinOpen = true;
+
+  constructor(socket: WebSocket, options: StreamOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    socket.pause();
+    socket.on('message', (data, isBinary) => this.#receive(data as Buffer, isBinary));
+    // An error is always followed by close.
+    socket.on('error', () => {});
+    socket.once('close', () => this.#leave());
+    // The answer does not matter: writing to a connection whose peer is gone fails, and that closes it.
+    this.#ping = setInterval(() => socket.ping(), STREAM_PING_INTERVAL_MS);
+    const close = () => this.#close(CLOSE.goingAway, 'the server closes');
+    options.closing.addEventListener('abort', close, { once: true });
+    this.#gone.signal.addEventListener('abort', () => options.closing.removeEventListener('abort', close));
+  }
+
+  /** Aborts when the connection is over, whoever ended it. */
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  /** Ends the connection with a failure of Bulkhead's own on the error channel. */
+  fail(error: unknown): void {
+    this.#finish(failureStatus(asBulkheadError(error)));
+  }
+
+  /** Carries bytes until the process has ended and its output is delivered, or the client is gone. Never rejects. */
+  async run(process: StreamProcess): Promise<void> {
+    this.#process = process;
+    process.stdin?.on('error', () => this.#stopStdin());
+    process.stdin?.on('drain', () => this.#socket.resume());
+    this.#socket.resume();
+    try {
+      await this.#pumpOutput(process);
+      if (this.gone.aborted) return;
+      const exit = await Promise.race([process.exited, aborted(this.gone)]);
+      if (exit !== undefined) this.#finish(exitStatus(exit));
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  async #pumpOutput(process: StreamProcess): Promise<void> {
+    const output = process.output()[Symbol.asyncIterator]();
+    try {
+      while (!this.gone.aborted) {
+        const next = await Promise.race([output.next(), aborted(this.gone)]);
+        if (next === undefined || next.done) return;
+        await this.#sendOutput(next.value);
+      }
+    } finally {
+      // Not awaited: a generator that waits for its guest ends only when the process does.
+      if (this.gone.aborted) void output.return?.().catch(() => {});
+    }
+  }
+
+  async #sendOutput(chunk: OutputChunk): Promise<void> {
+    if (chunk.lostBefore > 0 && this.#options.stderr) {
+      const note = `bulkhead: ${chunk.lostBefore} bytes of ${chunk.stream} were lost here\n`;
+      await this.#send(CHANNEL.stderr, Buffer.from(note));
+    }
+    if (this.#options[chunk.stream]) await this.#send(CHANNEL[chunk.stream], chunk.data);
+  }
+
+  /** Resolves at once while little is unsent, else when this message has left: that holds the guest back. */
+  #send(channel: number, payload: Uint8Array): Promise<void> {
+    if (this.#socket.readyState !== this.#socket.OPEN) {
+      // What is sent to a closing connection is dropped at once; going on would be a loop that never waits.
+      this.#leave();
+      return Promise.resolve();
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#socket.send(frame(channel, payload), () => resolve());
+    return this.#socket.bufferedAmount < STREAM_BUFFER_BYTES ? Promise.resolve() : promise;
+  }
+
+  #receive(message: Buffer, isBinary: boolean): void {
+    if (!isBinary) {
+      this.#close(CLOSE.unsupportedData, 'text messages carry no channel');
+      return;
+    }
+    const violation = this.#dispatch(message);
+    if (violation !== undefined) this.#close(CLOSE.protocolError, violation);
+  }
+
+  /** Acts on one message; what is wrong with it, where something is. */
+  #dispatch(message: Buffer): string | undefined {
+    const channel = message[0];
+    const payload = message.subarray(1);
+    switch (channel) {
+      case CHANNEL.stdin:
+        this.#receiveStdin(payload);
+        return undefined;
+      case CHANNEL.resize:
+        return this.#receiveResize(payload);
+      case CHANNEL.signal:
+        return this.#receiveSignal(payload);
+      case CHANNEL.close:
+        return this.#receiveClose(payload);
+      default:
+        return channel === undefined ? 'empty message' : `channel ${channel} is not for clients`;
+    }
+  }
+
+  #receiveStdin(payload: Buffer): void {
+    const stdin = this.#process?.stdin;
+    if (stdin === undefined || !this.#stdinOpen || payload.length === 0) return;
+    // Frames that are parsed already still arrive after pause; they are bounded by what the socket had read.
+    if (!stdin.write(payload)) this.#socket.pause();
+  }
+
+  #receiveClose(payload: Buffer): string | undefined {
+    if (this.#options.protocol !== 'v5.channel.k8s.io' || payload.length !== 1)
+      return 'malformed close signal';
+    if (payload[0] === CHANNEL.stdin && this.#stdinOpen) {
+      this.#stdinOpen = false;
+      this.#process?.stdin?.end();
+    }
+    return undefined;
+  }
+
+  #receiveResize(payload: Buffer): string | undefined {
+    const size = payload.length <= CONTROL_MESSAGE_BYTES_MAX ? parseSize(payload.toString()) : undefined;
+    if (size === undefined) return 'malformed resize';
+    // A process that has ended meanwhile has no size.
+    this.#process?.resize(size).catch(() => {});
+    return undefined;
+  }
+
+  #receiveSignal(payload: Buffer): string | undefined {
+    const name = payload.length <= CONTROL_MESSAGE_BYTES_MAX ? payload.toString() : '';
+    if (!SIGNAL_NAME.test(name)) return 'malformed signal';
+    this.#process?.signal(name).catch(() => {});
+    return undefined;
+  }
+
+  /** The process no longer reads: what else comes is dropped, as a shell's pipe would with SIGPIPE ignored. */
+  #stopStdin(): void {
+    this.#stdinOpen = false;
+    this.#socket.resume();
+  }
+
+  #finish(status: Status): void {
+    if (this.gone.aborted) return;
+    this.#socket.send(frame(CHANNEL.error, Buffer.from(JSON.stringify(status))));
+    this.#close(CLOSE.normal, '');
+  }
+
+  #close(code: number, reason: string): void {
+    this.#stdinOpen = false;
+    this.#socket.resume();
+    this.#socket.close(code, reason);
+    // Protocol violations end the process now; a peer that never answers the close is not waited for.
+    if (code !== CLOSE.normal) this.#leave();
+    setTimeout(() => this.#socket.terminate(), STREAM_CLOSE_TIMEOUT_MS).unref();
+  }
+
+  #leave(): void {
+    clearInterval(this.#ping);
+    this.#gone.abort();
+  }
+}
+
+function parseSize(text: string): { columns: number; rows: number } | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const { Width: columns, Height: rows } = (value ?? {}) as { Width?: unknown; Height?: unknown };
+  return isTerminalSize(columns) && isTerminalSize(rows) ? { columns, rows } : undefined;
+}
+
+function isTerminalSize(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= TERMINAL_SIZE_MAX;
+}
+
+/** Resolves with undefined when the signal aborts. One promise per signal, so that long streams add no listeners. */
+function aborted(signal: AbortSignal): Promise<undefined> {
+  let promise = abortions.get(signal);
+  if (promise === undefined) {
+    promise = new Promise((resolve) => {
+      if (signal.aborted) resolve(undefined);
+      else signal.addEventListener('abort', () => resolve(undefined), { once: true });
+    });
+    abortions.set(signal, promise);
+  }
+  return promise;
+}
+const abortions = new WeakMap<AbortSignal, Promise<undefined>>();

@@ -1,0 +1,217 @@
+// A guest without a VM: commands are functions of this process.
+import { PassThrough, type Readable, Writable } from 'node:stream';
+import { BulkheadError } from '../../api/errors.ts';
+import type {
+  AgentHello,
+  ExecRequest,
+  GuestAgent,
+  GuestProcess,
+  OutputChunk,
+  ProcessExit,
+} from '../../guest/agent.ts';
+
+export const CLEAN_EXIT: ProcessExit = { exitCode: 0, signal: '', timedOut: false, oomKilled: false };
+
+/** What a fake command can do. */
+export interface CommandContext {
+  request: ExecRequest;
+  /** Input as it arrives; reading slowly holds the sender back. */
+  stdin: Readable;
+  /** Resolves when the host has taken the chunk. */
+  out(data: string | Uint8Array, stream?: 'stdout' | 'stderr'): Promise<void>;
+  /** Signals and sizes as they arrive. */
+  signals: string[];
+  sizes: { columns: number; rows: number }[];
+  /** Resolves with the next signal. */
+  nextSignal(): Promise<string>;
+  nextSize(): Promise<{ columns: number; rows: number }>;
+}
+
+export type FakeCommand = (context: CommandContext) => Promise<Partial<ProcessExit>>;
+
+export class FakeProcess implements GuestProcess {
+  readonly sessionId: string;
+  readonly pid = 42;
+  readonly stdin?: Writable;
+  readonly stdout = new PassThrough();
+  readonly stderr = new PassThrough();
+  readonly exited: Promise<ProcessExit>;
+  readonly signals: string[] = [];
+  readonly sizes: { columns: number; rows: number }[] = [];
+  readonly released: Promise<void>;
+  /** Bytes taken by the host. */
+  taken = 0;
+  #release: () => void;
+  #end: (exit: ProcessExit) => void;
+  #chunks: { chunk: OutputChunk; taken: () => void }[] = [];
+  #done = false;
+  #wake: () => void = () => {};
+  #signalWaiters: ((name: string) => void)[] = [];
+  #sizeWaiters: ((size: { columns: number; rows: number }) => void)[] = [];
+
+  constructor(request: ExecRequest, command: FakeCommand) {
+    this.sessionId = request.sessionId;
+    const { promise: exited, resolve: end } = Promise.withResolvers<ProcessExit>();
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    this.exited = exited;
+    this.released = released;
+    this.#end = end;
+    this.#release = release;
+    const input = new PassThrough({ highWaterMark: 64 * 1024 });
+    if (request.stdin) {
+      this.stdin = new Writable({
+        highWaterMark: 64 * 1024,
+        write: (chunk: Buffer, _encoding, done) => {
+          if (input.write(chunk)) done();
+          else input.once('drain', () => done());
+        },
+        final: (done) => {
+          input.end();
+          done();
+        },
+      });
+    }
+    const context: CommandContext = {
+      request,
+      stdin: input,
+      signals: this.signals,
+      sizes: this.sizes,
+      out: (data, stream = 'stdout') => this.#out(Buffer.from(data), stream),
+      nextSignal: () => new Promise((resolve) => this.#signalWaiters.push(resolve)),
+      nextSize: () => new Promise((resolve) => this.#sizeWaiters.push(resolve)),
+    };
+    void command(context).then((exit) => {
+      this.#done = true;
+      this.#wake();
+      end({ ...CLEAN_EXIT, ...exit });
+    });
+  }
+
+  #out(data: Uint8Array, stream: 'stdout' | 'stderr'): Promise<void> {
+    return new Promise((taken) => {
+      this.#chunks.push({ chunk: { stream, offset: 0, data, lostBefore: 0 }, taken });
+      this.#wake();
+    });
+  }
+
+  async *output(): AsyncGenerator<OutputChunk> {
+    for (;;) {
+      const next = this.#chunks.shift();
+      if (next !== undefined) {
+        yield next.chunk;
+        this.taken += next.chunk.data.byteLength;
+        next.taken();
+      } else if (this.#done) return;
+      else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+  }
+
+  async signal(name: string): Promise<void> {
+    this.signals.push(name);
+    for (const resolve of this.#signalWaiters.splice(0)) resolve(name);
+  }
+
+  async resize(size: { columns: number; rows: number }): Promise<void> {
+    this.sizes.push(size);
+    for (const resolve of this.#sizeWaiters.splice(0)) resolve(size);
+  }
+
+  async release(): Promise<void> {
+    this.#end({ ...CLEAN_EXIT, exitCode: 137, signal: 'SIGKILL' });
+    this.#done = true;
+    this.#wake();
+    this.#release();
+  }
+}
+
+/** Runs the commands it was given; COMMAND_NOT_FOUND for any other. */
+export class FakeAgent implements GuestAgent {
+  readonly hello = {} as AgentHello;
+  readonly connected = true;
+  readonly requests: ExecRequest[] = [];
+  readonly processes: FakeProcess[] = [];
+  readonly commands: Record<string, FakeCommand>;
+
+  constructor(commands: Record<string, FakeCommand>) {
+    this.commands = commands;
+  }
+
+  async exec(request: ExecRequest): Promise<FakeProcess> {
+    this.requests.push(request);
+    const name = request.argv[0] ?? '';
+    const command = this.commands[name];
+    if (command === undefined) throw new BulkheadError('COMMAND_NOT_FOUND', `no such command: ${name}`);
+    const process = new FakeProcess(request, command);
+    this.processes.push(process);
+    return process;
+  }
+
+  async stats(): ReturnType<GuestAgent['stats']> {
+    throw new BulkheadError('TIMEOUT', 'the fake guest has no figures');
+  }
+
+  onConnectionChange(): () => void {
+    return () => {};
+  }
+  async attach(): Promise<never> {
+    throw new Error('not used by the server');
+  }
+  async mountRoot(): Promise<never> {
+    throw new Error('not used by the server');
+  }
+  async personalize(): Promise<never> {
+    throw new Error('not used by the server');
+  }
+  async readFile(): Promise<never> {
+    throw new Error('not used by the server');
+  }
+  async writeFile(): Promise<never> {
+    throw new Error('not used by the server');
+  }
+  async shutdown(): Promise<never> {
+    throw new Error('not used by the server');
+  }
+  async close(): Promise<void> {}
+}
+
+/** The commands that most tests need. */
+export const BASIC_COMMANDS: Record<string, FakeCommand> = {
+  echo: async ({ request, out }) => {
+    await out(`${request.argv.slice(1).join(' ')}\n`);
+    return {};
+  },
+  exit: async ({ request }) => ({ exitCode: Number(request.argv[1]) }),
+  fail: async ({ out }) => {
+    await out('to stdout\n');
+    await out('to stderr\n', 'stderr');
+    return { exitCode: 3 };
+  },
+  killed: async () => ({ exitCode: 137, signal: 'SIGKILL' }),
+  cat: async ({ stdin, out }) => {
+    for await (const chunk of stdin as AsyncIterable<Buffer>) await out(chunk);
+    return {};
+  },
+  env: async ({ request, out }) => {
+    await out(`${request.env.join('\n')}\n`);
+    return {};
+  },
+  /** Ends with the first signal, and tells it. */
+  trap: async ({ out, nextSignal }) => {
+    void out('ready\n');
+    const name = await nextSignal();
+    void out(`${name}\n`);
+    return { exitCode: 9 };
+  },
+  /** Tells the sizes of its terminal, the first and the next. */
+  size: async ({ request, out, nextSize }) => {
+    const text = ({ columns, rows }: { columns: number; rows: number }) => `${columns}x${rows}\n`;
+    const next = nextSize();
+    await out(request.tty ? text(request.tty) : 'no terminal\n');
+    await out(text(await next));
+    return {};
+  },
+};

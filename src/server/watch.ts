@@ -1,0 +1,77 @@
+// `?watch=1`: changes of a collection as newline-delimited JSON, in Kubernetes' framing.
+import type { FastifyReply } from 'fastify';
+import { asBulkheadError, BulkheadError } from '../api/errors.ts';
+import { apiVersionOf } from '../api/kinds.ts';
+import { statusOf } from '../api/status.ts';
+import type { ListOptions, Store } from '../store/store.ts';
+import type { ServedKind } from './contracts.ts';
+import { FOLLOWERS_MAX, WATCH_SECONDS_MAX } from './limits.ts';
+import { openLineStream } from './line-stream.ts';
+import { boolean, integer, type Query, single } from './query.ts';
+
+/** What all open watches and followed logs of a server share. */
+export interface WatchHost {
+  /** Aborts when the server closes. */
+  readonly closing: AbortSignal;
+  /** How many are open now. */
+  followers: number;
+}
+
+/** Counts one more open response; fails with TOO_MANY_REQUESTS. The returned function takes it back. */
+export function admitFollower(host: WatchHost): () => void {
+  if (host.followers >= FOLLOWERS_MAX) {
+    throw new BulkheadError('TOO_MANY_REQUESTS', `${FOLLOWERS_MAX} watches and logs are open already`);
+  }
+  host.followers++;
+  let open = true;
+  return () => {
+    if (open) host.followers--;
+    open = false;
+  };
+}
+
+/**
+ * Serves one watch until the client leaves, `timeoutSeconds` pass or the history is gone. Without a resourceVersion, or with
+ * 0, the present objects come first, as ADDED. Failures after the start arrive as an ERROR line, as Kubernetes does.
+ */
+export async function serveWatch(
+  kind: ServedKind,
+  options: ListOptions,
+  query: Query,
+  reply: FastifyReply,
+  store: Store,
+  host: WatchHost,
+): Promise<void> {
+  const bookmarks = boolean(query, 'allowWatchBookmarks');
+  const seconds = Math.min(integer(query, 'timeoutSeconds', 1) ?? WATCH_SECONDS_MAX, WATCH_SECONDS_MAX);
+  const from = single(query, 'resourceVersion');
+  const sendInitial = boolean(query, 'sendInitialEvents');
+  const initial =
+    from === undefined || from === '0' || sendInitial ? await store.list(kind.kind, options) : undefined;
+  const done = admitFollower(host);
+  const apiVersion = apiVersionOf(kind);
+  const stream = openLineStream(reply, 'application/json;stream=watch', host.closing);
+  const signal = AbortSignal.any([stream.signal, AbortSignal.timeout(seconds * 1000)]);
+  const send = (type: string, object: unknown) => stream.write(`${JSON.stringify({ type, object })}\n`);
+  const bookmark = (resourceVersion: string, annotations?: Record<string, string>) =>
+    send('BOOKMARK', {
+      apiVersion,
+      kind: kind.kind,
+      metadata: { resourceVersion, ...(annotations ? { annotations } : {}) },
+    });
+  try {
+    for (const object of initial?.items ?? []) await send('ADDED', object);
+    const resourceVersion = initial?.resourceVersion ?? from ?? '0';
+    if (sendInitial) await bookmark(resourceVersion, { 'k8s.io/initial-events-end': 'true' });
+    for await (const event of store.watch(kind.kind, { ...options, resourceVersion, signal })) {
+      if (event.type !== 'BOOKMARK') await send(event.type, event.object);
+      else if (bookmarks) await bookmark(event.resourceVersion);
+      if (signal.aborted) break;
+    }
+  } catch (error) {
+    if (!signal.aborted) await send('ERROR', statusOf(asBulkheadError(error)));
+  } finally {
+    done();
+    stream.end();
+  }
+}
