@@ -1,10 +1,12 @@
 // The image cache of one host: names to disks, one build per digest, leases, collection.
 
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
 import { openArchive } from '../archive/open-archive.ts';
+import { exportArchive } from '../archive/save.ts';
 import { type LocalImage, localImages } from '../archive/sources.ts';
 import type { LayerSource } from '../build/build-disk.ts';
 import { asDiskError } from '../build/build-disk.ts';
@@ -41,11 +43,20 @@ const CONCURRENT_DOWNLOADS = 6;
 /** Uncompressed to compressed size of common images, for the guess at the space that one will need. */
 const EXPECTED_RATIO = 4;
 
+/** The cache, and what only its owner does with it. */
+export interface OpenImages extends Images {
+  /**
+   * The image as an OCI archive with one layer that holds the whole tree.
+   * @throws BulkheadError IMAGE_NOT_PRESENT
+   */
+  save(referenceOrDigest: string, signal: AbortSignal): Promise<Readable>;
+}
+
 /**
  * Opens the cache, and removes what an earlier process left unfinished.
  * @throws BulkheadError CONFLICT while another process has it open.
  */
-export async function openImages(options: ImagesOptions): Promise<Images> {
+export async function openImages(options: ImagesOptions): Promise<OpenImages> {
   const { folder } = options;
   const paths = {
     disks: join(folder, 'disks'),
@@ -68,7 +79,7 @@ export async function openImages(options: ImagesOptions): Promise<Images> {
   }
 }
 
-class ImageCache implements Images {
+class ImageCache implements OpenImages {
   readonly #folder: string;
   readonly #temporary: string;
   readonly #registries: Registries;
@@ -182,6 +193,19 @@ class ImageCache implements Images {
     } finally {
       await rm(staging, { recursive: true, force: true });
     }
+  }
+
+  async save(referenceOrDigest: string, signal: AbortSignal): Promise<Readable> {
+    const record = this.#present(referenceOrDigest);
+    const reference = this.#disks.namesOf(record)[0] ?? '';
+    // Open, the disk stays readable even if the image is removed meanwhile.
+    const file = await open(diskPathOf(record.folder), 'r');
+    const archive = Readable.from(exportArchive(file, record.config, reference), {
+      objectMode: false,
+      signal,
+    });
+    archive.once('close', () => void file.close());
+    return archive;
   }
 
   async close(): Promise<void> {
@@ -354,11 +378,8 @@ class ImageCache implements Images {
   }
 
   async #remove(referenceOrDigest: string): Promise<void> {
+    const record = this.#present(referenceOrDigest);
     const name = isDigest(referenceOrDigest) ? undefined : parseReference(referenceOrDigest);
-    const record = name === undefined ? this.#disks.byDigest(referenceOrDigest) : this.#find(name);
-    if (record === undefined) {
-      throw new BulkheadError('IMAGE_NOT_PRESENT', `image ${referenceOrDigest} is not on this machine`);
-    }
     const names = this.#disks.namesOf(record);
     if (name !== undefined && names.some((other) => other !== name.canonical)) {
       await this.#disks.unname(record, name.canonical);
@@ -368,5 +389,13 @@ class ImageCache implements Images {
       throw new BulkheadError('CONFLICT', `image ${referenceOrDigest} is in use by a sandbox`);
     }
     await this.#disks.remove(record);
+  }
+
+  #present(referenceOrDigest: string): DiskRecord {
+    const record = isDigest(referenceOrDigest)
+      ? this.#disks.byDigest(referenceOrDigest)
+      : this.#find(parseReference(referenceOrDigest));
+    if (record !== undefined) return record;
+    throw new BulkheadError('IMAGE_NOT_PRESENT', `image ${referenceOrDigest} is not on this machine`);
   }
 }

@@ -57,6 +57,23 @@ export function superblock(fields: SuperblockFields): Buffer {
   return block;
 }
 
+/** The fields of block 0. @throws RangeError unless it is a superblock of this writer with the right checksum. */
+export function readSuperblock(block: Buffer): SuperblockFields {
+  const sb = Buffer.from(block.subarray(SUPERBLOCK_AT));
+  const checksum = sb.readUInt32LE(4);
+  sb.writeUInt32LE(0, 4);
+  if (sb.readUInt32LE(0) !== MAGIC || sb.readUInt8(12) !== BLOCK_BITS || crc32c(sb) !== checksum) {
+    throw new RangeError('not an EROFS image of this writer');
+  }
+  return {
+    rootNid: sb.readUInt16LE(14),
+    inodes: Number(sb.readBigUInt64LE(16)),
+    blocks: sb.readUInt32LE(36),
+    metadataBlock: sb.readUInt32LE(40),
+    uuid: sb.subarray(48, 64),
+  };
+}
+
 export interface InodeFields {
   kind: InodeKind;
   layout: typeof LAYOUT_PLAIN | typeof LAYOUT_INLINE;
@@ -89,7 +106,38 @@ export function writeInode(into: Buffer, at: number, inode: InodeFields): void {
   into.writeUInt32LE(inode.links, at + 44);
 }
 
+/** The inverse of `writeInode`. @throws RangeError for what this writer does not write. */
+export function readInode(bytes: Buffer): InodeFields {
+  const format = bytes.readUInt16LE(0);
+  const layout = format >> 1;
+  const mode = bytes.readUInt16LE(4);
+  const kind = (Object.keys(S_IFMT) as InodeKind[]).find((name) => S_IFMT[name] === (mode & 0o170000));
+  if ((format & 1) === 0 || kind === undefined || (layout !== LAYOUT_PLAIN && layout !== LAYOUT_INLINE)) {
+    throw new RangeError('not an inode of this writer');
+  }
+  const xattrCount = bytes.readUInt16LE(2);
+  return {
+    kind,
+    layout,
+    mode: mode & 0o7777,
+    size: Number(bytes.readBigUInt64LE(8)),
+    union: bytes.readUInt32LE(16),
+    serial: bytes.readUInt32LE(20),
+    uid: bytes.readUInt32LE(24),
+    gid: bytes.readUInt32LE(28),
+    seconds: Number(bytes.readBigInt64LE(32)),
+    nanoseconds: bytes.readUInt32LE(40),
+    links: bytes.readUInt32LE(44),
+    xattrBytes: xattrCount === 0 ? 0 : (xattrCount - 1) * 4 + XATTR_HEADER_BYTES,
+  };
+}
+
 /** The kernel's new_encode_dev. */
 export function encodeDevice(major: number, minor: number): number {
   return ((minor & 0xff) | (major << 8) | ((minor & 0xfff00) << 12)) >>> 0;
+}
+
+/** The kernel's new_decode_dev. */
+export function decodeDevice(device: number): { major: number; minor: number } {
+  return { major: (device >>> 8) & 0xfff, minor: (device & 0xff) | ((device >>> 12) & 0xfff00) };
 }

@@ -35,3 +35,20 @@ function encodeEntry(name: string, value: Buffer): Buffer {
   value.copy(entry, ENTRY_HEADER_BYTES + rest.length);
   return entry;
 }
+
+/** The inverse of `encodeXattrs`. */
+export function decodeXattrs(bytes: Buffer): Map<string, Buffer> {
+  const xattrs = new Map<string, Buffer>();
+  let at = XATTR_HEADER_BYTES;
+  while (at + ENTRY_HEADER_BYTES <= bytes.length) {
+    const nameLength = bytes.readUInt8(at);
+    const index = bytes.readUInt8(at + 1);
+    const valueAt = at + ENTRY_HEADER_BYTES + nameLength;
+    const end = valueAt + bytes.readUInt16LE(at + 2);
+    const prefix = PREFIXES.find(([, number]) => number === index)?.[0] ?? '';
+    const name = prefix + bytes.toString('latin1', at + ENTRY_HEADER_BYTES, valueAt);
+    xattrs.set(name, bytes.subarray(valueAt, end));
+    at = Math.ceil(end / 4) * 4;
+  }
+  return xattrs;
+}
