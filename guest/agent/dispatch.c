@@ -1,0 +1,103 @@
+#include "dispatch.h"
+
+#include "disks.h"
+#include "err.h"
+#include "link.h"
+#include "mounts.h"
+#include "personalize.h"
+#include "power.h"
+#include "session.h"
+#include "stats.h"
+
+#define BODY(name) bulkhead_agent_v1_HostMessage_##name##_tag
+
+static void answer(uint64_t request_id, int result, const struct err *err)
+{
+    if (result == 0)
+        link_done(request_id);
+    else
+        link_fail(request_id, err);
+}
+
+// Requests that start a session are answered when their program runs.
+static void answer_failure(uint64_t request_id, int result, const struct err *err)
+{
+    if (result < 0)
+        link_fail(request_id, err);
+}
+
+static void send_stats(uint64_t request_id)
+{
+    bulkhead_agent_v1_GuestMessage message = bulkhead_agent_v1_GuestMessage_init_zero;
+    message.request_id = request_id;
+    message.which_body = bulkhead_agent_v1_GuestMessage_stats_tag;
+    stats_collect(&message.body.stats);
+    link_send(&message);
+}
+
+void dispatch(bulkhead_agent_v1_HostMessage *m)
+{
+    struct err err = {.code = FAIL_INVALID};
+    uint64_t id = m->request_id;
+    switch (m->which_body) {
+    case BODY(mount_root):
+        answer(id, mounts_root(&m->body.mount_root, &err), &err);
+        break;
+    case BODY(personalize):
+        answer(id, personalize(&m->body.personalize, &err), &err);
+        break;
+    case BODY(exec):
+        answer_failure(id, session_exec(id, &m->body.exec, &err), &err);
+        break;
+    case BODY(read_file):
+        answer_failure(id, session_read_file(id, &m->body.read_file, &err), &err);
+        break;
+    case BODY(write_file):
+        answer_failure(id, session_write_file(id, &m->body.write_file, &err), &err);
+        break;
+    case BODY(attach):
+        answer_failure(id, session_attach(id, &m->body.attach, &err), &err);
+        break;
+    // Streams of a session that was just released may still be on their way: not an error.
+    case BODY(stdin_data):
+        (void)session_stdin(&m->body.stdin_data);
+        break;
+    case BODY(stdin_end):
+        (void)session_stdin_end(&m->body.stdin_end);
+        break;
+    case BODY(credit):
+        (void)session_credit(&m->body.credit);
+        break;
+    case BODY(signal):
+        answer(id, session_signal(&m->body.signal, &err), &err);
+        break;
+    case BODY(resize):
+        answer(id, session_resize(&m->body.resize, &err), &err);
+        break;
+    case BODY(release):
+        session_release(m->body.release.session_id);
+        link_done(id);
+        break;
+    case BODY(get_stats):
+        send_stats(id);
+        break;
+    case BODY(shutdown):
+        power_shutdown(id, &m->body.shutdown);
+        break;
+    case BODY(reboot):
+        power_reboot();
+        break;
+    case BODY(ping):
+        link_done(id);
+        break;
+    case BODY(bind_disks):
+        answer(id, disks_bind(m->body.bind_disks.devices, m->body.bind_disks.devices_count, &err), &err);
+        break;
+    case BODY(unbind_disks):
+        answer(id, disks_unbind(m->body.unbind_disks.devices, m->body.unbind_disks.devices_count, &err), &err);
+        break;
+    default:
+        (void)err_set(&err, FAIL_INVALID, "this agent does not know the request");
+        link_fail(id, &err);
+    }
+}

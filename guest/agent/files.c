@@ -1,0 +1,125 @@
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "beneath.h"
+#include "userlookup.h"
+
+#define COPY_SIZE (64 * 1024)
+
+static int open_failure(const char *path, struct err *err)
+{
+    if (errno == ENOENT || errno == ENOTDIR)
+        return err_set(err, FAIL_NOT_FOUND, "%.300s: %s", path, strerrordesc_np(errno));
+    return err_errno(err, "%.300s", path);
+}
+
+static _Noreturn void fail_later(const char *what)
+{
+    (void)dprintf(STDERR_FILENO, "%s: %s\n", what, strerrordesc_np(errno));
+    _exit(1);
+}
+
+static void copy_all(int from, int to)
+{
+    static char buffer[COPY_SIZE];
+    ssize_t got;
+    while ((got = read(from, buffer, sizeof buffer)) != 0) {
+        if (got < 0)
+            fail_later("cannot read");
+        for (ssize_t done = 0; done < got;) {
+            ssize_t put = write(to, buffer + done, (size_t)(got - done));
+            if (put < 0)
+                fail_later("cannot write");
+            done += put;
+        }
+    }
+}
+
+int files_read(const char *path, int status, struct err *err)
+{
+    struct stat info;
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return err_errno(err, "cannot open the container's root");
+    // Non-blocking: opening a pipe that nobody writes to must not wait.
+    int fd = beneath_open(root, path ? path : "", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    (void)close(root);
+    if (fd < 0)
+        return open_failure(path ? path : "", err);
+    if (fstat(fd, &info) < 0 || !S_ISREG(info.st_mode)) {
+        (void)close(fd);
+        return err_set(err, FAIL_INVALID, "%.300s is no regular file", path);
+    }
+    (void)close(status);
+    copy_all(fd, STDOUT_FILENO);
+    _exit(0);
+}
+
+// Opens the directory that will hold the file, and points `name` at the last part of the path.
+static int open_parent(const char *path, char *copy, const char **name, struct err *err)
+{
+    if (!path || strlen(path) >= PATH_MAX)
+        return err_set(err, FAIL_INVALID, "the path is missing or too long");
+    (void)strcpy(copy, path);
+    const char *slash = strrchr(path, '/');
+    *name = slash ? slash + 1 : path;
+    if (**name == '\0' || strcmp(*name, ".") == 0 || strcmp(*name, "..") == 0)
+        return err_set(err, FAIL_INVALID, "%.300s does not name a file", path);
+    int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        return err_errno(err, "cannot open the container's root");
+    int parent = beneath_open(root, dirname(copy), O_PATH | O_DIRECTORY, 0);
+    (void)close(root);
+    return parent < 0 ? open_failure(path, err) : parent;
+}
+
+static void put_in_place(int fd, int parent, const char *name)
+{
+    char temporary[64], self[64];
+    (void)snprintf(temporary, sizeof temporary, ".bulkhead-%d", (int)getpid());
+    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    if (fsync(fd) < 0)
+        fail_later("cannot flush");
+    if (linkat(AT_FDCWD, self, parent, temporary, AT_SYMLINK_FOLLOW) < 0)
+        fail_later("cannot name the file");
+    if (renameat(parent, temporary, parent, name) < 0) {
+        int saved = errno;
+        (void)unlinkat(parent, temporary, 0);
+        errno = saved;
+        fail_later("cannot put the file in place");
+    }
+}
+
+int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct err *err)
+{
+    static char copy[PATH_MAX];
+    static struct user user;
+    const char *name = NULL;
+    if (userlookup(request->user, &user, err) < 0)
+        return -1;
+    int parent = open_parent(request->path, copy, &name, err);
+    if (parent < 0)
+        return -1;
+    // Without a name until it is complete: a transfer that is given up leaves nothing.
+    int fd = openat(parent, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0 || fchown(fd, user.uid, user.gid) < 0 || fchmod(fd, request->mode & 07777) < 0) {
+        (void)err_errno(err, "cannot make a file beside %.300s", request->path);
+        if (fd >= 0)
+            (void)close(fd);
+        (void)close(parent);
+        return -1;
+    }
+    (void)close(status);
+    copy_all(STDIN_FILENO, fd);
+    put_in_place(fd, parent, name);
+    _exit(0);
+}

@@ -1,0 +1,23 @@
+// The child's side of a session: from fork to the image's program, or to the agent's own file worker.
+#ifndef BULKHEAD_SPAWN_H
+#define BULKHEAD_SPAWN_H
+
+#include <stdbool.h>
+
+#include "agent.pb.h"
+
+struct spawn {
+    const char *session_id;
+    int in, out, err;    // the child's ends; in may be -1 for none, all three are the same for a terminal
+    bool terminal;
+    int status;          // takes a struct err on failure, and is closed by a success
+    // Exactly one of these.
+    const bulkhead_agent_v1_Exec *exec;
+    const bulkhead_agent_v1_ReadFile *read_file;
+    const bulkhead_agent_v1_WriteFile *write_file;
+};
+
+// Never returns.
+_Noreturn void spawn_child(const struct spawn *spawn);
+
+#endif

@@ -1,0 +1,42 @@
+// One output stream of a session: a pipe or terminal on one side, a ring with the host's progress on the other.
+#ifndef BULKHEAD_STREAM_H
+#define BULKHEAD_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "loop.h"
+#include "ring.h"
+
+struct stream {
+    struct source source;  // first: the loop hands it back; fd is -1 once nobody can write to it any more
+    struct ring ring;
+    uint64_t acknowledged; // the host has everything before this
+    uint64_t sent;
+    uint32_t credit;       // bytes that may be sent now
+    size_t leftover;       // bytes still in the pipe when the program ended
+    bool ending;           // the program ended; only `leftover` bytes still count
+    bool ended;            // the length is final
+    bool end_sent;
+    bool keep_all;         // do not overwrite what is not acknowledged
+    bool terminal;         // ends by a hang-up, not by `leftover`
+};
+
+// Takes over the descriptor. Returns -1 without memory; the descriptor is then still the caller's.
+int stream_open(struct stream *stream, int fd, size_t ring_size, bool terminal);
+void stream_close(struct stream *stream);
+
+// Watches the descriptor exactly while there is room for what it brings.
+void stream_watch(struct stream *stream);
+
+// The program has ended: what other processes write from now on no longer belongs to the stream.
+void stream_finish(struct stream *stream);
+
+// Goes on from an offset with new credit. False when the stream never came so far.
+bool stream_rewind(struct stream *stream, uint64_t offset, uint32_t credit);
+
+// Bytes that may be sent now, at most `most`; skips what was dropped.
+size_t stream_sendable(struct stream *stream, size_t most);
+
+#endif
