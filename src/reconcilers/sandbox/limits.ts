@@ -30,6 +30,9 @@ export const STOP_MARGIN_MS = 10_000;
 /** An agent that is silent for less than this does not cost a sandbox its readiness: daemon restarts stay unseen. */
 export const AGENT_SILENCE_MS = 10_000;
 
+/** A guest connection that is silent for this long is replaced by a new one: its own redialling has given up, or hangs. */
+export const AGENT_REPLACE_MS = 60_000;
+
 /** Status changes that only tell of progress are written at most this often. A quick launch so costs two writes. */
 export const PROGRESS_WRITE_INTERVAL_MS = 2_000;
 

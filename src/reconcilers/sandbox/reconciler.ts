@@ -29,7 +29,7 @@ export interface SandboxReconciler extends Reconciler {
   dependents(object: StoredObject): Request[];
   /** Cleans up after sandboxes without objects, now and from time to time, and begins to sample guests. */
   start(): Promise<void>;
-  /** Ends what this process does; VMs, guests and their work go on. No reconcile may follow. */
+  /** Ends what this process does; VMs, guests and their work go on. Reconciles that follow do nothing. */
   close(): Promise<void>;
 }
 
@@ -60,6 +60,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
 
   async reconcile(request: Request, signal: AbortSignal): Promise<Outcome> {
     for (let turn = 0; turn < MAX_STEPS; turn += 1) {
+      if (this.#closed.signal.aborted) return { type: 'done' };
       signal.throwIfAborted();
       const object = (await this.#deps.store.get(request)) as DefaultedSandbox | undefined;
       const remains = this.#forsake(request, object?.metadata.uid);
@@ -105,7 +106,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     await this.#sweeping;
     await this.live.stopSampling();
     const runtimes = this.live.runtimes();
-    for (const runtime of runtimes) runtime.tasks.cancel();
+    for (const runtime of runtimes) runtime.tasks.close();
     await Promise.all(runtimes.map((runtime) => runtime.tasks.idle()));
     await Promise.all(runtimes.map((runtime) => runtime.detach()));
   }

@@ -8,6 +8,7 @@ import {
   ttlIn,
 } from './decisions.ts';
 import {
+  AGENT_REPLACE_MS,
   AGENT_SILENCE_MS,
   PROGRESS_WRITE_INTERVAL_MS,
   REFERENCE_RETRY_MS,
@@ -30,6 +31,9 @@ export function nextWake(o: Observation, { state }: Step): number | undefined {
   if (state === 'BackingOff') times.push(backoffIn(o));
   if (state === 'Running' && !o.agent.connected && o.agent.silentMs < AGENT_SILENCE_MS) {
     times.push(AGENT_SILENCE_MS - o.agent.silentMs);
+  }
+  if (state === 'Running' && !o.agent.connected && o.agent.silentMs < AGENT_REPLACE_MS) {
+    times.push(AGENT_REPLACE_MS - o.agent.silentMs);
   }
   if (o.missing.length > 0) times.push(REFERENCE_RETRY_MS);
   if (state === 'Preparing' && o.image === undefined) times.push(PROGRESS_WRITE_INTERVAL_MS);

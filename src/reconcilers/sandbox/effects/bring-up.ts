@@ -7,6 +7,7 @@ import type { BootableImage } from '../../../images/images.ts';
 import type { VmHandle } from '../../../vmm/driver.ts';
 import { currentRun } from '../decisions.ts';
 import { execDefaults, MAIN_SESSION, mainRequest, personality } from '../launch.ts';
+import { AGENT_REPLACE_MS } from '../limits.ts';
 import { emit } from '../recorder.ts';
 import { resolveReferences } from '../references.ts';
 import { watchMain } from '../runtime/main-process.ts';
@@ -57,7 +58,8 @@ async function recordVm({ runtime, observation }: EffectContext, handle: VmHandl
 
 async function connect(context: EffectContext, handle: VmHandle, signal: AbortSignal): Promise<GuestAgent> {
   const { deps, runtime } = context;
-  if (runtime.agent !== undefined) return runtime.agent;
+  if (runtime.agent !== undefined && runtime.agentSilentMs < AGENT_REPLACE_MS) return runtime.agent;
+  await runtime.dropAgent();
   const agent = await timed(context, 'connect', () => deps.connectGuest(handle, signal));
   if (signal.aborted || runtime.handle !== handle) {
     await agent.close();

@@ -6,7 +6,7 @@ import { asBulkheadError } from '../../../api/errors.ts';
 import type { DefaultedSandbox } from '../../../api/sandbox.ts';
 import { currentRun, judge, stopWanted } from '../decisions.ts';
 import type { SandboxReconcilerDeps } from '../dependencies.ts';
-import { FINALIZER } from '../limits.ts';
+import { AGENT_REPLACE_MS, FINALIZER } from '../limits.ts';
 import type { Command } from '../machine.ts';
 import type { TaskKind } from '../observation.ts';
 import { emit } from '../recorder.ts';
@@ -33,9 +33,10 @@ const EFFECTS: Record<Command, (context: EffectContext) => Promise<EffectResult>
   pullImage: (context) => asTask(context, 'pull', (signal) => pullImage(context, signal)),
   startVm: (context) => asTask(context, 'start', (signal) => startVm(context, signal)),
   bringUpGuest: (context) => {
-    // A guest that was up and falls silent is dialled again by its agent's own supervision.
-    if (context.runtime.agent !== undefined && context.runtime.guest.bootMilliseconds !== undefined)
-      return 'waiting';
+    // A guest that was up and falls silent is dialled again by its agent's own supervision first.
+    const { agent, agentSilentMs, guest } = context.runtime;
+    const supervised = agent !== undefined && agentSilentMs < AGENT_REPLACE_MS;
+    if (supervised && guest.bootMilliseconds !== undefined) return 'waiting';
     return asTask(context, 'bring-up', (signal) => bringUpGuest(context, signal));
   },
   stopVm: async (context) => {

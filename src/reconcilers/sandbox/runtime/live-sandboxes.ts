@@ -117,5 +117,15 @@ function asLive(runtime: SandboxRuntime | undefined): LiveSandbox | undefined {
   const handle = runtime?.handle;
   if (runtime === undefined || handle === undefined) return undefined;
   const { uid, key, agent, stages, lastGuestStats, execDefaults } = runtime;
-  return { uid, key, handle, agent, startedAt: handle.startedAt, stages, lastGuestStats, execDefaults };
+  return {
+    uid,
+    key,
+    handle,
+    agent,
+    startedAt: handle.startedAt,
+    stages,
+    lastGuestStats,
+    execDefaults,
+    main: runtime.main?.process,
+  };
 }

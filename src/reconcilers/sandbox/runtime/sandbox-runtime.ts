@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { BulkheadError } from '../../../api/errors.ts';
 import type { Clock } from '../../../controller/clock.ts';
-import type { GuestAgent, GuestStats } from '../../../guest/agent.ts';
+import type { GuestAgent, GuestProcess, GuestStats } from '../../../guest/agent.ts';
 import type { BootableImage } from '../../../images/images.ts';
 import type { ObjectKey } from '../../../store/store.ts';
 import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
@@ -37,6 +37,8 @@ export interface LiveSandbox {
   /** Milliseconds by stage of this start: the driver's, then `connect`, `root`, `personalize`, `main`. Empty for an adopted VM. */
   readonly stages: Readonly<Record<string, number>>;
   readonly lastGuestStats: { at: Date; stats: GuestStats } | undefined;
+  /** The main process; absent when there is none, or until the guest is up. Its output is in the log. */
+  readonly main: GuestProcess | undefined;
   /** Known once the guest was reached. */
   readonly execDefaults: ExecDefaults | undefined;
 }
@@ -171,6 +173,15 @@ export class SandboxRuntime {
       if (!connected) this.#silentSince = this.#clock.monotonic();
       this.#wake();
     });
+  }
+
+  /** Lets go of a connection that is of no more use; the guest goes on, and is reached anew. */
+  async dropAgent(): Promise<void> {
+    const agent = this.#agent;
+    this.#agent = undefined;
+    this.guest = { ...this.guest, mainStarted: false };
+    await agent?.close().catch(() => {});
+    await this.main?.settled;
   }
 
   /** A new run begins: nothing that was seen of the former one holds. */

@@ -27,6 +27,7 @@ export class TaskSlot {
   readonly #onSettled: () => void;
   #task: Task | undefined;
   #failure: Failure | undefined;
+  #closed = false;
 
   /** `onSettled` is called after each task, however it ended, when the slot is free again. */
   constructor(clock: Clock, random: () => number, onSettled: () => void) {
@@ -66,6 +67,7 @@ export class TaskSlot {
    * end wakes the key, which comes back here), and waits after a failure.
    */
   ensure(kind: TaskKind, inputs: string, work: (signal: AbortSignal) => Promise<void>): void {
+    if (this.#closed) return;
     if (this.#task !== undefined) {
       if (this.#task.kind !== kind) this.#task.abort.abort();
       return;
@@ -81,6 +83,12 @@ export class TaskSlot {
 
   progress(pull: PullProgress): void {
     if (this.#task?.kind === 'pull') this.#task.pull = pull;
+  }
+
+  /** Cancels what is under way and lets nothing more begin. */
+  close(): void {
+    this.#closed = true;
+    this.cancel();
   }
 
   cancel(): void {
