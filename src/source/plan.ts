@@ -169,8 +169,9 @@ function frozenOver(reading: FolderReading, file: string): FrozenPath | undefine
 }
 
 function problemText(frozen: FrozenPath, key: ObjectKey): string {
-  const own = frozen.problems.find((problem) => problem.key && keyText(problem.key) === keyText(key));
-  return `SourceInvalid: ${(own ?? frozen.problems[0])?.message ?? frozen.path}`;
+  const own = frozen.problems.filter((problem) => problem.key && keyText(problem.key) === keyText(key));
+  const told = own.length > 0 ? own : frozen.problems.slice(0, 1);
+  return `SourceInvalid: ${told.map(({ message }) => message).join('; ')}`;
 }
 
 /** Objects of ours that a lost inventory forgot, and whose file cannot tell us either: their own state is the record. */

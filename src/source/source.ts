@@ -136,7 +136,7 @@ export class FolderSource {
     const now = this.#clock.monotonic();
     this.#hintedSince ??= now;
     const { debounceMs, maxDebounceMs } = this.#timing;
-    const wait = Math.max(0, Math.min(debounceMs, this.#hintedSince + maxDebounceMs - now));
+    const wait = Math.max(1, Math.min(debounceMs, this.#hintedSince + maxDebounceMs - now));
     this.#cancelDebounce();
     this.#cancelDebounce = this.#clock.after(wait, () => void this.sync());
   }
