@@ -118,7 +118,8 @@ const EgressSchema = object(
     default: {},
     rules: [
       {
-        rule: "self.mode != 'Airgapped' || !self.rules.exists(r, r.action == 'Allow')",
+        // Kubernetes evaluates this on the bare default ({}) too, so nothing may be taken to be there.
+        rule: "!has(self.mode) || self.mode != 'Airgapped' || !has(self.rules) || !self.rules.exists(r, r.action == 'Allow')",
         message: 'egress.rules must not allow anything in mode Airgapped, which no rule opens; use mode Deny',
         fieldPath: '.rules',
       },

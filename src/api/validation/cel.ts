@@ -6,14 +6,21 @@ import { isRecord, mapValues, type StructuralSchema } from './structural.ts';
 
 const { BOOL, DYN, INT, STRING } = CelScalar;
 
+/** IPv4 in IPv6 clothes, which Kubernetes refuses: one address must not have two spellings. */
+const MAPPED = /^\[::ffff:[0-9a-f]{1,4}:[0-9a-f]{1,4}\]$/;
+
+/** Address in the strict form that Kubernetes' `isIP` takes: no zone, no IPv4-mapped IPv6. */
+export function isAddress(text: string): boolean {
+  const family = isIP(text);
+  if (family !== 6) return family === 4;
+  return !text.includes('%') && !MAPPED.test(new URL(`http://[${text}]`).hostname);
+}
+
 /** Address range in the strict form that Kubernetes' `isCIDR` takes. */
 export function isCidr(text: string): boolean {
   const [address = '', prefix, ...rest] = text.split('/');
-  const family = isIP(address);
-  if (family === 0 || prefix === undefined || rest.length > 0 || !/^(0|[1-9]\d{0,2})$/.test(prefix)) {
-    return false;
-  }
-  return Number(prefix) <= (family === 4 ? 32 : 128) && !address.includes('%');
+  if (!isAddress(address) || prefix === undefined || rest.length > 0) return false;
+  return /^(0|[1-9]\d{0,2})$/.test(prefix) && Number(prefix) <= (isIP(address) === 4 ? 32 : 128);
 }
 
 /** What the rules use of Kubernetes' CEL libraries beside the standard ones. */
@@ -27,7 +34,7 @@ const FUNCTIONS = [
   celMethod('compareTo', STRING, [STRING], INT, function (this: string, other: string) {
     return BigInt(compareQuantities(this, other));
   }),
-  celFunc('isIP', [STRING], BOOL, (text) => isIP(text) !== 0 && !text.includes('%')),
+  celFunc('isIP', [STRING], BOOL, isAddress),
   celFunc('isCIDR', [STRING], BOOL, isCidr),
 ];
 

@@ -124,13 +124,13 @@ class Walk {
       const [name] = uniqueBy === 'item' ? [] : uniqueBy;
       const duplicate = name !== undefined && isRecord(item) ? item[name] : item;
       const found = describeFound(duplicate, false);
-      const what = name === undefined ? 'items' : `${name} values`;
+      const what = name ?? 'the item';
       this.errors.push({
         reason: 'FieldValueDuplicate',
-        path: name === undefined ? itemPath : [...itemPath, name],
-        message: `found ${found} again (first in item ${first}), expected unique ${what}; remove or rename one`,
+        path: itemPath,
+        message: `found ${what} ${found} again (first in item ${first}); remove or rename one`,
         found,
-        expected: `unique ${what}`,
+        expected: 'no item twice',
       });
     }
   }

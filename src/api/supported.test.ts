@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { unsupportedFields } from './supported.ts';
+
+test('a plain sandbox asks for nothing that is not there', () => {
+  assert.deepEqual(unsupportedFields({ image: 'busybox', volumes: [], updateStrategy: 'Refuse' }), []);
+});
+
+test('private images and values from Secrets and ConfigMaps are acted on', () => {
+  const key = { name: 'keys', key: 'token' };
+  assert.deepEqual(
+    unsupportedFields({
+      image: 'busybox',
+      imagePullSecrets: [{ name: 'registry' }],
+      env: [
+        { name: 'A', valueFrom: { secretKeyRef: key } },
+        { name: 'B', valueFrom: { configMapKeyRef: key } },
+      ],
+    }),
+    [],
+  );
+});
+
+test('every field without effect is named by its path', () => {
+  assert.deepEqual(
+    unsupportedFields({
+      image: 'busybox',
+      volumes: [{ name: 'data', volume: { name: 'data' } }],
+      volumeMounts: [{ name: 'data', mountPath: '/data' }],
+      patches: [{ mkdir: { path: '/app' } }],
+      ports: [{ name: 'web', port: 80 }],
+      secrets: [
+        { env: 'KEY', valueFrom: { secretKeyRef: { name: 'k', key: 'k' } }, allowHosts: ['a.example'] },
+      ],
+      idleTimeoutSeconds: 60,
+      updateStrategy: 'Recreate',
+    }),
+    [
+      'spec.volumes',
+      'spec.volumeMounts',
+      'spec.patches',
+      'spec.ports',
+      'spec.secrets',
+      'spec.idleTimeoutSeconds',
+      'spec.updateStrategy',
+    ],
+  );
+});
