@@ -81,6 +81,7 @@ async function applyEntry(
     Object.assign(root, attributesOf(entry));
     return;
   }
+  if (parts.some((part) => part.startsWith(WHITEOUT_META))) return;
   if (name.startsWith(WHITEOUT)) {
     applyWhiteout(root, layer, parts, name, entry.name);
     return;
