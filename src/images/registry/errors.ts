@@ -13,10 +13,16 @@ export class TransientError extends Error {
   }
 }
 
-/** The host answered in TLS's place with something else: it may speak plain http. */
+/** The host answered a TLS greeting with something else, or hung up on it: it may speak plain http. */
 export class NotTlsError extends TransientError {}
 
-const NOT_TLS_CODES = ['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG', 'EPROTO'];
+const NOT_TLS_CODES = [
+  'ERR_SSL_WRONG_VERSION_NUMBER',
+  'ERR_SSL_PACKET_LENGTH_TOO_LONG',
+  'EPROTO',
+  'ECONNRESET',
+  'UND_ERR_SOCKET',
+];
 
 /** A failed connection as one of the above; everything else as it is. */
 export function asTransient(error: unknown, origin: string, signal: AbortSignal): unknown {
