@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { access, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { REQUESTED_AT_ANNOTATION } from '../api/annotations.ts';
 import { hookedFs, permissionDenied } from './testing/folder.ts';
 import { documents, SourceHarness, sandboxYaml } from './testing/harness.ts';
 
@@ -67,7 +68,7 @@ test('a bad document is its own failure: the others of its file apply, and it ke
   const web = await h.must('web');
   assert.equal(web.metadata.generation, generation);
   const text = web.metadata.annotations?.['bulkhead.dev/source-problem'] ?? '';
-  assert.match(text, /^SourceInvalid: all\.yaml:3:\d+: document 2: spec\.imge: .*did you mean image/);
+  assert.match(text, /^SourceInvalid: .*all\.yaml:3:\d+: document 2: spec\.imge: .*did you mean image/);
   assert.deepEqual(h.states(), { a: 'synced', web: 'invalid' });
   assert.equal(h.status().invalidDocuments, 1);
 
@@ -389,7 +390,7 @@ test('drift is put back and told; what others added beside the document stays', 
   await h.store.patch(key, {
     metadata: {
       labels: { team: 'b', extra: 'x', 'bulkhead.dev/managed-by': null },
-      annotations: { 'bulkhead.dev/requestedAt': 'now' },
+      annotations: { [REQUESTED_AT_ANNOTATION]: 'now' },
       ...FINALIZER,
     },
     spec: { resources: { cpus: 8 } },
@@ -398,7 +399,7 @@ test('drift is put back and told; what others added beside the document stays', 
   await h.pass();
   const { metadata, status } = await h.must('web');
   assert.deepEqual(metadata.labels, { team: 'a', extra: 'x', 'bulkhead.dev/managed-by': 'folder' });
-  assert.equal(metadata.annotations?.['bulkhead.dev/requestedAt'], 'now');
+  assert.equal(metadata.annotations?.[REQUESTED_AT_ANNOTATION], 'now');
   assert.deepEqual(metadata.finalizers, FINALIZER.finalizers);
   assert.deepEqual(status, { phase: 'Running' });
   assert.equal(await cpus(h, 'web'), 1);
@@ -621,4 +622,20 @@ test('a clock that jumps neither shortens a hold nor loses one', async () => {
   await h.clock.advance(10_000);
   await h.pass();
   assert.deepEqual(await h.names(), []);
+});
+
+test('an inventory that cannot be opened fails the pass and deletes nothing; the next pass tries again', async () => {
+  await using h = await SourceHarness.create();
+  for (const name of ['a', 'b']) await h.folder.write(`${name}.yaml`, sandboxYaml(name));
+  await h.pass();
+  await h.folder.remove('a.yaml');
+  await rename(h.inventoryPath, `${h.inventoryPath}.away`);
+  await mkdir(h.inventoryPath);
+  h.daemon();
+  assert.deepEqual(await h.pass(), { result: 'error', retry: true });
+  assert.match(h.problems()[0] ?? '', /^SourceApplyFailed: .*EISDIR/);
+  await rm(h.inventoryPath, { recursive: true });
+  await rename(`${h.inventoryPath}.away`, h.inventoryPath);
+  await h.settle();
+  assert.deepEqual(await h.names(), ['b']);
 });

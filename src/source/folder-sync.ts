@@ -59,6 +59,7 @@ export class FolderSync {
   #problems: readonly SourceProblem[] = [];
   #reports: readonly ObjectReport[] = [];
   #available = false;
+  #folderRead = false;
   #digest: string | undefined;
   #lastAttempt: Date | undefined;
   #lastSuccess: Date | undefined;
@@ -91,6 +92,7 @@ export class FolderSync {
     const inventory = this.#inventory ?? (await this.#load());
     this.#inventory = inventory;
     const result = await takeSnapshot(root, this.#options.snapshot);
+    this.#folderRead = result.type === 'read';
     if (result.type === 'unavailable') {
       this.#available = false;
       const message = `${result.message}; everything it declared before is kept.`;
@@ -199,6 +201,11 @@ export class FolderSync {
         continue;
       await this.#reporter.driftCorrected(rest.live, action.desired.file);
     }
+  }
+
+  /** True when the last look at the folder found one that could be read within the limits. */
+  get folderRead(): boolean {
+    return this.#folderRead;
   }
 
   status(): SourceStatus {

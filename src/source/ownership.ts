@@ -1,22 +1,16 @@
 // Which objects are the folder's, and how a document and the live object become the object to write.
 import { posix } from 'node:path';
+import {
+  MANAGED_BY_FOLDER,
+  MANAGED_BY_LABEL,
+  PRUNE_ANNOTATION,
+  RECONCILE_ANNOTATION,
+  SOURCE_PATH_ANNOTATION,
+  SOURCE_PROBLEM_ANNOTATION,
+} from '../api/annotations.ts';
 import type { ObjectManifest, StoredObject } from '../api/meta.ts';
 import { sameJson } from './canonical.ts';
 import type { InventoryRow } from './inventory.ts';
-
-/** Label of every object that the folder made, so that `get -l bulkhead.dev/managed-by=folder` lists them. */
-export const MANAGED_BY_LABEL = 'bulkhead.dev/managed-by';
-export const MANAGED_BY_FOLDER = 'folder';
-/** Absolute path of the manifest below the root as configured, links unresolved: stable when a link flips. */
-export const SOURCE_PATH_ANNOTATION = 'bulkhead.dev/source-path';
-/** Present while the manifest is broken and the last good version is kept: `SourceInvalid: ...`. */
-export const SOURCE_PROBLEM_ANNOTATION = 'bulkhead.dev/source-problem';
-/** `disabled`: the object stays when its document goes. */
-export const PRUNE_ANNOTATION = 'bulkhead.dev/prune';
-/** `disabled`: the folder neither changes nor deletes the object. On the document or on the object. */
-export const RECONCILE_ANNOTATION = 'bulkhead.dev/reconcile';
-/** Any new value asks for a pass over the object at once; echoed to `status.lastHandledReconcileAt` by its reconciler. */
-export const REQUESTED_AT_ANNOTATION = 'bulkhead.dev/requestedAt';
 
 /** An annotation is for reading at a glance; the whole text is in the event and in the source's status. */
 const MAX_PROBLEM_LENGTH = 1024;

@@ -1,4 +1,5 @@
 // Folder + inventory + store -> what to do. A pure function: everything that decides about deletion can be tested here.
+import { MANAGED_BY_FOLDER, MANAGED_BY_LABEL } from '../api/annotations.ts';
 import { KINDS } from '../api/kinds.ts';
 import type { ObjectManifest, StoredObject } from '../api/meta.ts';
 import type { ObjectKey } from '../store/store.ts';
@@ -19,8 +20,6 @@ import {
   isOwned,
   isPruneDisabled,
   isReconcileDisabled,
-  MANAGED_BY_FOLDER,
-  MANAGED_BY_LABEL,
   manifestFromLive,
   sourceFileOf,
   toWrite,

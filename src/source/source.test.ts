@@ -223,6 +223,30 @@ test('the state directory may not lie in the folder', async () => {
   await running.store.close();
 });
 
+test('a source that is stopped in the middle of a pass ends it, and writes nothing afterwards', async () => {
+  const running = await Running.start(plain);
+  await running.folder.write('late.yaml', sandboxYaml('late'));
+  const pass = running.source.sync();
+  await running.source.stop();
+  await pass;
+  const { resourceVersion } = await running.store.list('Sandbox');
+  await running.folder.write('later.yaml', sandboxYaml('later'));
+  running.source.hint();
+  await running.source.sync();
+  assert.equal((await running.store.list('Sandbox')).resourceVersion, resourceVersion);
+  await running[Symbol.asyncDispose]();
+});
+
+test('a folder beyond the limits is unavailable as a whole', async () => {
+  await using running = await Running.start(async (folder) => {
+    await folder.write('a.yaml', sandboxYaml('a'));
+    await folder.write('b.yaml', sandboxYaml('b'));
+    return { limits: { maxFiles: 1 } };
+  });
+  assert.equal(running.source.status().available, false);
+  assert.match(running.source.status().problems[0]?.message ?? '', /more than 1 manifest files/);
+});
+
 test('5,000 files are taken in, kept in step and pruned', async () => {
   await using running = await Running.start(async (folder) => {
     await mkdir(join(folder.root, 'many'));

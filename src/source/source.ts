@@ -162,8 +162,8 @@ export class FolderSource {
       this.#cancelDebounce();
       this.#cancelTimer();
       if (this.#stopped.signal.aborted) return;
-      await this.#watchFolder();
       const outcome = await this.#sync.run(this.#stopped.signal);
+      await this.#watchFolder();
       this.#watchStore(outcome);
       this.#schedule(outcome);
     } while (this.#again);
@@ -171,7 +171,7 @@ export class FolderSource {
 
   async #watchFolder(): Promise<void> {
     try {
-      await this.#folderWatch.rearm();
+      await this.#folderWatch.rearm(this.#sync.folderRead);
     } catch (error) {
       this.#log.warn({ err: error }, 'Watching the folder fails; it is read every minute.');
     }

@@ -14,12 +14,17 @@ export interface FolderWatchOptions {
 }
 
 export interface FolderWatch {
-  /** Follows the path to where it leads now; cheap when it still leads there. */
-  rearm(): Promise<void>;
+  /**
+   * Follows the path to where it leads now; cheap when it still leads there. What changed while a new watch was being
+   * set up was announced to nobody, so a hint follows once it stands.
+   * @param within also watch inside the folder, not only the path to it. Not asked for a folder that could not be
+   * read: it may be the whole disk, given by mistake.
+   */
+  rearm(within: boolean): Promise<void>;
   close(): Promise<void>;
 }
 
-/** Starts with the first `rearm`. */
+/** Starts with the first `rearm`. Calls must not overlap, but for `close`. */
 export function watchFolder(options: FolderWatchOptions): FolderWatch {
   let armed = '';
   let watchers: FSWatcher[] = [];
@@ -32,20 +37,16 @@ export function watchFolder(options: FolderWatchOptions): FolderWatch {
   };
 
   return {
-    async rearm() {
+    async rearm(within) {
       const { entries, directory } = await watchPoints(options.root);
-      const signature = [...entries, directory ?? ''].join('\0');
+      const tree = within ? directory : undefined;
+      const signature = [...entries, tree ?? ''].join('\0');
       if (signature === armed || closed) return;
       armed = signature;
       await closeAll();
-      const next = [
-        watchEntries(entries),
-        ...(directory === undefined ? [] : [watchTree(directory, options.maxDepth)]),
-      ];
-      watchers = next;
-      await Promise.all(next.map((watcher) => listen(watcher, options)));
-      // What changed while the watch was being set up was announced to nobody.
-      options.onHint();
+      if (closed) return;
+      watchers = [watchEntries(entries), ...(tree === undefined ? [] : [watchTree(tree, options.maxDepth)])];
+      for (const watcher of watchers) listen(watcher, options);
     },
     async close() {
       closed = true;
@@ -77,13 +78,13 @@ function watchTree(directory: string, maxDepth: number): FSWatcher {
   });
 }
 
-function listen(watcher: FSWatcher, { onHint, onError }: FolderWatchOptions): Promise<void> {
-  return new Promise((resolve) => {
-    watcher.on('all', () => onHint());
-    watcher.on('ready', () => resolve());
-    watcher.on('error', (error) => {
-      onError(error instanceof Error ? error : new Error(String(error)));
-      resolve();
-    });
+function listen(watcher: FSWatcher, { onHint, onError }: FolderWatchOptions): void {
+  let failed = false;
+  watcher.on('all', () => onHint());
+  watcher.on('ready', () => onHint());
+  watcher.on('error', (error) => {
+    // One watch too many fails for each directory; people need to hear it once.
+    if (!failed) onError(error instanceof Error ? error : new Error(String(error)));
+    failed = true;
   });
 }
