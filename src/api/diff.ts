@@ -94,27 +94,31 @@ function compare(path: readonly PathSegment[], before: unknown, after: unknown):
   return [{ path, before, after }];
 }
 
+/** An absent map and an empty one say the same. */
+function filled(map: Record<string, string> | undefined): Record<string, string> | undefined {
+  return map === undefined || Object.keys(map).length === 0 ? undefined : map;
+}
+
+/** The object without what the server and its controllers decide. */
+function comparable(object: Comparable | undefined): Record<string, unknown> {
+  if (object === undefined) return {};
+  const { apiVersion, kind, metadata, spec, data } = object;
+  const { name, namespace, labels, annotations } = metadata;
+  return {
+    apiVersion,
+    kind,
+    metadata: { name, namespace, labels: filled(labels), annotations: filled(annotations) },
+    spec,
+    data: filled(data),
+  };
+}
+
 /** Fields of two versions of an object that differ, in a stable order. Empty: they say the same. */
 export function diffManifests(
   before: Comparable | undefined,
   after: Comparable | undefined,
 ): FieldDifference[] {
-  const part = (object: Comparable | undefined) =>
-    object === undefined
-      ? {}
-      : {
-          apiVersion: object.apiVersion,
-          kind: object.kind,
-          metadata: {
-            name: object.metadata.name,
-            namespace: object.metadata.namespace,
-            labels: object.metadata.labels ?? {},
-            annotations: object.metadata.annotations ?? {},
-          },
-          spec: object.spec ?? {},
-          data: object.data ?? {},
-        };
-  return compareRecords([], part(before), part(after));
+  return compareRecords([], comparable(before), comparable(after));
 }
 
 /** Longest value on a line; the path still tells where to look. */

@@ -131,7 +131,8 @@ class Composer {
         break;
       }
       case EVENT_ID.ALIAS:
-        this.#alias(event.anchorStart, this.#text.slice(event.anchorStart, event.anchorEnd));
+        // The offset is that of the name, after its asterisk.
+        this.#alias(event.anchorStart - 1, this.#text.slice(event.anchorStart, event.anchorEnd));
         break;
       default:
         this.#pop();
