@@ -2,7 +2,7 @@
 
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
-import { BulkheadError } from '../../api/errors.ts';
+import { asBulkheadError, BulkheadError } from '../../api/errors.ts';
 import { asDiskError } from '../build/build-disk.ts';
 import type { Descriptor } from '../oci/manifest.ts';
 import { asTransient, TransientError } from './errors.ts';
@@ -25,14 +25,14 @@ export async function downloadBlob(
   const deadline = AbortSignal.timeout(GRACE_MS + Math.ceil((blob.size * 1000) / MIN_BYTES_PER_SECOND));
   const bounded = AbortSignal.any([signal, deadline]);
   const file = await open(path, 'w', 0o600);
-  const transfer = new Transfer(session, blob, file, bounded, onBytes);
+  const transfer = new Transfer(session, blob, file, path, bounded, onBytes);
   try {
     await retrying(retry, bounded, () => transfer.attempt());
   } catch (error) {
     if (deadline.aborted && !signal.aborted) {
       throw new TransientError(`${session.host.name}: blob ${blob.digest} comes too slowly`);
     }
-    throw asDiskError(error, path);
+    throw error;
   } finally {
     await file.close();
   }
@@ -42,6 +42,7 @@ class Transfer {
   readonly #session: Session;
   readonly #blob: Descriptor;
   readonly #file: FileHandle;
+  readonly #path: string;
   readonly #signal: AbortSignal;
   readonly #onBytes: (bytes: number) => void;
   #hash: Hash = createHash('sha256');
@@ -52,12 +53,14 @@ class Transfer {
     session: Session,
     blob: Descriptor,
     file: FileHandle,
+    path: string,
     signal: AbortSignal,
     onBytes: (bytes: number) => void,
   ) {
     this.#session = session;
     this.#blob = blob;
     this.#file = file;
+    this.#path = path;
     this.#signal = signal;
     this.#onBytes = onBytes;
   }
@@ -98,13 +101,22 @@ class Transfer {
       );
     }
     this.#hash.update(chunk);
-    let done = 0;
-    while (done < chunk.length) {
-      const { bytesWritten } = await this.#file.write(chunk, done, chunk.length - done, this.#have + done);
-      done += bytesWritten;
-    }
+    await this.#write(chunk);
     this.#have += chunk.length;
     this.#onBytes(chunk.length);
+  }
+
+  /** Failures of our own disk are told apart here, before they could pass for the line's. */
+  async #write(chunk: Buffer): Promise<void> {
+    try {
+      let done = 0;
+      while (done < chunk.length) {
+        const { bytesWritten } = await this.#file.write(chunk, done, chunk.length - done, this.#have + done);
+        done += bytesWritten;
+      }
+    } catch (error) {
+      throw asBulkheadError(asDiskError(error, this.#path));
+    }
   }
 
   #restart(): void {
