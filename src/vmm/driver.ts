@@ -70,7 +70,10 @@ export interface VmHandle {
   readonly limitations: readonly string[];
   /** Resolves once, when every process of this VM is gone. Never rejects. */
   readonly exited: Promise<VmExit>;
-  /** A fresh connection to the agent port. Only one at a time is served; a new one ends the former. */
+  /**
+   * A fresh connection to the agent port. Only one at a time is served; a new one ends the former. Rejects with
+   * SANDBOX_NOT_RUNNING when the VM has ended, AGENT_UNREACHABLE when it does not accept now.
+   */
   dialAgent(signal: AbortSignal): Promise<Duplex>;
   stats(): Promise<VmStats>;
   /** Ends it now (SIGKILL to all its processes); resolves when it is gone. Safe to repeat. */

@@ -97,7 +97,7 @@ export async function readRunningRecord(dir: string): Promise<RunningRecord | un
 /** The last word of the supervisor; `undefined` when it left none. */
 export async function readExitRecord(dir: string): Promise<ExitRecord | undefined> {
   const fields = await readRecord(join(dir, EXIT_RECORD));
-  if (!fields || fields.version !== 1) return undefined;
+  if (fields?.version !== 1) return undefined;
   const { exitCode, signal, oomKilled, asked, cpuSeconds, finishedAtMs } = fields;
   if (typeof finishedAtMs !== 'number' || typeof cpuSeconds !== 'number') return undefined;
   return {

@@ -143,7 +143,7 @@ export class VmProcess implements VmHandle {
   }
 
   async dialAgent(signal: AbortSignal): Promise<Duplex> {
-    if (this.#gone) throw new BulkheadError('AGENT_UNREACHABLE', `the VM ${this.id} has ended`);
+    if (this.#gone) throw new BulkheadError('SANDBOX_NOT_RUNNING', `the VM ${this.id} has ended`);
     this.#agent?.destroy();
     this.#agent = undefined;
     let socket: Duplex;
