@@ -21,25 +21,25 @@
 static struct source connection = {.fd = -1};
 static struct source listener = {.fd = -1};
 static bool is_port;
-static bool up;
-static void (*on_change)(void);
-static void (*on_down)(void);
+static bool away;
+static const struct channel_events *tell;
 
-static void link_lost(void)
+static void lost(void)
 {
-    if (!is_port)
+    if (!is_port && connection.fd >= 0) {
         loop_close(&connection);
-    if (up) {
-        up = false;
-        on_down();
+        tell->closed();
+    } else if (is_port && !away) {
+        away = true;
+        tell->away();
     }
 }
 
+// Nothing to do at the edge itself: the main loop pumps the link after every event.
 static void connection_ready(struct source *source, uint32_t events)
 {
     (void)source;
     (void)events;
-    on_change();
 }
 
 static void listener_ready(struct source *source, uint32_t events)
@@ -55,13 +55,10 @@ static void listener_ready(struct source *source, uint32_t events)
         (void)close(fd);
         return;
     }
-    link_lost();
+    lost();
     connection.fd = fd;
-    if (loop_watch(&connection, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0) {
+    if (loop_watch(&connection, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0)
         loop_close(&connection);
-        return;
-    }
-    on_change();
 }
 
 // Finds the port by its name; fills "vport1p1" or the like. 0 when there is none.
@@ -125,11 +122,10 @@ static int open_vsock(struct err *err)
     return 0;
 }
 
-int channel_open(void (*changed)(void), void (*down)(void), struct err *err)
+int channel_open(const struct channel_events *events, struct err *err)
 {
     char device[300];
-    on_change = changed;
-    on_down = down;
+    tell = events;
     return find_port(device, sizeof device) ? open_port(device, err) : open_vsock(err);
 }
 
@@ -139,27 +135,25 @@ size_t channel_read(uint8_t *buffer, size_t size)
         return 0;
     ssize_t got = read(connection.fd, buffer, size);
     if (got > 0) {
-        up = true;
+        if (away) {
+            away = false;
+            tell->back();
+        }
         return (size_t)got;
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR))
-        link_lost();
+        lost();
     return 0;
 }
 
 size_t channel_write(const uint8_t *data, size_t size)
 {
-    if (connection.fd < 0 || !up)
+    if (connection.fd < 0)
         return 0;
     ssize_t put = write(connection.fd, data, size < WRITE_MAX ? size : WRITE_MAX);
     if (put >= 0)
         return (size_t)put;
     if (errno != EAGAIN && errno != EINTR)
-        link_lost();
+        lost();
     return 0;
-}
-
-bool channel_up(void)
-{
-    return up;
 }

@@ -12,14 +12,21 @@
 #define CHANNEL_PORT_NAME "bulkhead.agent"
 #define CHANNEL_VSOCK_PORT 1024
 
-// `changed` is called when there may be something to read or room to write; `down` when the host has gone.
-int channel_open(void (*changed)(void), void (*down)(void), struct err *err);
+// What the channel tells the link.
+struct channel_events {
+    // The connection is over; another will be a new one. Only vsock knows this.
+    void (*closed)(void);
+    // The port's other end was closed, or opened and closed and opened. Bytes and this news travel apart, so bytes of
+    // the next connection may have been read before it: nothing may be dropped for it.
+    void (*away)(void);
+    // The first bytes after `away`.
+    void (*back)(void);
+};
+
+int channel_open(const struct channel_events *events, struct err *err);
 
 // Never block. Bytes moved, or 0 when nothing can be moved now.
 size_t channel_read(uint8_t *buffer, size_t size);
 size_t channel_write(const uint8_t *data, size_t size);
-
-// False from the moment the host was seen to go until bytes arrive again.
-bool channel_up(void);
 
 #endif

@@ -36,6 +36,12 @@ void frame_parser_close(struct frame_parser *parser)
     parser->buffer = NULL;
 }
 
+void frame_parser_resync(struct frame_parser *parser)
+{
+    if (parser->start < parser->end)
+        parser->start++;
+}
+
 void frame_parser_reset(struct frame_parser *parser)
 {
     parser->start = parser->end = 0;

@@ -22,7 +22,10 @@ struct frame_parser {
 int frame_parser_open(struct frame_parser *parser);
 void frame_parser_close(struct frame_parser *parser);
 
-// Forgets a frame that will not be completed.
+// Gives up on a frame that will not be completed, and looks for others in the bytes behind its beginning.
+void frame_parser_resync(struct frame_parser *parser);
+
+// Forgets all bytes.
 void frame_parser_reset(struct frame_parser *parser);
 
 // Where the next bytes from the channel go, and how many fit (never 0 after frame_next returned 0).

@@ -52,7 +52,7 @@ static void drop_output(void)
     out_size = out_sent = 0;
 }
 
-static void link_down(void)
+static void link_closed(void)
 {
     established = false;
     drop_output();
@@ -60,8 +60,17 @@ static void link_down(void)
     sessions_detach_all();
 }
 
-// Nothing to do at the edge itself: the loop pumps the link after every event.
-static void link_changed(void) {}
+static void link_away(void)
+{
+    // Half a frame will not be completed; what follows it may be the next host's hello.
+    frame_parser_resync(&parser);
+    sessions_host_away(true);
+}
+
+static void link_back(void)
+{
+    sessions_host_away(false);
+}
 
 static void make_boot_id(void)
 {
@@ -87,17 +96,8 @@ int link_open(struct err *err)
     make_boot_id();
     if (frame_parser_open(&parser) < 0)
         return err_errno(err, "no memory for the frame parser");
-    return channel_open(link_changed, link_down, err);
-}
-
-bool link_established(void)
-{
-    return established;
-}
-
-bool link_drained(void)
-{
-    return !established || (out_size == out_sent && !first);
+    static const struct channel_events events = {.closed = link_closed, .away = link_away, .back = link_back};
+    return channel_open(&events, err);
 }
 
 // Encodes behind the room for a header. 0 when the message does not fit, which the field bounds exclude.

@@ -13,12 +13,7 @@ int link_open(struct err *err);
 // Reads, handles and writes what can be without waiting. True when there is more to do at once.
 bool link_pump(void);
 
-// True between a host's hello and its going away.
-bool link_established(void);
-
-// True when everything queued has been given to the channel.
-bool link_drained(void);
-
+// Nothing is sent before the first hello.
 void link_send(const bulkhead_agent_v1_GuestMessage *message);
 void link_done(uint64_t request_id);
 void link_fail(uint64_t request_id, const struct err *err);

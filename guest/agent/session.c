@@ -273,8 +273,21 @@ void sessions_detach_all(void)
         if (sessions[i] && sessions[i]->attached) {
             sessions[i]->attached = false;
             sessions[i]->request_id = 0;
-            sessions[i]->detached_at = loop_now();
+            if (!sessions[i]->detached_at)
+                sessions[i]->detached_at = loop_now();
         }
+    }
+}
+
+void sessions_host_away(bool away)
+{
+    for (size_t i = 0; i < SESSIONS_MAX; i++) {
+        struct session *s = sessions[i];
+        if (!s || !s->attached)
+            continue;
+        s->detached_at = away ? loop_now() : 0;
+        if (!away)
+            set_keep_all(s, s->keep_all);
     }
 }
 

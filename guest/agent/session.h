@@ -27,7 +27,10 @@ void session_release(const char *session_id);
 // A child of PID 1 ended; `status` as from waitpid. False when it belongs to no session.
 bool session_reaped(pid_t pid, int status);
 
+// Another host, or none: nobody takes output until it attaches.
 void sessions_detach_all(void);
+// The host cannot be reached at the moment, or can again; whether it will be the same one is not known yet.
+void sessions_host_away(bool away);
 int sessions_describe(bulkhead_agent_v1_SessionState states[SESSIONS_MAX]);
 
 // The next output, credit or end that may be sent now. The message is valid until the next call.

@@ -56,7 +56,7 @@ export class FrameDecoder {
       this.#filled += wanted;
       rest = rest.subarray(wanted);
       if (this.#filled === HEADER_BYTES && this.#frame.length === HEADER_BYTES) this.#begin();
-      if (this.#filled < this.#frame.length) return;
+      if (this.#filled < this.#frame.length) continue;
       const payload = this.#frame.subarray(HEADER_BYTES);
       if (this.#frame.readUInt32LE(8) !== checksum(this.#frame.subarray(4, 8), payload)) {
         throw protocolError('a frame with a wrong checksum');
