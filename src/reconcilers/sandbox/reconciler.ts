@@ -59,6 +59,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
   }
 
   async reconcile(request: Request, signal: AbortSignal): Promise<Outcome> {
+    let next: Step | undefined;
     for (let turn = 0; turn < MAX_STEPS; turn += 1) {
       if (this.#closed.signal.aborted) return { type: 'done' };
       signal.throwIfAborted();
@@ -72,7 +73,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
       const runtime = this.#runtimeOf(request, object);
       await runtime.load(this.#deps.drivers.all);
       const { observation, inputs } = await observe(this.#deps.store, this.#deps.clock, object, runtime);
-      const next = step(observation);
+      next = step(observation);
       this.#deps.onStep?.(deriveState(observation), next);
       const context: EffectContext = {
         deps: this.#deps,
@@ -86,8 +87,13 @@ class DefaultSandboxReconciler implements SandboxReconciler {
         return worse(remains, await this.#settle(runtime, observation, next, object));
       }
     }
-    // The steps were taken, but there may be more: not a failure, yet nobody else would come back.
-    return { type: 'requeue', afterMs: 0 };
+    return {
+      type: 'transient',
+      error: new BulkheadError(
+        'INTERNAL',
+        `Not settled after ${MAX_STEPS} steps: ${next?.states.join(', ')}.`,
+      ),
+    };
   }
 
   dependents(object: StoredObject): Request[] {

@@ -20,6 +20,8 @@ import { FakeProcess } from './process.ts';
 
 /** Turns of the event loop without anything under way after which nothing will happen by itself. */
 const QUIET_TURNS = 10;
+/** Far more than any chain of effects takes; a turn is about 10 us. */
+const MAX_TURNS = 200_000;
 /** Retries of outcomes that ask for back-off. */
 const RETRY_MS = 1_000;
 /** A test that waits for longer than this, in fake time, waits for nothing. */
@@ -112,7 +114,10 @@ export class World {
 
   /** Lets everything that is under way come to rest; no time passes. */
   async settle(): Promise<void> {
+    let turns = 0;
     for (let quiet = 0; quiet < QUIET_TURNS; ) {
+      turns += 1;
+      if (turns > MAX_TURNS) throw new Error('never comes to rest: something wakes itself again and again');
       await new Promise((resolve) => setImmediate(resolve));
       const working =
         this.daemons.some((daemon) => daemon.busy) ||

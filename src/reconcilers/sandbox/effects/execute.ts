@@ -129,8 +129,9 @@ async function recordEnd(context: EffectContext): Promise<EffectResult> {
   const { deps, runtime, object, observation } = context;
   const end = judge(observation);
   const { reason, message } = end.termination;
-  // Without a directory nothing ever ran, and the status is all there is to tell of the end.
-  if (runtime.record !== undefined) {
+  // Where nothing ever ran, the status is all there is to tell of the end.
+  const ran = runtime.record !== undefined;
+  if (ran) {
     await runtime.changeRecord((record) => ({ ...known(record), end }));
     deps.metrics.terminated(reason);
   }
@@ -142,7 +143,7 @@ async function recordEnd(context: EffectContext): Promise<EffectResult> {
     if (end.delayMs === 0) emit(deps.recorder, object, 'Restarting', text);
     else emit(deps.recorder, object, 'BackOff', `${text} Next start in ${end.delayMs / 1_000} s.`);
   }
-  return 'again';
+  return ran ? 'again' : 'waiting';
 }
 
 async function deleteObject({ deps, object }: EffectContext): Promise<EffectResult> {

@@ -20,6 +20,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
   const { cpus, memory, disk } = object.spec.resources;
   try {
     const { driver, reason } = await deps.drivers.select(object.spec.driver, signal);
+    await checkImage(context, image.digest);
     const previousExit = await driver.lastExit(runtime.dir);
     signal.throwIfAborted();
     runtime.beginRun();
@@ -48,8 +49,6 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
     emit(deps.recorder, object, 'Started', `Started a VM with the ${driver.name} driver: ${reason}`);
     for (const limitation of handle.limitations) emit(deps.recorder, object, 'Limited', limitation);
   } catch (error) {
-    // The image may be what was wrong: it is looked for again.
-    runtime.image = undefined;
     if (!signal.aborted) {
       const { row, message } = asBulkheadError(error);
       deps.metrics.startFailed(row.reason);
@@ -57,6 +56,13 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
     }
     throw error;
   }
+}
+
+/** An image that somebody removed in spite of its lease is pulled again. */
+async function checkImage({ deps, runtime }: EffectContext, digest: string): Promise<void> {
+  if ((await deps.images.lookupDigest(digest)) !== undefined) return;
+  runtime.image = undefined;
+  throw new BulkheadError('VM_START_FAILED', `Image ${digest} is no longer in the cache.`);
 }
 
 /** The intent of the next run. One whose VM never ran is tried again under its own number. */

@@ -218,8 +218,11 @@ export class SandboxRuntime {
 
   async #find(drivers: readonly VmmDriver[]): Promise<void> {
     const record = this.#record;
-    // A VM is only ever started after its intent was recorded.
-    if (record === undefined) return;
+    if (record === undefined) {
+      // A VM is only ever started after its intent was recorded: of one without a record nothing is known.
+      for (const driver of drivers) await (await driver.adopt(this.dir))?.kill();
+      return;
+    }
     const driver = drivers.find((each) => each.name === record.driver);
     if (driver === undefined) {
       throw new BulkheadError(
