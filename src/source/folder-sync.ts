@@ -10,7 +10,7 @@ import { type ActionResult, applyActions, rowsAfter } from './apply.ts';
 import { FolderReader, type ParseFile } from './documents.ts';
 import type { Inventory, InventoryFile, InventoryRow } from './inventory.ts';
 import { keyText, OBJECT_STATES, type ObjectReport, type ObjectState, type SourceProblem } from './model.ts';
-import { type FolderReading, makePlan, type Plan, SOURCE_KINDS } from './plan.ts';
+import { type Action, type FolderReading, makePlan, type Plan, SOURCE_KINDS } from './plan.ts';
 import { ProblemReporter, type SourceLog } from './problem-reporter.ts';
 import { EMPTY_PRUNE_MEMORY, type PruneMemory, type PruneOptions } from './prune.ts';
 import { type Snapshot, type SnapshotOptions, takeSnapshot } from './snapshot.ts';
@@ -44,6 +44,9 @@ export interface Observed {
   /** By kind. */
   resourceVersions: ReadonlyMap<string, string>;
 }
+
+/** Keys named in one line of the log. */
+const MAX_LOGGED_KEYS = 50;
 
 /** Problems that are no fault of the folder's content. */
 const BENIGN: ReadonlySet<string> = new Set(['SourcePruneHeld', 'SourceOrphaned']);
@@ -117,6 +120,7 @@ export class FolderSync {
     this.#reports = withFailures(plan.reports, failures);
     noteResults(objects, results);
     await this.#conclude(problems, objects);
+    this.#sayApplied(results);
     await this.#sayDrift(results);
     return {
       result: resultOf(problems, failures.length),
@@ -193,6 +197,20 @@ export class FolderSync {
   ): Promise<void> {
     this.#problems = problems;
     await this.#reporter.report(problems, (key) => objects.get(key));
+  }
+
+  /** What a pass did, for whoever asks later why an object came or went. */
+  #sayApplied(results: readonly ActionResult[]): void {
+    const keys = (type: Action['type']): string[] =>
+      results
+        .filter((each) => each.type === 'done' && each.action.type === type)
+        .map(({ action }) => keyText(action.key));
+    const [created, updated, deleted] = [keys('create'), keys('update'), keys('delete')];
+    if (created.length + updated.length + deleted.length === 0) return;
+    this.#options.log.info(
+      { created: created.length, updated: updated.length, deleted: deleted.slice(0, MAX_LOGGED_KEYS) },
+      `From the folder: ${created.length} created, ${updated.length} updated, ${deleted.length} deleted.`,
+    );
   }
 
   async #sayDrift(results: readonly ActionResult[]): Promise<void> {

@@ -4,6 +4,7 @@ import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
+import { FakeClock } from '../controller/fake-clock.ts';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
 import type { Store } from '../store/store.ts';
 import { FolderSource, type FolderSourceOptions } from './source.ts';
@@ -209,6 +210,35 @@ test('a full or broken store is tried again by itself until it recovers', async 
   broken = false;
   await running.until((now) => now.has('later'));
   await second.stop();
+});
+
+test('a pass follows every minute without any hint, a tenth sooner or later at random', async () => {
+  for (const [random, ms] of [
+    [0, 54_000],
+    [1, 66_000],
+  ] as const) {
+    const clock = new FakeClock();
+    await using running = await Running.start(async (folder) => {
+      await plain(folder);
+      return { clock, random: () => random, timing: {} };
+    });
+    assert.equal(clock.pending.at(-1), ms);
+    assert.equal(running.source.status().objects.synced, 1);
+  }
+});
+
+test('a folder that cannot be read is tried again ever more rarely, up to the resync', async () => {
+  const clock = new FakeClock();
+  await using running = await Running.start(async (folder) => {
+    const root = join(folder.base, 'absent');
+    return { root, clock, random: () => 0.5, timing: {} };
+  });
+  const waits: (number | undefined)[] = [];
+  for (let pass = 0; pass < 8; pass++) {
+    waits.push(clock.pending.at(-1));
+    await running.source.sync();
+  }
+  assert.deepEqual(waits, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
 });
 
 test('the state directory may not lie in the folder', async () => {

@@ -192,7 +192,8 @@ export class FolderSource {
     if (checkAfterMs !== undefined) waits.push(checkAfterMs);
     if (this.#stopped.signal.aborted) return;
     this.#cancelTimer();
-    this.#cancelTimer = this.#clock.after(Math.min(...waits), () => void this.sync());
+    // A whole millisecond up: a wait that ends a fraction early finds nothing due.
+    this.#cancelTimer = this.#clock.after(Math.ceil(Math.min(...waits)), () => void this.sync());
   }
 
   /** A pass that reads its own inventory, or objects written there by others, would chase its tail. */
