@@ -51,7 +51,8 @@ interface Pending {
   /** May be asked again on another connection when the answer was lost. */
   resend: boolean;
   sent: boolean;
-  /** Asked by `#reestablish` itself, in its own order. */
+  /** In the turn of the answer itself: the messages behind it may depend on it. What it throws ends the connection. */
+  onAnswer: ((answer: Answer) => void) | undefined;
   resolve: (answer: Answer) => void;
   reject: (error: Error) => void;
   stop: () => void;
@@ -61,6 +62,7 @@ interface RequestOptions {
   expect?: AnswerCase;
   timeoutMs?: number;
   resend?: boolean;
+  onAnswer?: (answer: Answer) => void;
   signal?: AbortSignal | undefined;
 }
 
@@ -176,9 +178,11 @@ class GuestClient implements GuestAgent, ProcessLink {
     const process = new GuestProcessImpl(this, sessionId, { stdin });
     this.#processes.set(sessionId, process);
     try {
-      const answer = await this.#request(body, { expect: 'started', signal });
-      // Over a reconnect the session is found by its id instead, and taken up there.
-      if (answer.case === 'started') process.onStarted(answer.value.pid, answer.value.stdinCredit);
+      await this.#request(body, {
+        expect: 'started',
+        onAnswer: (answer) => process.onAnswer(answer),
+        signal,
+      });
       return process;
     } catch (error) {
       if (isRefusal(error)) process.finish();
@@ -196,8 +200,10 @@ class GuestClient implements GuestAgent, ProcessLink {
     const process = new GuestProcessImpl(this, sessionId, { stdin: true, from, adopted: true });
     this.#processes.set(sessionId, process);
     try {
-      const answer = await this.#request(process.attachRequest(), { expect: 'attached' });
-      if (answer.case === 'attached') process.onAttached(answer.value);
+      await this.#request(process.attachRequest(), {
+        expect: 'attached',
+        onAnswer: (answer) => process.onAnswer(answer),
+      });
       return process;
     } catch (error) {
       process.fail(error instanceof BulkheadError ? error : sessionLost(sessionId));
@@ -313,6 +319,7 @@ class GuestClient implements GuestAgent, ProcessLink {
         expect: options.expect ?? 'done',
         resend: options.resend ?? true,
         sent: false,
+        onAnswer: options.onAnswer,
         resolve,
         reject,
         stop: () => {
@@ -420,24 +427,18 @@ class GuestClient implements GuestAgent, ProcessLink {
       if (pending.expect === 'started' && sessionOf(pending.body) === process.sessionId) {
         pending.body = process.attachRequest();
         pending.expect = 'attached';
-        const { resolve } = pending;
-        pending.resolve = (answer) => {
-          if (answer.case === 'attached') process.onAttached(answer.value);
-          resolve(answer);
-        };
         return;
       }
       if (pending.expect === 'attached' && sessionOf(pending.body) === process.sessionId) return;
     }
-    this.#request(process.attachRequest(), { expect: 'attached', resend: false }).then(
-      (answer) => {
-        if (answer.case === 'attached') process.onAttached(answer.value);
-      },
+    this.#request(process.attachRequest(), {
+      expect: 'attached',
+      resend: false,
+      onAnswer: (answer) => process.onAnswer(answer),
+    }).catch((error: unknown) => {
       // On yet another connection it is taken up again; without one the client's end tells it.
-      (error: unknown) => {
-        if (isRefusal(error)) process.fail(sessionLost(process.sessionId));
-      },
-    );
+      if (isRefusal(error)) process.fail(sessionLost(process.sessionId));
+    });
   }
 
   #receive(message: GuestMessage): void {
@@ -460,6 +461,12 @@ class GuestClient implements GuestAgent, ProcessLink {
     if (body.case === 'failure') {
       pending.reject(new RefusedError(toError(body.value)));
     } else if (body.case === pending.expect) {
+      try {
+        pending.onAnswer?.(body);
+      } catch (error) {
+        pending.reject(error instanceof Error ? error : new Error(String(error)));
+        throw error;
+      }
       pending.resolve(body);
     } else {
       const error = protocolError(`${body.case} as the answer to ${pending.body?.case}`);

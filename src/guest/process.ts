@@ -153,21 +153,19 @@ export class GuestProcessImpl implements GuestProcess {
     };
   }
 
-  onStarted(pid: number, stdinCredit: number): void {
-    this.pid = pid;
+  /** The answer to the start or to an attach; over a reconnect the second may stand for the first. */
+  onAnswer(answer: GuestMessage['body']): void {
+    if (answer.case === 'started') {
+      this.pid = answer.value.pid;
+      this.input?.open(answer.value.stdinCredit);
+    } else if (answer.case === 'attached') {
+      const state = requireState(answer.value, this.sessionId);
+      this.pid = state.pid;
+      this.input?.reattach(safeCount(state.stdinOffset), answer.value.stdinCredit, state.stdinOpen);
+      if (state.exit && !this.#exit) this.#ended(toProcessExit(state.exit));
+    }
     this.attached = true;
     if (this.state === 'starting') this.state = 'live';
-    this.input?.open(stdinCredit);
-    this.#link.wake();
-  }
-
-  onAttached(attached: Attached): void {
-    const state = requireState(attached, this.sessionId);
-    this.pid = state.pid;
-    this.attached = true;
-    if (this.state === 'starting') this.state = 'live';
-    this.input?.reattach(safeCount(state.stdinOffset), attached.stdinCredit, state.stdinOpen);
-    if (state.exit && !this.#exit) this.#ended(toProcessExit(state.exit));
     this.#link.wake();
   }
 
