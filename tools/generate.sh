@@ -6,6 +6,9 @@ cd "$(dirname "$0")/.."
 # crds/ and docs/api.md from the schemas in src/api.
 node_modules/.bin/node --disable-warning=ExperimentalWarning tools/generate-crds.ts
 
+# docs/metrics.md from the definitions in src/metrics.
+node_modules/.bin/node --disable-warning=ExperimentalWarning src/metrics/document.ts
+
 # The agent protocol: JavaScript with declarations, because TypeScript's enums are more than types.
 protoc -I guest/protocol --plugin=protoc-gen-es=node_modules/.bin/protoc-gen-es \
   --es_out=src/guest/generated --es_opt=target=js+dts,import_extension=js guest/protocol/agent.proto

@@ -1,0 +1,252 @@
+// Every metric that this program defines, in one list: registration and docs/metrics.md both come from it.
+// Names of the machinery are controller-runtime's, so that its dashboards work; the tails of per-sandbox names are
+// cAdvisor's. What prom-client adds about the process (process_*, nodejs_*) is not listed here.
+
+export interface MetricDefinition {
+  type: 'counter' | 'gauge' | 'histogram';
+  /** One sentence. */
+  help: string;
+  labels: readonly string[];
+  /** Upper bounds of a histogram's buckets, in the metric's unit. */
+  buckets?: readonly number[];
+}
+
+/** Every per-sandbox series has these, besides what tells several series of one sandbox apart. */
+const PER_SANDBOX = ['namespace', 'name', 'node'] as const;
+
+/** Seconds. Starts from a template take tens of milliseconds, cold ones under emulation seconds: dense below 0.5 s. */
+const START_BUCKETS = [
+  0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5,
+  10, 15, 20, 30,
+] as const;
+
+/** Seconds; controller-runtime's buckets for `controller_runtime_reconcile_time_seconds`. */
+const RECONCILE_BUCKETS = [
+  0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5,
+  1.75, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9, 10, 15, 20, 25, 30, 40, 50, 60,
+] as const;
+
+/** Seconds, by powers of ten from 10 ns to 1,000 s; controller-runtime's for its work queues. */
+const QUEUE_BUCKETS = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000] as const;
+
+export const METRICS = {
+  bulkhead_build_info: {
+    type: 'gauge',
+    help: 'Always 1; the version that runs is in the labels.',
+    labels: ['version', 'node_version'],
+  },
+
+  controller_runtime_reconcile_total: {
+    type: 'counter',
+    help: 'Reconciles by controller and result (success, error, requeue, requeue_after).',
+    labels: ['controller', 'result'],
+  },
+  controller_runtime_reconcile_errors_total: {
+    type: 'counter',
+    help: 'Reconciles that ended with an error, terminal ones included.',
+    labels: ['controller'],
+  },
+  controller_runtime_terminal_reconcile_errors_total: {
+    type: 'counter',
+    help: 'Reconciles that ended with an error which no retry can help.',
+    labels: ['controller'],
+  },
+  controller_runtime_reconcile_panics_total: {
+    type: 'counter',
+    help: 'Reconciles that ended by a defect of the reconciler; the key is tried again.',
+    labels: ['controller'],
+  },
+  controller_runtime_reconcile_timeouts_total: {
+    type: 'counter',
+    help: 'Reconciles that were aborted because they took too long.',
+    labels: ['controller'],
+  },
+  controller_runtime_reconcile_time_seconds: {
+    type: 'histogram',
+    help: 'Duration of reconciles.',
+    labels: ['controller'],
+    buckets: RECONCILE_BUCKETS,
+  },
+  controller_runtime_max_concurrent_reconciles: {
+    type: 'gauge',
+    help: 'Most reconciles that run at once.',
+    labels: ['controller'],
+  },
+  controller_runtime_active_workers: {
+    type: 'gauge',
+    help: 'Reconciles that run now.',
+    labels: ['controller'],
+  },
+
+  workqueue_depth: {
+    type: 'gauge',
+    help: 'Keys that could be worked on now.',
+    labels: ['name'],
+  },
+  workqueue_adds_total: {
+    type: 'counter',
+    help: 'Keys that were added, not counting those that were queued already.',
+    labels: ['name'],
+  },
+  workqueue_queue_duration_seconds: {
+    type: 'histogram',
+    help: 'How long keys stayed in the queue before they were worked on.',
+    labels: ['name'],
+    buckets: QUEUE_BUCKETS,
+  },
+  workqueue_work_duration_seconds: {
+    type: 'histogram',
+    help: 'How long keys were worked on.',
+    labels: ['name'],
+    buckets: QUEUE_BUCKETS,
+  },
+  workqueue_unfinished_work_seconds: {
+    type: 'gauge',
+    help: 'Time spent so far on keys being worked on, all together; growth without end means stuck workers.',
+    labels: ['name'],
+  },
+  workqueue_longest_running_processor_seconds: {
+    type: 'gauge',
+    help: 'Time spent so far on the key that is being worked on longest.',
+    labels: ['name'],
+  },
+  workqueue_retries_total: {
+    type: 'counter',
+    help: 'Keys that were put back after a failure.',
+    labels: ['name'],
+  },
+
+  sandbox_start_duration_seconds: {
+    type: 'histogram',
+    help: 'Duration of starts that succeeded, by launch (cold, warm) and stage; stage "total" is the whole.',
+    labels: ['launch', 'stage'],
+    buckets: START_BUCKETS,
+  },
+  sandbox_time_to_first_exec_seconds: {
+    type: 'histogram',
+    help: "Time from the start of a sandbox to the first command's start in it.",
+    labels: ['launch'],
+    buckets: START_BUCKETS,
+  },
+  sandbox_starts_total: {
+    type: 'counter',
+    help: 'Starts by result (success, failure) and, for failures, reason.',
+    labels: ['result', 'reason'],
+  },
+  sandbox_terminations_total: {
+    type: 'counter',
+    help: 'VMs that ended, by reason.',
+    labels: ['reason'],
+  },
+
+  sandbox_info: {
+    type: 'gauge',
+    help: 'Always 1; image and driver are in the labels, to join with the other series of the sandbox.',
+    labels: [...PER_SANDBOX, 'image', 'driver'],
+  },
+  sandbox_status_phase: {
+    type: 'gauge',
+    help: 'Always 1, for the phase that the sandbox is in; other phases have no series.',
+    labels: [...PER_SANDBOX, 'phase'],
+  },
+  sandbox_status_condition: {
+    type: 'gauge',
+    help: 'Always 1, for the status (true, false, unknown) that the condition has; other statuses have no series.',
+    labels: [...PER_SANDBOX, 'condition', 'status'],
+  },
+  sandbox_restarts_total: {
+    type: 'counter',
+    help: "Restarts of the sandbox's main process by its restart policy.",
+    labels: PER_SANDBOX,
+  },
+  sandbox_cpu_usage_seconds_total: {
+    type: 'counter',
+    help: 'CPU time of the VM on the host; starts again with each start of the VM.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_memory_resident_bytes: {
+    type: 'gauge',
+    help: 'Memory of the VM on the host.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_memory_guest_used_bytes: {
+    type: 'gauge',
+    help: 'Memory in use as the guest says: total less available.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_memory_limit_bytes: {
+    type: 'gauge',
+    help: 'Limit of the memory of the VM on the host.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_network_receive_bytes_total: {
+    type: 'counter',
+    help: 'Bytes that the guest received; starts again with each start of the VM.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_network_transmit_bytes_total: {
+    type: 'counter',
+    help: 'Bytes that the guest sent; starts again with each start of the VM.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_network_receive_packets_total: {
+    type: 'counter',
+    help: 'Packets that the guest received; starts again with each start of the VM.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_network_transmit_packets_total: {
+    type: 'counter',
+    help: 'Packets that the guest sent; starts again with each start of the VM.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_fs_reads_bytes_total: {
+    type: 'counter',
+    help: 'Bytes that the VM read from its disks; starts again with each start of the VM.',
+    labels: PER_SANDBOX,
+  },
+  sandbox_fs_writes_bytes_total: {
+    type: 'counter',
+    help: 'Bytes that the VM wrote to its disks; starts again with each start of the VM.',
+    labels: PER_SANDBOX,
+  },
+
+  source_objects: {
+    type: 'gauge',
+    help: 'Objects of the manifest folder by state.',
+    labels: ['state'],
+  },
+  source_sync_total: {
+    type: 'counter',
+    help: 'Readings of the manifest folder by result (success, partial, error).',
+    labels: ['result'],
+  },
+  source_last_success_timestamp_seconds: {
+    type: 'gauge',
+    help: 'When the manifest folder was last read with success, in Unix time.',
+    labels: [],
+  },
+  source_invalid_documents: {
+    type: 'gauge',
+    help: 'Documents of the manifest folder that cannot be applied.',
+    labels: [],
+  },
+
+  image_cache_bytes: {
+    type: 'gauge',
+    help: 'Size of all images in the cache.',
+    labels: [],
+  },
+  image_cache_images: {
+    type: 'gauge',
+    help: 'Images in the cache.',
+    labels: [],
+  },
+} as const satisfies Record<string, MetricDefinition>;
+
+export type MetricName = keyof typeof METRICS;
+/** Names of one type of metric. */
+export type NamesOf<Type extends MetricDefinition['type']> = {
+  [Name in MetricName]: (typeof METRICS)[Name]['type'] extends Type ? Name : never;
+}[MetricName];
+/** Label names of a metric. */
+export type LabelsOf<Name extends MetricName> = (typeof METRICS)[Name]['labels'][number];

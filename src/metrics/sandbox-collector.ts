@@ -1,0 +1,112 @@
+// Series of each sandbox, made anew at each scrape: a sandbox that is gone has none.
+import { SANDBOX_CONDITIONS } from '../api/conditions.ts';
+import type { NamesOf } from './definitions.ts';
+import type { Metrics } from './registry.ts';
+
+/** More would make one scrape of many sandboxes costly; a test counts them. */
+export const MAX_SERIES_PER_SANDBOX = 25;
+
+/** What is known of one sandbox. Figures that are absent have no series. */
+export interface SandboxFigures {
+  namespace: string;
+  name: string;
+  node: string;
+  /** As in the spec. */
+  image: string;
+  /** Empty until one was chosen. */
+  driver: string;
+  phase: string;
+  conditions: readonly { type: string; status: 'True' | 'False' | 'Unknown' }[];
+  restarts: number;
+  /** Of the host; absent while no VM runs. */
+  vm?: {
+    cpuSeconds: number;
+    memoryBytes: number;
+    memoryLimitBytes: number;
+    diskReadBytes: number;
+    diskWriteBytes: number;
+    networkReceiveBytes: number;
+    networkTransmitBytes: number;
+    networkReceivePackets: number;
+    networkTransmitPackets: number;
+  };
+  /** As the guest said last. */
+  guestMemoryUsedBytes?: number;
+}
+
+/** Gives the last samples of all sandboxes. Called at each scrape: it must not wait for a guest or a VM. */
+export type SandboxFiguresProvider = () => Iterable<SandboxFigures>;
+
+type Vm = NonNullable<SandboxFigures['vm']>;
+
+const VM_COUNTERS = {
+  sandbox_cpu_usage_seconds_total: 'cpuSeconds',
+  sandbox_network_receive_bytes_total: 'networkReceiveBytes',
+  sandbox_network_transmit_bytes_total: 'networkTransmitBytes',
+  sandbox_network_receive_packets_total: 'networkReceivePackets',
+  sandbox_network_transmit_packets_total: 'networkTransmitPackets',
+  sandbox_fs_reads_bytes_total: 'diskReadBytes',
+  sandbox_fs_writes_bytes_total: 'diskWriteBytes',
+} as const satisfies Partial<Record<NamesOf<'counter'>, keyof Vm>>;
+
+const VM_GAUGES = {
+  sandbox_memory_resident_bytes: 'memoryBytes',
+  sandbox_memory_limit_bytes: 'memoryLimitBytes',
+} as const satisfies Partial<Record<NamesOf<'gauge'>, keyof Vm>>;
+
+const OWN_GAUGES = [
+  'sandbox_info',
+  'sandbox_status_phase',
+  'sandbox_status_condition',
+  'sandbox_memory_guest_used_bytes',
+] as const;
+
+function entries<Name extends string, Field>(table: Readonly<Record<Name, Field>>): [Name, Field][] {
+  return Object.entries(table) as [Name, Field][];
+}
+
+/** A negative or broken figure would make prom-client throw and take the whole scrape with it. */
+function isFigure(value: number | undefined): value is number {
+  return value !== undefined && Number.isFinite(value) && value >= 0;
+}
+
+/** Fills the per-sandbox metrics from `provider` at each scrape. */
+export function collectSandboxes(metrics: Metrics, provider: SandboxFiguresProvider): void {
+  metrics.onScrape(() => {
+    // Read before anything is dropped: should it fail, the former figures stay.
+    const all = [...provider()];
+    reset(metrics);
+    for (const figures of all) report(metrics, figures);
+  });
+}
+
+function reset(metrics: Metrics): void {
+  for (const name of OWN_GAUGES) metrics.gauge(name).reset();
+  for (const [name] of entries(VM_GAUGES)) metrics.gauge(name).reset();
+  for (const [name] of entries(VM_COUNTERS)) metrics.counter(name).reset();
+  metrics.counter('sandbox_restarts_total').reset();
+}
+
+function report(metrics: Metrics, figures: SandboxFigures): void {
+  const { namespace, name, node, vm } = figures;
+  const labels = { namespace, name, node };
+  metrics.gauge('sandbox_info').set({ ...labels, image: figures.image, driver: figures.driver }, 1);
+  metrics.gauge('sandbox_status_phase').set({ ...labels, phase: figures.phase }, 1);
+  for (const { type, status } of figures.conditions) {
+    if (!Object.hasOwn(SANDBOX_CONDITIONS, type)) continue;
+    metrics
+      .gauge('sandbox_status_condition')
+      .set({ ...labels, condition: type, status: status.toLowerCase() }, 1);
+  }
+  if (isFigure(figures.restarts)) metrics.counter('sandbox_restarts_total').inc(labels, figures.restarts);
+  if (isFigure(figures.guestMemoryUsedBytes)) {
+    metrics.gauge('sandbox_memory_guest_used_bytes').set(labels, figures.guestMemoryUsedBytes);
+  }
+  if (vm === undefined) return;
+  for (const [metric, field] of entries(VM_GAUGES)) {
+    if (isFigure(vm[field])) metrics.gauge(metric).set(labels, vm[field]);
+  }
+  for (const [metric, field] of entries(VM_COUNTERS)) {
+    if (isFigure(vm[field])) metrics.counter(metric).inc(labels, vm[field]);
+  }
+}
