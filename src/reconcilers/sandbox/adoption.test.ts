@@ -1,0 +1,123 @@
+// VMs outlive the daemon: the next one takes them up as if nothing had been.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { World } from '../testing/world.ts';
+
+test('a new daemon takes up a running sandbox without a word in its status', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  const object = await world.create('app', { main: {} });
+  await world.untilPhase('app', 'Running');
+  const before = await world.status('app');
+  const writes = world.statusWrites.get('app')?.length;
+  first.process.kill();
+  await world.advance(3_600_000);
+  const second = await world.daemon();
+  await world.advance(60_000);
+  assert.deepEqual(await world.status('app'), before);
+  assert.equal(world.statusWrites.get('app')?.length, writes);
+  const live = second.reconciler.live.get(object.metadata.uid);
+  assert.equal(live?.agent?.connected, true);
+  assert.deepEqual(live?.execDefaults?.env, ['PATH=/bin']);
+  assert.equal(world.host.starts.get(await world.dirOf('app')), 1);
+});
+
+test("the main process's output goes on where the log ends", async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  const object = await world.create('app', { main: {} });
+  await world.untilPhase('app', 'Running');
+  const main = world.host.guest(await world.dirOf('app'))?.main;
+  main?.write('stdout', 'before ');
+  await world.settle();
+  first.process.kill();
+  main?.write('stdout', 'meanwhile ');
+  main?.write('stderr', 'error ');
+  const second = await world.daemon();
+  await world.settle();
+  main?.write('stdout', 'after');
+  main?.end({ exitCode: 7 });
+  await world.untilPhase('app', 'Failed');
+  let text = '';
+  const { signal } = new AbortController();
+  for await (const { data } of second.reconciler.logs.read(object.metadata.uid, { signal })) {
+    text += Buffer.from(data).toString();
+  }
+  assert.equal(text, 'before meanwhile error after');
+  assert.equal((await world.status('app')).lastTermination?.exitCode, 7);
+});
+
+test('a main process that ended while no daemon ran is judged by its own exit code', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  await world.create('app', { main: {} });
+  await world.untilPhase('app', 'Running');
+  first.process.kill();
+  world.host.guest(await world.dirOf('app'))?.main?.end({ exitCode: 5 });
+  await world.daemon();
+  await world.untilPhase('app', 'Failed');
+  assert.equal((await world.status('app')).lastTermination?.exitCode, 5);
+});
+
+test('a VM that crashed while no daemon ran is judged by its record', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  await world.create('app');
+  await world.untilPhase('app', 'Running');
+  first.process.kill();
+  world.host.crash(await world.dirOf('app'));
+  await world.daemon();
+  await world.untilPhase('app', 'Failed');
+  assert.match((await world.status('app')).lastTermination?.message ?? '', /Kernel panic/);
+});
+
+test('a daemon that closes leaves VMs and their work alone', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  await world.create('app', { main: {} });
+  await world.untilPhase('app', 'Running');
+  await first.reconciler.close();
+  first.process.kill();
+  assert.equal(world.host.running.length, 1);
+  await world.daemon();
+  await world.advance(10_000);
+  assert.equal(await world.condition('app', 'Ready'), 'True/Ready');
+});
+
+test('a hundred sandboxes under a storm of events: one VM each, no lost end', async () => {
+  await using world = new World();
+  const daemon = await world.daemon();
+  const names = Array.from({ length: 100 }, (_, index) => `s${index}`);
+  for (const name of names) await world.create(name, { main: {} });
+  for (let round = 0; round < 20; round += 1) {
+    for (const name of names) world.changed({ kind: 'Sandbox', namespace: 'default', name });
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  for (const name of names) await world.untilPhase(name, 'Running');
+  assert.equal(world.host.running.length, 100);
+  assert.ok([...world.host.starts.values()].every((starts) => starts === 1));
+  assert.ok(names.every((name) => (world.statusWrites.get(name)?.length ?? 0) <= 4));
+  for (const name of names) await world.delete(name);
+  for (const name of names) await world.untilGone(name);
+  assert.deepEqual(world.directories, []);
+  assert.deepEqual(daemon.reconciler.live.runtimes(), []);
+});
+
+test('figures of guests are sampled, and a guest that does not tell holds up nobody', async () => {
+  await using world = new World();
+  const daemon = await world.daemon();
+  const first = await world.create('one');
+  const second = await world.create('two');
+  await world.untilPhase('one', 'Running');
+  await world.untilPhase('two', 'Running');
+  await world.advance(16_000);
+  const sampled = (uid: string) => daemon.reconciler.live.get(uid)?.lastGuestStats?.at.getTime() ?? 0;
+  assert.ok(sampled(first.metadata.uid) > 0 && sampled(second.metadata.uid) > 0);
+  world.faults.delay('stats', 3_600_000);
+  await world.advance(60_000);
+  world.faults.delay('stats', 0);
+  const before = sampled(first.metadata.uid);
+  await world.advance(60_000);
+  assert.ok(sampled(first.metadata.uid) > before);
+});

@@ -1,0 +1,155 @@
+// kill -9 of the daemon at every moment of a sandbox's life, before and after each call to the outside: the next daemon
+// converges, nothing is started twice, nothing is lost, nothing is left behind.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { FakeGuest } from '../testing/fake-guest.ts';
+import { World } from '../testing/world.ts';
+import { RESTARTED_AT_ANNOTATION } from './limits.ts';
+
+/** A world in which a killed daemon is followed by a new one. */
+class SupervisedWorld extends World {
+  override async until(what: string, holds: () => Promise<boolean> | boolean): Promise<void> {
+    await super.until(what, async () => {
+      await this.supervise();
+      return holds();
+    });
+  }
+
+  async supervise(): Promise<void> {
+    await this.settle();
+    if (this.daemons.every(({ process }) => process.dead)) await this.daemon();
+  }
+
+  async logOf(name: string, previous: boolean): Promise<string> {
+    const logs = this.daemons.at(-1)?.reconciler.logs;
+    const { uid } = (await this.get(name))?.metadata ?? { uid: '' };
+    let text = '';
+    const { signal } = new AbortController();
+    for await (const entry of logs?.read(uid, { previous, signal }) ?? []) {
+      text += new TextDecoder().decode(entry.data);
+      if (entry.lostBytes > 0) text += `[${entry.lostBytes} lost]`;
+    }
+    return text;
+  }
+
+  /** The guest of a boot, once its main process runs. */
+  async guestOf(dir: string, boot: number): Promise<FakeGuest> {
+    let found: FakeGuest | undefined;
+    await this.until(`main of boot ${boot}`, () => {
+      const guest = this.host.guest(dir);
+      if (this.host.starts.get(dir) === boot && guest?.main !== undefined) found = guest;
+      return found !== undefined;
+    });
+    assert.ok(found !== undefined);
+    return found;
+  }
+
+  assertNothingLeft(): void {
+    assert.deepEqual(this.host.running, []);
+    assert.deepEqual(this.directories, []);
+    assert.equal(this.images.leases.size, 0);
+    assert.equal(this.host.residue.size, 0);
+  }
+}
+
+interface Scenario {
+  name: string;
+  run(world: SupervisedWorld): Promise<void>;
+}
+
+const scenarios: Scenario[] = [
+  {
+    name: 'a job that fails once, succeeds, and is deleted',
+    async run(world) {
+      await world.create('job', { main: {}, restartPolicy: 'OnFailure' });
+      const dir = await world.dirOf('job');
+      const first = await world.guestOf(dir, 1);
+      first.main?.write('stdout', 'one ');
+      await world.supervise();
+      first.main?.write('stderr', 'two ');
+      first.main?.end({ exitCode: 1 });
+      const second = await world.guestOf(dir, 2);
+      second.main?.write('stdout', 'three');
+      second.main?.end({ exitCode: 0 });
+      await world.untilPhase('job', 'Succeeded');
+      const status = await world.status('job');
+      assert.equal(status.restarts, 1);
+      assert.equal(status.lastTermination?.exitCode, 0);
+      assert.equal(first.mainStarts + second.mainStarts, 2);
+      assert.equal(world.host.starts.get(dir), 2);
+      assert.equal(await world.logOf('job', true), 'one two ');
+      assert.equal(await world.logOf('job', false), 'three');
+      await world.delete('job');
+      await world.untilGone('job');
+    },
+  },
+  {
+    name: 'a sandbox that is suspended, resumed, restarted, and deleted while it runs',
+    async run(world) {
+      await world.create('idle', { main: {}, terminationGracePeriodSeconds: 5 });
+      const dir = await world.dirOf('idle');
+      await world.guestOf(dir, 1);
+      await world.untilPhase('idle', 'Running');
+      await world.patch('idle', { spec: { operatingMode: 'Suspended' } });
+      await world.untilPhase('idle', 'Suspended');
+      assert.equal(world.host.starts.get(dir), 1);
+      await world.patch('idle', { spec: { operatingMode: 'Running' } });
+      await world.guestOf(dir, 2);
+      await world.untilPhase('idle', 'Running');
+      await world.patch('idle', { metadata: { annotations: { [RESTARTED_AT_ANNOTATION]: 'now' } } });
+      const third = await world.guestOf(dir, 3);
+      await world.untilPhase('idle', 'Running');
+      await world.advance(30_000);
+      await world.supervise();
+      assert.equal(world.host.starts.get(dir), 3);
+      assert.equal(third.mainStarts, 1);
+      await world.delete('idle');
+      await world.untilGone('idle');
+    },
+  },
+  {
+    name: 'a VM that crashes and restarts',
+    async run(world) {
+      await world.create('crash', { restartPolicy: 'Always' });
+      const dir = await world.dirOf('crash');
+      await world.untilPhase('crash', 'Running');
+      world.host.crash(dir);
+      await world.until('a second start', () => world.host.starts.get(dir) === 2);
+      await world.untilPhase('crash', 'Running');
+      const status = await world.status('crash');
+      assert.equal(status.restarts, 1);
+      assert.equal(status.lastTermination?.reason, 'VmCrashed');
+      await world.delete('crash');
+      await world.untilGone('crash');
+    },
+  },
+];
+
+/** The life without a kill tells how many moments there are. */
+async function momentsOf(scenario: Scenario): Promise<number> {
+  await using world = new SupervisedWorld();
+  const daemon = await world.daemon();
+  await scenario.run(world);
+  world.assertNothingLeft();
+  return daemon.process.moments.length;
+}
+
+for (const scenario of scenarios) {
+  test(`${scenario.name}: whenever the daemon is killed, the end is the same`, async () => {
+    const moments = await momentsOf(scenario);
+    assert.ok(moments > 20, `${moments} moments`);
+    for (let moment = 1; moment <= moments; moment += 1) {
+      await using world = new SupervisedWorld();
+      const { process } = await world.daemon(moment);
+      try {
+        await scenario.run(world);
+        world.assertNothingLeft();
+        assert.ok(process.dead, 'the daemon was killed');
+      } catch (error) {
+        throw new Error(`killed at moment ${moment} of ${moments}, ${process.moments.at(-1)}`, {
+          cause: error,
+        });
+      }
+    }
+  });
+}
