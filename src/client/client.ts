@@ -5,7 +5,7 @@ import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObjec
 import { isStatus, type Status } from '../api/status.ts';
 import type { DoctorReport, ExecQuery, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
 import { ImageClient } from './images.ts';
-import { openStream, type StreamConnection } from './stream.ts';
+import type { StreamConnection } from './stream.ts';
 import { errorOf, type QueryValue, Transport } from './transport.ts';
 
 export interface ListQuery {
@@ -197,7 +197,7 @@ export class BulkheadClient {
 
   /** Starts a command. Resolves when the connection stands; a command that cannot start shows in `exited`. */
   exec(namespace: string, name: string, query: ExecQuery): Promise<StreamConnection> {
-    return openStream(this.#transport.socketPath, `${sandbox(namespace, name)}/exec`, { ...query });
+    return this.#stream(`${sandbox(namespace, name)}/exec`, { ...query });
   }
 
   /** Joins the main process. */
@@ -206,7 +206,13 @@ export class BulkheadClient {
     name: string,
     query: Pick<ExecQuery, 'stdin' | 'stdout' | 'stderr' | 'columns' | 'rows'>,
   ): Promise<StreamConnection> {
-    return openStream(this.#transport.socketPath, `${sandbox(namespace, name)}/attach`, { ...query });
+    return this.#stream(`${sandbox(namespace, name)}/attach`, { ...query });
+  }
+
+  /** The WebSocket library is loaded by who needs it. */
+  async #stream(path: string, query: Record<string, QueryValue>): Promise<StreamConnection> {
+    const { openStream } = await import('./stream.ts');
+    return openStream(this.#transport.socketPath, path, query);
   }
 
   async doctor(): Promise<DoctorReport> {

@@ -1,0 +1,34 @@
+// Where each command lives. A command's file is loaded only when it runs, so that each starts fast.
+import type { Command } from 'commander';
+import type { CommandName } from './command-list.ts';
+
+export interface CommandModule {
+  define(command: Command): void;
+}
+
+export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
+  daemon: () => import('./daemon.ts'),
+  apply: () => import('./apply.ts'),
+  get: () => import('./get.ts'),
+  describe: () => import('./describe.ts'),
+  events: () => import('./events.ts'),
+  wait: () => import('./wait.ts'),
+  delete: () => import('./delete.ts'),
+  diff: () => import('./diff.ts'),
+  validate: () => import('./validate.ts'),
+  edit: () => import('./edit.ts'),
+  run: () => import('./run.ts'),
+  exec: () => import('./exec.ts'),
+  attach: () => import('./attach.ts'),
+  logs: () => import('./logs.ts'),
+  start: () => import('./start.ts'),
+  stop: () => import('./stop.ts'),
+  suspend: () => import('./suspend.ts'),
+  resume: () => import('./resume.ts'),
+  restart: () => import('./restart.ts'),
+  top: () => import('./top.ts'),
+  image: () => import('./image.ts'),
+  doctor: () => import('./doctor.ts'),
+  completion: () => import('./completion.ts'),
+  version: () => import('./version.ts'),
+};

@@ -1,0 +1,52 @@
+// bulkhead daemon
+import { resolve } from 'node:path';
+import { type Command, Option } from 'commander';
+import { defaultSocket, defaultStateDir } from './settings.ts';
+
+interface Options {
+  manifests?: string;
+  stateDir: string;
+  socket?: string;
+  metricsAddress: string;
+  logLevel: string;
+}
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
+/** For `--metrics-address`: no listener on TCP. */
+const NO_METRICS = 'none';
+
+export function define(command: Command): void {
+  command
+    .option('--manifests <dir>', 'folder of manifests to follow')
+    .option('--state-dir <dir>', 'where everything is kept', defaultStateDir())
+    .option('--socket <path>', 'socket of the API (default: bulkhead.sock in the state directory)')
+    .option(
+      '--metrics-address <host:port>',
+      `where /metrics, /healthz and /readyz are served, or ${NO_METRICS}`,
+      '127.0.0.1:9464',
+    )
+    .addOption(
+      new Option('--log-level <level>', 'least important messages to log')
+        .choices(LOG_LEVELS)
+        .default('info'),
+    )
+    .action(daemon);
+}
+
+async function daemon(options: Options): Promise<void> {
+  const { manifests, metricsAddress, logLevel } = options;
+  const stateDir = resolve(options.stateDir);
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  const { runDaemon } = await import('../daemon/daemon.ts');
+  await runDaemon(
+    {
+      stateDir,
+      socketPath: resolve(options.socket ?? defaultSocket(stateDir)),
+      logLevel,
+      ...(manifests === undefined ? {} : { manifestsDir: resolve(manifests) }),
+      ...(metricsAddress === NO_METRICS ? {} : { metricsAddress }),
+    },
+    stop.signal,
+  );
+}

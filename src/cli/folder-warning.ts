@@ -1,0 +1,15 @@
+// Objects that come from a watched folder go back to what their file says.
+import type { StoredObject } from '../api/meta.ts';
+
+/** Labels and annotations of the folder source; part of its stable interface. */
+const MANAGED_BY_LABEL = 'bulkhead.dev/managed-by';
+const SOURCE_PATH_ANNOTATION = 'bulkhead.dev/source-path';
+
+/** Says on stderr that a change will not last, where it will not. */
+export function warnIfFromFolder({ kind, metadata }: StoredObject): void {
+  if (metadata.labels?.[MANAGED_BY_LABEL] !== 'folder') return;
+  const file = metadata.annotations?.[SOURCE_PATH_ANNOTATION];
+  process.stderr.write(
+    `warning: ${kind} ${metadata.name} comes from the manifest folder${file ? ` (${file})` : ''}: change it there, or the folder undoes this\n`,
+  );
+}

@@ -1,0 +1,165 @@
+// Connects this process's terminal, or pipes, to a command in a sandbox, and puts the terminal back whatever happens.
+
+import { Transform, type Writable } from 'node:stream';
+import { finished, pipeline } from 'node:stream/promises';
+import type { StreamConnection, StreamExit } from '../../client/stream.ts';
+
+export interface SessionOptions {
+  /** Sends standard input. */
+  stdin: boolean;
+  /** The command has a terminal: input goes to it key by key, and its size follows the window. */
+  tty: boolean;
+  /** Passes INT, TERM, HUP and QUIT on; without it they end the session only. */
+  forwardSignals: boolean;
+  /** Keys that end the session and not the command. */
+  detachKeys?: Uint8Array;
+}
+
+/** `detached`: the command goes on. */
+export type SessionEnd = { type: 'exited'; exit: StreamExit } | { type: 'detached' };
+
+const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'];
+/** Output that stays unread for so long after the command's end has no reader. */
+const DRAIN_MS = 10_000;
+
+/** The size of the window, where there is one. */
+export function windowSize(): { columns: number; rows: number } | undefined {
+  const { columns, rows } = process.stdout;
+  return process.stdout.isTTY && columns > 0 && rows > 0 ? { columns, rows } : undefined;
+}
+
+/** Runs until the command ends or the user detaches. */
+export async function runSession(connection: StreamConnection, options: SessionOptions): Promise<SessionEnd> {
+  using cleanUp = new DisposableStack();
+  const { promise: detached, resolve: detach } = Promise.withResolvers<SessionEnd>();
+  if (options.tty) cleanUp.defer(rawMode());
+  if (options.tty) cleanUp.defer(followWindow(connection));
+  cleanUp.defer(handleSignals(connection, options.forwardSignals, () => detach({ type: 'detached' })));
+  if (options.stdin) {
+    const input = sendInput(connection.stdin, options.detachKeys, () => detach({ type: 'detached' }));
+    cleanUp.defer(input);
+  } else connection.stdin.end();
+  const output = Promise.all([
+    copy(connection.stdout, process.stdout),
+    copy(connection.stderr, process.stderr),
+  ]);
+  const exited = connection.exited.then(async (exit): Promise<SessionEnd> => {
+    await Promise.race([output, timeout(DRAIN_MS)]);
+    return { type: 'exited', exit };
+  });
+  const end = await Promise.race([exited, detached]);
+  if (end.type === 'detached') {
+    exited.catch(() => {});
+    connection.close();
+  }
+  return end;
+}
+
+function timeout(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+}
+
+async function copy(from: NodeJS.ReadableStream, to: Writable): Promise<void> {
+  // The target is this process's own stream: it is not ended, and a reader that is gone is main's affair.
+  from.pipe(to, { end: false });
+  await finished(from).catch(() => {});
+}
+
+/** Key-by-key input without echo. The returned function, and the end of the process in any way, put it back. */
+function rawMode(): () => void {
+  const { stdin } = process;
+  if (!stdin.isTTY) return () => {};
+  const restore = () => {
+    stdin.setRawMode(false);
+  };
+  stdin.setRawMode(true);
+  process.once('exit', restore);
+  return () => {
+    process.off('exit', restore);
+    restore();
+  };
+}
+
+function followWindow(connection: StreamConnection): () => void {
+  const resize = () => {
+    const size = windowSize();
+    if (size !== undefined) connection.resize(size);
+  };
+  process.stdout.on('resize', resize);
+  resize();
+  return () => {
+    process.stdout.off('resize', resize);
+  };
+}
+
+function handleSignals(connection: StreamConnection, forward: boolean, leave: () => void): () => void {
+  const handlers = FORWARDED.map((name) => {
+    const handler = () => {
+      if (forward) connection.signal(name);
+      else leave();
+    };
+    process.on(name, handler);
+    return () => process.off(name, handler);
+  });
+  return () => {
+    for (const off of handlers) off();
+  };
+}
+
+/** Ends the stream at the detach keys, which are not sent. */
+function detachFilter(keys: Uint8Array, detach: () => void): Transform {
+  const wanted = Buffer.from(keys);
+  let held: Buffer = Buffer.alloc(0);
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      const input = Buffer.concat([held, chunk]);
+      const found = input.indexOf(wanted);
+      if (found !== -1) {
+        this.push(input.subarray(0, found));
+        detach();
+        done();
+        return;
+      }
+      const keep = partialMatch(input, wanted);
+      held = input.subarray(input.length - keep);
+      done(null, input.subarray(0, input.length - keep));
+    },
+    flush(done) {
+      done(null, held);
+    },
+  });
+}
+
+/** How many bytes at the end of the input may be the beginning of the keys. */
+function partialMatch(input: Buffer, keys: Buffer): number {
+  for (let length = Math.min(keys.length - 1, input.length); length > 0; length--) {
+    if (input.subarray(input.length - length).equals(keys.subarray(0, length))) return length;
+  }
+  return 0;
+}
+
+function sendInput(to: Writable, detachKeys: Uint8Array | undefined, detach: () => void): () => void {
+  const { stdin } = process;
+  const copying =
+    detachKeys === undefined || detachKeys.length === 0
+      ? pipeline(stdin, to)
+      : pipeline(stdin, detachFilter(detachKeys, detach), to);
+  // The command may end before its input does.
+  copying.catch(() => {});
+  return () => {
+    stdin.pause();
+    // A pipe or terminal that is still open would keep this process alive.
+    stdin.destroy();
+  };
+}
+
+/** `ctrl-]`, `ctrl-p,ctrl-q` or single characters. */
+export function parseDetachKeys(text: string): Uint8Array | undefined {
+  if (text === '') return new Uint8Array();
+  const bytes = text.split(',').map((key) => {
+    const [, letter] = /^ctrl-([a-z@[\\\]^_])$/.exec(key) ?? [];
+    if (letter !== undefined) return letter.toUpperCase().charCodeAt(0) & 0x1f;
+    return key.length === 1 ? key.charCodeAt(0) : Number.NaN;
+  });
+  return bytes.some((byte) => Number.isNaN(byte) || byte > 255) ? undefined : Uint8Array.from(bytes);
+}

@@ -1,0 +1,29 @@
+// bulkhead validate
+import type { Command } from 'commander';
+import { CommandFailure, EXIT } from './failure.ts';
+import { fileOption, readDocuments, reportMistakes } from './files.ts';
+import { defaultNamespace } from './settings.ts';
+
+interface Options {
+  filename?: string[];
+  namespace: string;
+}
+
+export function define(command: Command): void {
+  fileOption(command)
+    .option('-n, --namespace <name>', 'namespace of documents that say none', defaultNamespace())
+    .addHelpText('after', '\nExit codes: 0 everything is valid, 2 something is not.')
+    .action(validate);
+}
+
+async function validate(options: Options): Promise<void> {
+  const { objects, errors } = await readDocuments(options.filename, options.namespace);
+  reportMistakes(errors);
+  if (errors.length > 0) {
+    const mistakes = errors.length === 1 ? '1 mistake' : `${errors.length} mistakes`;
+    throw new CommandFailure(EXIT.usage, `${mistakes}, ${objects.length} valid objects`);
+  }
+  process.stdout.write(
+    objects.length === 1 ? '1 object is valid\n' : `${objects.length} objects are valid\n`,
+  );
+}
