@@ -1,0 +1,209 @@
+// The composition root of the standalone daemon: opens every part, wires them, runs until told to stop.
+// Stopping ends what this process does; VMs go on, and the next daemon takes them up.
+import { mkdir, rm } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { type Logger, pino } from 'pino';
+import { UNSUPPORTED_KINDS } from '../api/supported.ts';
+import { type Clock, systemClock } from '../controller/clock.ts';
+import { Controller, ignoreStatusChanges } from '../controller/controller.ts';
+import { EventRecorder } from '../controller/event-recorder.ts';
+import { Informer } from '../controller/informer.ts';
+import { Manager, type Runnable } from '../controller/manager.ts';
+import type { Enqueuer, Reconciler } from '../controller/reconciler.ts';
+import { connectGuest } from '../guest/client.ts';
+import { openImages } from '../images/cache/open-images.ts';
+import { openRegistries } from '../images/registry/client.ts';
+import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
+import { createUnsupportedReconciler } from '../reconcilers/unsupported/reconciler.ts';
+import { apiRules } from '../server/rules.ts';
+import { createServer } from '../server/server.ts';
+import { FolderSource } from '../source/source.ts';
+import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
+import { openSoftwareDriver } from '../vmm/software/driver.ts';
+import { parseBody } from './body.ts';
+import { daemonChecks } from './doctor.ts';
+import { HostDrivers } from './drivers.ts';
+import { DaemonMetrics } from './metrics.ts';
+import { sandboxAccess } from './sandbox-access.ts';
+import { PRODUCT_VERSION } from './version.ts';
+
+export interface DaemonOptions {
+  /** Everything the daemon keeps; made with mode 0700 when it does not exist. */
+  stateDir: string;
+  /** Unix socket of the API. */
+  socketPath: string;
+  /** Watched folder of manifests; without one objects come from the API alone. */
+  manifestsDir?: string;
+  /** HOST:PORT of /metrics, /healthz and /readyz; not served when absent. */
+  metricsAddress?: string;
+  logLevel: string;
+}
+
+/** Where `make build` puts kernel, initramfs, libvmm and launcher. */
+const BUILD_DIR = resolve(import.meta.dirname, '..', '..', 'build');
+
+/** Runs until `signal` aborts. Throws when a part cannot start or go on. */
+export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Promise<void> {
+  const log = pino({ level: options.logLevel, base: { component: 'bulkhead' } });
+  const clock = systemClock;
+  const paths = {
+    sandboxes: join(options.stateDir, 'sandboxes'),
+    images: join(options.stateDir, 'images'),
+    driver: join(options.stateDir, 'software'),
+    uploads: join(options.stateDir, 'uploads'),
+    source: join(options.stateDir, 'source'),
+  };
+  await mkdir(options.stateDir, { recursive: true, mode: 0o700 });
+  await using opened = new AsyncDisposableStack();
+
+  // The store's lock keeps a second daemon out, so it comes before anything is cleaned up.
+  const store = EmbeddedStore.open({ path: join(options.stateDir, 'store.db') });
+  opened.defer(() => store.close());
+  await rm(paths.uploads, { recursive: true, force: true });
+  for (const dir of [paths.sandboxes, paths.uploads, paths.source])
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+
+  const registries = openRegistries({});
+  opened.defer(() => registries.close());
+  const images = await openImages({ folder: paths.images, registries });
+  opened.defer(() => images.close());
+  const drivers = new HostDrivers(
+    await openSoftwareDriver({
+      stateDir: paths.driver,
+      buildDir: BUILD_DIR,
+      onWarning: (message) => log.warn({ driver: 'software' }, message),
+    }),
+  );
+  opened.defer(() => drivers.close());
+
+  const metrics = new DaemonMetrics(hostname());
+  const recorder = new EventRecorder(store, clock, log);
+  opened.defer(() => recorder.close());
+  const deferred = new DeferredEnqueuer();
+  const sandboxes = createSandboxReconciler({
+    store,
+    images,
+    drivers,
+    connectGuest: (handle, abort) =>
+      connectGuest((dialling) => handle.dialAgent(dialling), { signal: abort }),
+    enqueuer: deferred,
+    recorder,
+    metrics: metrics.lifecycle,
+    log,
+    clock,
+    sandboxesDir: paths.sandboxes,
+    nodeName: hostname(),
+    random: Math.random,
+  });
+  const source =
+    options.manifestsDir === undefined
+      ? undefined
+      : new FolderSource({ root: options.manifestsDir, store, stateDir: paths.source, log });
+
+  const manager = new Manager({ clock, log });
+  const sandboxInformer = addControllers({ manager, store, clock, log, metrics, sandboxes, deferred });
+  metrics.observe({
+    live: sandboxes.live,
+    sandboxes: sandboxInformer,
+    images,
+    ...(source === undefined ? {} : { source }),
+  });
+  manager.add(
+    runnable(
+      'sandboxes',
+      () => sandboxes.start(),
+      () => sandboxes.close(),
+    ),
+  );
+
+  const server = createServer({
+    store,
+    rules: apiRules(parseBody),
+    sandboxes: sandboxAccess(store, sandboxes, metrics.lifecycle),
+    images,
+    metrics: () => metrics.scrape(),
+    healthChecks: [{ name: 'store', kind: 'live', check: () => checkStore(store) }],
+    doctor: () => daemonChecks({ drivers, store, images, ...(source === undefined ? {} : { source }) }),
+    uploadsDir: paths.uploads,
+    version: PRODUCT_VERSION,
+    logger: log,
+  });
+  const { socketPath, metricsAddress } = options;
+  const listen = (): Promise<void> =>
+    server.listen({ socketPath, ...(metricsAddress === undefined ? {} : { metricsAddress }) });
+  manager.add(runnable('server', listen, () => server.close()));
+  if (source !== undefined)
+    manager.add(
+      runnable(
+        'folder source',
+        () => source.start(),
+        () => source.stop(),
+      ),
+    );
+
+  await manager.run(signal, () => log.info({ socket: socketPath, manifests: options.manifestsDir }, 'ready'));
+}
+
+interface Controllers {
+  manager: Manager;
+  store: EmbeddedStore;
+  clock: Clock;
+  log: Logger;
+  metrics: DaemonMetrics;
+  sandboxes: SandboxReconciler;
+  deferred: DeferredEnqueuer;
+}
+
+/** One controller per kind, fed by informers; returns the informer of Sandboxes. */
+function addControllers(parts: Controllers): Informer {
+  const { manager, store, clock, log, metrics, sandboxes, deferred } = parts;
+  const informers: Informer[] = [];
+  const controllers: Controller[] = [];
+  const informerOf = (kind: string): Informer => {
+    const informer = new Informer({ store, kind, clock, log });
+    informers.push(informer);
+    return informer;
+  };
+  const controllerOf = (reconciler: Reconciler, informer: Informer): Controller => {
+    const controller = new Controller({ reconciler, clock, log, ...metrics.ofController(reconciler.name) });
+    controller.watch(informer, { matters: ignoreStatusChanges });
+    controllers.push(controller);
+    return controller;
+  };
+
+  const sandboxInformer = informerOf(sandboxes.kind);
+  const sandboxController = controllerOf(sandboxes, sandboxInformer);
+  deferred.target = sandboxController;
+  for (const kind of ['Secret', 'ConfigMap']) {
+    sandboxController.watch(informerOf(kind), { requests: (object) => sandboxes.dependents(object) });
+  }
+  for (const kind of UNSUPPORTED_KINDS) {
+    controllerOf(createUnsupportedReconciler(kind, store, clock), informerOf(kind));
+  }
+
+  for (const informer of informers) manager.add(informer);
+  for (const controller of controllers) manager.add(controller);
+  return sandboxInformer;
+}
+
+/** The reconciler wakes keys of the controller that runs it: one of the two has to exist first. */
+class DeferredEnqueuer implements Enqueuer {
+  target: Enqueuer | undefined;
+
+  enqueue(request: Parameters<Enqueuer['enqueue']>[0]): void {
+    this.target?.enqueue(request);
+  }
+
+  enqueueAfter(request: Parameters<Enqueuer['enqueueAfter']>[0], afterMs: number): void {
+    this.target?.enqueueAfter(request, afterMs);
+  }
+}
+
+function runnable(name: string, start: () => Promise<void>, stop: () => Promise<void>): Runnable {
+  return { name, start, stop };
+}
+
+async function checkStore(store: EmbeddedStore): Promise<void> {
+  await store.list('Sandbox', { namespace: 'default', fieldSelector: 'metadata.name=health' });
+}

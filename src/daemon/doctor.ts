@@ -1,0 +1,58 @@
+// What only the running daemon can tell about its own health; the host's checks are the command line's.
+import type { DoctorCheck } from '../api/wire.ts';
+import type { Images } from '../images/images.ts';
+import type { FolderSource } from '../source/source.ts';
+import type { Store } from '../store/store.ts';
+import type { HostDrivers } from './drivers.ts';
+
+export interface DaemonParts {
+  drivers: HostDrivers;
+  store: Store;
+  images: Images;
+  /** Absent when no folder is watched. */
+  source?: FolderSource;
+}
+
+const PROBE_TIMEOUT_MS = 20_000;
+const GIB = 2 ** 30;
+
+export async function daemonChecks({ drivers, store, images, source }: DaemonParts): Promise<DoctorCheck[]> {
+  const checks = await Promise.all([driverCheck(drivers), storeCheck(store), imagesCheck(images)]);
+  if (source !== undefined) checks.push(sourceCheck(source));
+  return checks;
+}
+
+async function driverCheck(drivers: HostDrivers): Promise<DoctorCheck> {
+  const { usable, message } = await drivers.probe(AbortSignal.timeout(PROBE_TIMEOUT_MS));
+  return { name: 'driver', status: usable ? 'ok' : 'fail', message };
+}
+
+async function storeCheck(store: Store): Promise<DoctorCheck> {
+  const { items } = await store.list('Sandbox');
+  return { name: 'store', status: 'ok', message: `The store answers and holds ${items.length} sandboxes.` };
+}
+
+async function imagesCheck(images: Images): Promise<DoctorCheck> {
+  const list = await images.list();
+  const bytes = list.reduce((sum, image) => sum + image.sizeBytes, 0);
+  const message = `The image cache holds ${list.length} images, ${(bytes / GIB).toFixed(1)} GiB.`;
+  return { name: 'images', status: 'ok', message };
+}
+
+function sourceCheck(source: FolderSource): DoctorCheck {
+  const { root, available, invalidDocuments, problems } = source.status();
+  const name = 'folder';
+  if (!available) {
+    const message = `The folder ${root} cannot be read or is suspiciously empty; nothing is pruned meanwhile.`;
+    return { name, status: 'fail', message, fix: 'Restore the folder; it is read again by itself.' };
+  }
+  const [first] = problems;
+  if (first === undefined) return { name, status: 'ok', message: `The folder ${root} is in force.` };
+  const message = `${invalidDocuments} documents in ${root} are not in force; the first: ${first.message}`;
+  return {
+    name,
+    status: 'warn',
+    message,
+    fix: 'Mend what `bulkhead events` names; the last good versions run on.',
+  };
+}

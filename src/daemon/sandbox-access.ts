@@ -1,0 +1,60 @@
+// The server's way from an object's name to its running machine.
+import { BulkheadError } from '../api/errors.ts';
+import type { StoredObject } from '../api/meta.ts';
+import type { LifecycleMetrics } from '../metrics/lifecycle-metrics.ts';
+import type { SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
+import type { LiveSandbox } from '../reconcilers/sandbox/runtime/sandbox-runtime.ts';
+import type {
+  LogEntry,
+  LogOptions,
+  SandboxAccess,
+  LiveSandbox as ServedSandbox,
+} from '../server/contracts.ts';
+import type { Store } from '../store/store.ts';
+import type { VmHandle } from '../vmm/driver.ts';
+import { attachMain } from './main-attachment.ts';
+
+export function sandboxAccess(
+  store: Store,
+  reconciler: SandboxReconciler,
+  metrics: LifecycleMetrics,
+): SandboxAccess {
+  /** VMs that were used: the first use of each is measured. */
+  const used = new WeakSet<VmHandle>();
+  const noteUse = ({ handle }: LiveSandbox): void => {
+    if (used.has(handle)) return;
+    used.add(handle);
+    metrics.firstExec(handle.launch, (Date.now() - handle.startedAt.getTime()) / 1000);
+  };
+  const find = async (namespace: string, name: string): Promise<StoredObject> => {
+    const object = await store.get({ kind: 'Sandbox', namespace, name });
+    if (object === undefined) throw new BulkheadError('NOT_FOUND', `sandboxes "${name}" not found`);
+    return object;
+  };
+  return {
+    async live(namespace, name): Promise<ServedSandbox> {
+      const { uid } = (await find(namespace, name)).metadata;
+      const agent = reconciler.live.agentOf(uid);
+      const live = reconciler.live.get(uid);
+      if (live?.execDefaults === undefined) {
+        throw new BulkheadError('AGENT_UNREACHABLE', `The guest of sandbox "${name}" is not set up yet.`);
+      }
+      return {
+        uid,
+        startedAt: live.startedAt,
+        agent,
+        execDefaults: live.execDefaults,
+        vmStats: () => live.handle.stats(),
+        attachMain: () => attachMain(live, reconciler.logs),
+        use: () => {
+          noteUse(live);
+          return () => undefined;
+        },
+      };
+    },
+    async openLog(namespace, name, options: LogOptions): Promise<AsyncIterable<LogEntry>> {
+      const { uid } = (await find(namespace, name)).metadata;
+      return reconciler.logs.read(uid, options);
+    },
+  };
+}
