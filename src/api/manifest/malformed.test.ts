@@ -636,6 +636,25 @@ describe('too much of it', () => {
     errors: [/^bad\.yaml:1:1: document 1: found a document of \d+ bytes, expected at most 1048576$/],
   });
 
+  test('a megabyte in one string costs no pattern more than its length, wherever it stands', () => {
+    const long = 'a.'.repeat(500_000);
+    for (const yaml of [
+      `${HEAD.replace('agent', long)}spec: {image: x}\n`,
+      withSpec(`  workingDir: "${'/..a'.repeat(250_000)}"\n`),
+      withSpec(`  resources: {memory: "${'1'.repeat(1_000_000)}"}\n`),
+      withSpec(`  activeDeadlineSeconds: ${'1'.repeat(1_000_000)}\n`),
+      withSpec(
+        `  secrets: [{env: A, valueFrom: {secretKeyRef: {name: s, key: k}}, allowHosts: ["${long}"]}]\n`,
+      ),
+      `apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {name: a, labels: {"${long}": b}}\nspec: {image: x}\n`,
+    ]) {
+      const { objects, errors } = readManifests(Buffer.from(yaml), 'bad.yaml');
+      assert.deepEqual(objects, []);
+      assert.equal(errors.length, 1);
+      assert.ok((errors[0]?.message.length ?? 0) < 400, 'the message repeats the string');
+    }
+  });
+
   test('a source beyond its limit is refused as a whole', () => {
     const { objects, errors } = readManifests(Buffer.from(withSpec('')), 'bad.yaml', { maxBytes: 50 });
     assert.deepEqual(objects, []);
