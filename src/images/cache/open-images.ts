@@ -335,7 +335,12 @@ class ImageCache implements OpenImages {
       buildInThread(input, layers, { signal, onBytes }),
     );
     const { digest, config } = image;
-    return this.#change(() => this.#disks.commit(staged, { digest, config, sizeBytes }, this.#now()));
+    return this.#change(
+      async () =>
+        // A build whose callers had all left may have been too far to stop, and be first.
+        this.#disks.byDigest(digest) ??
+        this.#disks.commit(staged, { digest, config, sizeBytes }, this.#now()),
+    );
   }
 
   async #stage(): Promise<string> {

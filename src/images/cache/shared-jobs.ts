@@ -14,6 +14,8 @@ interface Job<T> {
 
 export class SharedJobs<T> {
   readonly #jobs = new Map<string, Job<T>>();
+  /** Jobs that have not ended, those among them that nobody may join any more included. */
+  readonly #running = new Set<Job<T>>();
 
   /** The result of the job for `key`, which is started if none is under way. @throws the job's error, or the signal's reason. */
   async join(
@@ -44,7 +46,7 @@ export class SharedJobs<T> {
 
   /** Ends all jobs, and waits until they have cleaned up. */
   async close(reason: unknown): Promise<void> {
-    const jobs = [...this.#jobs.values()];
+    const jobs = [...this.#running];
     for (const job of jobs) job.abort.abort(reason);
     await Promise.allSettled(jobs.map((job) => job.result));
   }
@@ -53,11 +55,13 @@ export class SharedJobs<T> {
     const abort = new AbortController();
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const job: Job<T> = { result: promise, abort, waiters: 0, listeners: new Set(), latest: undefined };
+    this.#running.add(job);
     start(abort.signal, (progress) => {
       job.latest = progress;
       for (const listener of job.listeners) listener(progress);
     })
       .finally(() => {
+        this.#running.delete(job);
         if (this.#jobs.get(key) === job) this.#jobs.delete(key);
       })
       .then(resolve, reject);
