@@ -1,7 +1,7 @@
 // Where the blobs of an image come from when no registry is asked: a layout folder, or a tar archive read in place.
 
-import { lstat, open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, open, realpath } from 'node:fs/promises';
+import { join, sep } from 'node:path';
 import type { FileRange } from '../layers/decompress.ts';
 import { invalid } from '../oci/json.ts';
 
@@ -21,9 +21,12 @@ export class LayoutFolder implements BlobFiles {
 
   async find(name: string): Promise<FileRange | undefined> {
     const path = join(this.#folder, name);
-    const found = await lstat(path).catch(() => undefined);
-    // Only plain files: a symlink in a layout could name any file of the host.
-    return found?.isFile() ? { path, offset: 0, length: found.size } : undefined;
+    // The names come from the image, and so may symlinks: neither may lead to other files of the host.
+    const inside = `${await realpath(this.#folder)}${sep}`;
+    const real = await realpath(path).catch(() => undefined);
+    if (real === undefined || !real.startsWith(inside)) return undefined;
+    const found = await lstat(path);
+    return found.isFile() ? { path: real, offset: 0, length: found.size } : undefined;
   }
 }
 

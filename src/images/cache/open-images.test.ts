@@ -193,6 +193,27 @@ describe('loading', () => {
     });
   });
 
+  it('a folder that names files outside itself, or reaches them through a linked folder, is refused', async () => {
+    const images = await open();
+    const layer = tar(file('secret', 'x'));
+    await writeFile(join(work, 'outside.tar'), layer);
+    const { config } = composeImage([layer]);
+    for (const [name, path] of [
+      ['climbs', '../outside.tar'],
+      ['linked', 'up/outside.tar'],
+    ] as const) {
+      const inside = join(work, name);
+      await mkdir(inside);
+      await linkTo('..', join(inside, 'up'));
+      await writeFile(join(inside, 'c.json'), config);
+      await writeFile(join(inside, 'manifest.json'), JSON.stringify([{ Config: 'c.json', Layers: [path] }]));
+      await assert.rejects(images.load(inside, { reference: 'x', signal }), {
+        code: 'IMAGE_INVALID',
+        message: /missing/,
+      });
+    }
+  });
+
   it('what is no archive, and what is not there', async () => {
     const images = await open();
     await writeFile(join(work, 'noise'), Buffer.alloc(5000, 7));
