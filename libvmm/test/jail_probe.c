@@ -35,7 +35,13 @@ static void report(const char *name, long result) {
         report(name, (long)(call));                                                                          \
     } while (0)
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "crash") == 0) {
+        if (write(STDERR_FILENO, "last words\n", 11) != 11)
+            return 3;
+        volatile char *volatile nowhere = NULL;
+        *nowhere = 0;
+    }
     char path[64];
     struct rlimit limit = {1 << 20, 1 << 20};
     union bpf_attr bpf = {0};

@@ -1,0 +1,150 @@
+// Warm starts: as good as cold ones, and replaced by them when a template is no good.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { openSoftwareDriver } from '../../src/vmm/software/driver.ts';
+import { connect, run, VmmBench } from './vmm-support.ts';
+
+let bench: VmmBench;
+before(async () => {
+  bench = await VmmBench.open();
+});
+after(() => bench.close());
+
+const PROBE =
+  'cat /proc/mounts | grep " / "; cat /proc/partitions; nproc; grep MemTotal /proc/meminfo; echo $HOME; id -u';
+
+test('a restored guest shows a program the same machine as a booted one', async () => {
+  const outputs: string[] = [];
+  for (const coldBoot of [true, false, false]) {
+    const config = bench.config({ coldBoot });
+    const vm = await bench.start(config);
+    assert.equal(vm.launch, coldBoot ? 'cold' : 'warm', vm.coldReason);
+    const agent = await connect(vm);
+    outputs.push((await run(agent, PROBE)).output);
+    await agent.close();
+    await vm.kill();
+    await bench.driver.release(config.dir);
+  }
+  assert.ok(outputs[0]?.includes('overlay'));
+  assert.equal(outputs[1], outputs[0]);
+  assert.equal(outputs[2], outputs[0]);
+});
+
+test('a restart restores too, with the data of the run before and the true size of its disk', async () => {
+  const config = bench.config();
+  const first = await bench.start(config);
+  const agent = await connect(first);
+  await run(agent, 'echo kept > /data; sync');
+  await agent.shutdown({ graceMs: 1000 });
+  await first.exited;
+  await agent.close();
+  const second = await bench.start(config);
+  assert.equal(second.launch, 'warm', second.coldReason);
+  const again = await connect(second);
+  assert.equal((await run(again, 'cat /data')).output, 'kept\n');
+  assert.match((await run(again, 'grep vdb /proc/partitions')).output, / 131072 vdb/);
+  await again.close();
+  await second.kill();
+  await bench.driver.release(config.dir);
+});
+
+test('eight at once all start, each with its own disk', async () => {
+  const configs = Array.from({ length: 8 }, () => bench.config());
+  const vms = await Promise.all(configs.map((config) => bench.start(config)));
+  const answers = await Promise.all(
+    vms.map(async (vm, index) => {
+      const agent = await connect(vm);
+      await run(agent, `echo ${index} > /mine`);
+      const { output } = await run(agent, 'cat /mine');
+      await agent.close();
+      return output;
+    }),
+  );
+  assert.deepEqual(
+    answers,
+    configs.map((_, index) => `${index}\n`),
+  );
+  assert.deepEqual(
+    vms.map((vm) => vm.launch),
+    configs.map(() => 'warm'),
+  );
+  for (const [index, vm] of vms.entries()) {
+    await vm.kill();
+    await bench.driver.release(configs[index]?.dir ?? '');
+  }
+});
+
+test('a broken template means a cold boot that says so, and a new template next time', async () => {
+  const warm = async () => {
+    const config = bench.config();
+    const vm = await bench.start(config);
+    const agent = await connect(vm);
+    assert.equal((await run(agent, 'echo fine')).output, 'fine\n');
+    await agent.close();
+    await vm.kill();
+    await bench.driver.release(config.dir);
+    return vm;
+  };
+  await warm();
+  const templates = join(bench.dir, 'templates');
+  for (const name of readdirSync(templates)) {
+    truncateSync(join(templates, name, 'state'), 0);
+    writeFileSync(join(templates, name, 'state'), 'garbage that is no device state');
+  }
+  const fallback = await warm();
+  assert.equal(fallback.launch, 'cold');
+  assert.match(fallback.coldReason ?? '', /QEMU/);
+  assert.ok(bench.warnings.some((warning) => warning.includes('boots cold')));
+  assert.equal((await warm()).launch, 'warm');
+});
+
+test('templates of a daemon before are used again; broken ones on disk are made again', async () => {
+  const config = bench.config();
+  const other = await openSoftwareDriver({
+    stateDir: bench.dir,
+    buildDir: join(import.meta.dirname, '../../build'),
+  });
+  const vm = await other.start(config, AbortSignal.timeout(120_000));
+  assert.equal(vm.launch, 'warm');
+  await vm.kill();
+  await other.release(config.dir);
+  await other.close();
+});
+
+test('a full disk is a clear error that leaves nothing, and a start works when there is room again', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'bulkhead-full-'));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', dir]);
+  try {
+    const vmDir = join(dir, 'full-1');
+    mkdirSync(vmDir, { mode: 0o700 });
+    writeFileSync(join(dir, 'ballast'), Buffer.alloc(8 * 1024 * 1024 - 64 * 1024));
+    const config = {
+      ...bench.config({ id: 'full-1' }),
+      dir: vmDir,
+      upper: { path: join(vmDir, 'upper.img'), sizeBytes: 1 << 30 },
+    };
+    await assert.rejects(bench.start({ ...config, coldBoot: true }), { code: 'DISK_FULL' });
+    assert.equal(existsSync(config.upper.path), false);
+    assert.equal(existsSync(`${config.upper.path}.new`), false);
+    await assert.rejects(bench.start(config), { code: 'DISK_FULL' });
+    rmSync(join(dir, 'ballast'));
+    const vm = await bench.start({ ...config, coldBoot: true });
+    await vm.kill();
+    await bench.driver.release(vmDir);
+  } finally {
+    execFileSync('umount', ['-l', dir]);
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
