@@ -70,6 +70,8 @@ export const sandboxMachine = setup({
     'run ends suspended': ({ context }) => judge(context.observation).outcome === 'Suspended',
     'run succeeded': ({ context }) => judge(context.observation).outcome === 'Succeeded',
     'back-off is over': ({ context }) => backoffIn(context.observation) <= 0,
+    'restart cannot be met': ({ context: { observation } }) =>
+      restartRequested(observation) && blockedBy(observation) !== undefined,
     'restart is asked for': ({ context }) =>
       restartRequested(context.observation) && !wantsSuspension(context.observation),
     'time to live is over': ({ context }) => (ttlIn(context.observation) ?? 1) <= 0,
@@ -255,6 +257,7 @@ export const sandboxMachine = setup({
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },
+          { guard: 'restart cannot be met', target: 'Pending' },
           { guard: 'restart is asked for', target: 'Preparing' },
           { guard: 'time to live is over', target: 'Succeeded', reenter: true, actions: 'deleteObject' },
           { target: 'Succeeded', reenter: true },
@@ -266,6 +269,7 @@ export const sandboxMachine = setup({
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },
+          { guard: 'restart cannot be met', target: 'Pending' },
           { guard: 'restart is asked for', target: 'Preparing' },
           { guard: 'time to live is over', target: 'Failed', reenter: true, actions: 'deleteObject' },
           { target: 'Failed', reenter: true },
@@ -322,11 +326,13 @@ export type TopState =
  */
 export function deriveState(o: Observation): TopState {
   if (o.object === undefined) return 'Gone';
-  if (isDeleted(o)) return 'Deleting';
+  // Before its deletion has begun to act, a sandbox is still where it was.
+  const deleting = o.released || o.task?.kind === 'stop' || o.task?.kind === 'release';
+  if (isDeleted(o) && deleting) return 'Deleting';
   const run = currentRun(o);
   if (o.vm !== undefined || o.task?.kind === 'start') {
     if (run?.stop !== undefined) return 'Stopping';
-    return o.vm !== undefined && wasUp(o) ? 'Running' : 'Starting';
+    return o.vm !== undefined && run?.up !== undefined ? 'Running' : 'Starting';
   }
   // A run whose VM is gone: its machine state is that of the moment before the end.
   if (runIsOver(o)) return run?.stop !== undefined ? 'Stopping' : wasUp(o) ? 'Running' : 'Starting';
