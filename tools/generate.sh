@@ -9,6 +9,9 @@ node_modules/.bin/node --disable-warning=ExperimentalWarning tools/generate-crds
 # docs/metrics.md from the definitions in src/metrics.
 node_modules/.bin/node --disable-warning=ExperimentalWarning src/metrics/document.ts
 
+# docs/sandbox-lifecycle.md from the machine in src/reconcilers.
+node_modules/.bin/node --disable-warning=ExperimentalWarning src/reconcilers/sandbox/document.ts
+
 # The agent protocol: JavaScript with declarations, because TypeScript's enums are more than types.
 protoc -I guest/protocol --plugin=protoc-gen-es=node_modules/.bin/protoc-gen-es \
   --es_out=src/guest/generated --es_opt=target=js+dts,import_extension=js guest/protocol/agent.proto

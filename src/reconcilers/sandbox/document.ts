@@ -1,0 +1,129 @@
+// Writes docs/sandbox-lifecycle.md: the diagram is the machine itself, so that it cannot be out of date.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { AnyStateNode } from 'xstate';
+
+import {
+  AGENT_SILENCE_MS,
+  BOOT_DEADLINE_MS,
+  FINALIZER,
+  RESTART_BACKOFF_BASE_MS,
+  RESTART_BACKOFF_MAX_MS,
+  RESTART_BACKOFF_RESET_MS,
+  RESTARTED_AT_ANNOTATION,
+  STOP_MARGIN_MS,
+} from './limits.ts';
+import { sandboxMachine } from './machine.ts';
+
+const { root } = sandboxMachine;
+
+/** A state's name in the diagram: its path without the machine's own name. */
+function nameOf({ path }: AnyStateNode): string {
+  return path.join('_');
+}
+
+function arrows(node: AnyStateNode): string[] {
+  const transitions = [...node.transitions.values()].flat().concat(node.always ?? []);
+  const lines = transitions.flatMap(({ target, guard }) =>
+    (target ?? [])
+      .filter((each) => each !== node)
+      .map((each) => `  ${nameOf(node)} --> ${nameOf(each)}${typeof guard === 'string' ? `: ${guard}` : ''}`),
+  );
+  // One arrow for each pair of states that differs only in its guard reads better than two.
+  return [...new Set(lines)];
+}
+
+/** The top states and the ways between them, as a Mermaid diagram. */
+function overview(): string {
+  const states = Object.values(root.states) as AnyStateNode[];
+  const deletion = 'object is deleted';
+  const lines = states.flatMap((state) => {
+    const inner = descendants(state).flatMap(arrows);
+    const leaving = inner
+      .map((line) => line.replace(/^ {2}\S+ --> /, ''))
+      .filter((rest) => states.some((each) => each !== state && rest.split(':')[0] === nameOf(each)))
+      .map((rest) => `  ${nameOf(state)} --> ${rest}`);
+    return [...new Set([...arrows(state), ...leaving])].filter((line) => !line.endsWith(deletion));
+  });
+  return ['stateDiagram-v2', '  [*] --> Pending', ...lines, '  Gone --> [*]'].join('\n');
+}
+
+/** A state with its inner states. */
+function detail(state: AnyStateNode): string {
+  const inside = descendants(state);
+  const lines = inside.flatMap((node) =>
+    arrows(node).filter((line) => inside.some((each) => line.split(':')[0]?.endsWith(` ${nameOf(each)}`))),
+  );
+  const entries = inside.flatMap((node) =>
+    commandsOf(node).map((command) => `  ${nameOf(node)}: ${node.key} / ${command}`),
+  );
+  const plain = inside
+    .filter((node) => commandsOf(node).length === 0 && node.type !== 'compound')
+    .map((node) => `  ${nameOf(node)}: ${node.key}`);
+  return ['stateDiagram-v2', ...plain, ...entries, ...lines].join('\n');
+}
+
+function descendants(node: AnyStateNode): AnyStateNode[] {
+  const children = Object.values(node.states) as AnyStateNode[];
+  return children.flatMap((child) => [child, ...descendants(child)]);
+}
+
+function commandsOf(node: AnyStateNode): string[] {
+  return node.entry.map((action) => (typeof action === 'string' ? action : '')).filter((name) => name !== '');
+}
+
+function table(): string {
+  const rows = (Object.values(root.states) as AnyStateNode[]).map((state) => {
+    const commands = commandsOf(state).map((name) => `\`${name}\``);
+    return `| ${state.key} | ${state.description ?? ''} | ${commands.join(', ')} |`;
+  });
+  return ['| State | Meaning | Commands on entry |', '|---|---|---|', ...rows].join('\n');
+}
+
+const seconds = (ms: number): string => `${ms / 1_000} s`;
+const fence = (text: string): string => `\`\`\`mermaid\n${text}\n\`\`\``;
+const inner = (['Preparing', 'Starting', 'Running', 'Deleting'] as const).map(
+  (key) => `### ${key}\n\n${fence(detail(root.states[key] as AnyStateNode))}`,
+);
+
+const text = `# The life of a Sandbox
+
+<!-- Generated from src/reconcilers/sandbox/machine.ts by tools/generate.sh. Do not edit. -->
+
+A sandbox's state is never stored. Each time it is looked at, its state is derived from what is observed: the object, the
+host's record of its runs (\`run.json\` in its directory), whether a VM is alive, whether its agent answers, what the guest
+says of itself. The machine then takes one step, and its commands are carried out. So it does not matter when the daemon
+is killed: the next one derives the same state and goes on. Running VMs do not notice.
+
+${table()}
+
+From every state but Gone, deletion of the object leads to Deleting; those arrows are left out.
+
+${fence(overview())}
+
+${inner.join('\n\n')}
+
+## Rules
+
+- The finalizer \`${FINALIZER}\` is on before the first effect outside the store. It comes off when the VM is gone and its
+  directory, image lease and host resources are given back.
+- Without \`main\` the VM idles and serves exec. With \`main\` the process is the work: it ends, the VM is stopped, and its exit
+  code is in \`status.lastTermination\`. A command that cannot be started ends the run with 126 or 127.
+- A run that ends badly (a failed main process, a crashed VM, a guest that is not up within ${seconds(BOOT_DEADLINE_MS)}) is followed by
+  another as \`restartPolicy\` says, after ${seconds(RESTART_BACKOFF_BASE_MS)}, then twice as long each time up to ${seconds(RESTART_BACKOFF_MAX_MS)}; a run of ${seconds(RESTART_BACKOFF_RESET_MS)} or more starts
+  the row again. Every run boots a fresh kernel on the same disks.
+- \`operatingMode: Suspended\` stops the VM and keeps the disks. \`Running\` goes on with them, with restarts and active time at zero.
+- A new value of the annotation \`${RESTARTED_AT_ANNOTATION}\` restarts once, without waiting; also a sandbox that is finished.
+- A stop gives the guest \`terminationGracePeriodSeconds\`, and ${seconds(STOP_MARGIN_MS)} more to unmount and power off; then the VM is killed.
+- \`activeDeadlineSeconds\` counts from \`status.startTime\`, over restarts by policy. Deadlines are measured with a clock that does not
+  jump, from times that were recorded: neither a restart of the daemon nor a change of the host's clock moves them.
+  \`shutdownTime\` alone follows the host's clock.
+- A change of \`env\`, \`main\`, \`workingDir\`, \`hostname\` or \`resources\` applies at the next start; until then the condition
+  \`RestartRequired\` says so.
+- A Secret or ConfigMap that does not exist yet holds a start back (\`ReferenceNotFound\`); the sandbox goes on when it appears.
+- An agent that is silent for ${seconds(AGENT_SILENCE_MS)} costs the sandbox its \`Ready\`, until it answers again.
+- \`Suspended\` and \`Succeeded\` sandboxes are not Ready, since nothing can run in them, and not Reconciling either. Wait for them
+  with \`--for=condition=Suspended\` or \`--for=condition=Finished\`.
+`;
+
+writeFileSync(join(import.meta.dirname, '..', '..', '..', 'docs', 'sandbox-lifecycle.md'), text);
