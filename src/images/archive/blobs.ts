@@ -25,7 +25,7 @@ export class LayoutFolder implements BlobFiles {
     const inside = `${await realpath(this.#folder)}${sep}`;
     const real = await realpath(path).catch(() => undefined);
     if (real === undefined || !real.startsWith(inside)) return undefined;
-    const found = await lstat(path);
+    const found = await lstat(real);
     return found.isFile() ? { path: real, offset: 0, length: found.size } : undefined;
   }
 }

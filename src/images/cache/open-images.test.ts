@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { symlink as linkTo, mkdtemp, readdir, rm, unlink, writeFile } from 'node:fs/promises';
+import { symlink as linkTo, mkdir, mkdtemp, readdir, rm, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
