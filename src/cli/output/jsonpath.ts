@@ -78,7 +78,11 @@ class Parser {
       }
       if (next === undefined) throw this.#error('missing }');
       if (next === '"' || next === "'") nodes.push({ type: 'text', text: this.#quoted() });
-      else nodes.push({ type: 'path', ...this.#path() });
+      else {
+        const before = this.#position;
+        nodes.push({ type: 'path', ...this.#path() });
+        if (this.#position === before) throw this.#error(`unexpected "${next}"`);
+      }
     }
   }
 
