@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,20 +29,19 @@ static _Noreturn void fail_later(const char *what)
     _exit(1);
 }
 
-static void copy_all(int from, int to)
+static int copy_all(int from, int to)
 {
     static char buffer[COPY_SIZE];
     ssize_t got;
-    while ((got = read(from, buffer, sizeof buffer)) != 0) {
-        if (got < 0)
-            fail_later("cannot read");
+    while ((got = read(from, buffer, sizeof buffer)) > 0) {
         for (ssize_t done = 0; done < got;) {
             ssize_t put = write(to, buffer + done, (size_t)(got - done));
             if (put < 0)
-                fail_later("cannot write");
+                return -1;
             done += put;
         }
     }
+    return got < 0 ? -1 : 0;
 }
 
 int files_read(const char *path, int status, struct err *err)
@@ -60,7 +60,8 @@ int files_read(const char *path, int status, struct err *err)
         return err_set(err, FAIL_INVALID, "%.300s is no regular file", path);
     }
     (void)close(status);
-    copy_all(fd, STDOUT_FILENO);
+    if (copy_all(fd, STDOUT_FILENO) < 0)
+        fail_later("cannot read");
     _exit(0);
 }
 
@@ -82,21 +83,23 @@ static int open_parent(const char *path, char *copy, const char **name, struct e
     return parent < 0 ? open_failure(path, err) : parent;
 }
 
-static void put_in_place(int fd, int parent, const char *name)
+// The unfinished file, for the handler of the signal that ends a transfer.
+static int unfinished_parent = -1;
+static char unfinished[64];
+
+static void give_up(int number)
 {
-    char temporary[64], self[64];
-    (void)snprintf(temporary, sizeof temporary, ".bulkhead-%d", (int)getpid());
-    (void)snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
-    if (fsync(fd) < 0)
-        fail_later("cannot flush");
-    if (linkat(AT_FDCWD, self, parent, temporary, AT_SYMLINK_FOLLOW) < 0)
-        fail_later("cannot name the file");
-    if (renameat(parent, temporary, parent, name) < 0) {
-        int saved = errno;
-        (void)unlinkat(parent, temporary, 0);
-        errno = saved;
-        fail_later("cannot put the file in place");
-    }
+    (void)number;
+    (void)unlinkat(unfinished_parent, unfinished, 0);
+    _exit(1);
+}
+
+static _Noreturn void fail_unfinished(const char *what)
+{
+    int saved = errno;
+    (void)unlinkat(unfinished_parent, unfinished, 0);
+    errno = saved;
+    fail_later(what);
 }
 
 int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct err *err)
@@ -106,20 +109,26 @@ int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct e
     const char *name = NULL;
     if (userlookup(request->user, &user, err) < 0)
         return -1;
-    int parent = open_parent(request->path, copy, &name, err);
-    if (parent < 0)
+    unfinished_parent = open_parent(request->path, copy, &name, err);
+    if (unfinished_parent < 0)
         return -1;
-    // Without a name until it is complete: a transfer that is given up leaves nothing.
-    int fd = openat(parent, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
-    if (fd < 0 || fchown(fd, user.uid, user.gid) < 0 || fchmod(fd, request->mode & 07777) < 0) {
+    // Overlayfs of this kernel has no nameless files; the name is unique among running processes.
+    (void)snprintf(unfinished, sizeof unfinished, ".bulkhead-%d", (int)getpid());
+    (void)unlinkat(unfinished_parent, unfinished, 0);
+    int fd = openat(unfinished_parent, unfinished, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0 || fchown(fd, user.uid, user.gid) < 0 || fchmod(fd, request->mode & 07777) < 0 ||
+        signal(SIGTERM, give_up) == SIG_ERR) {
         (void)err_errno(err, "cannot make a file beside %.300s", request->path);
         if (fd >= 0)
-            (void)close(fd);
-        (void)close(parent);
+            (void)unlinkat(unfinished_parent, unfinished, 0);
         return -1;
     }
     (void)close(status);
-    copy_all(STDIN_FILENO, fd);
-    put_in_place(fd, parent, name);
+    if (copy_all(STDIN_FILENO, fd) < 0)
+        fail_unfinished("cannot write");
+    if (fsync(fd) < 0)
+        fail_unfinished("cannot flush");
+    if (renameat(unfinished_parent, unfinished, unfinished_parent, name) < 0)
+        fail_unfinished("cannot put the file in place");
     _exit(0);
 }

@@ -42,6 +42,7 @@ struct session {
     struct stream output[OUTPUTS]; // stdout and stderr; a terminal has only the first
     bool terminal;
     bool keep_all, kill_on_release;
+    bool is_file; // the program is the agent's own file worker
 
     struct source input; // the program's stdin
     struct ring input_ring;
@@ -464,7 +465,7 @@ int session_read_file(uint64_t request_id, const bulkhead_agent_v1_ReadFile *req
     struct session *s = create(request_id, request->session_id, err);
     if (!s)
         return -1;
-    s->keep_all = s->kill_on_release = true;
+    s->keep_all = s->is_file = true;
     struct spawn spawn = {.read_file = request};
     return start(s, &spawn, NULL, FILE_RING, request->output_credit, err);
 }
@@ -474,7 +475,7 @@ int session_write_file(uint64_t request_id, const bulkhead_agent_v1_WriteFile *r
     struct session *s = create(request_id, request->session_id, err);
     if (!s)
         return -1;
-    s->input_wanted = s->keep_all = s->kill_on_release = true;
+    s->input_wanted = s->keep_all = s->is_file = true;
     struct spawn spawn = {.write_file = request};
     return start(s, &spawn, NULL, RING_MIN, RING_MIN, err);
 }
@@ -583,10 +584,16 @@ void session_release(const char *session_id)
     struct session *s = find(session_id);
     if (!s)
         return;
-    if (s->state != EXITED || s->kill_on_release)
-        cgroup_kill(s->id);
-    if (s->state != EXITED)
-        (void)kill(s->pid, SIGKILL); // also where the child has not entered its group yet
+    if (s->is_file) {
+        // Not SIGKILL: the worker takes its unfinished file away. Before its stdin ends, which means completion.
+        if (s->state != EXITED)
+            (void)kill(s->pid, SIGTERM);
+    } else {
+        if (s->state != EXITED || s->kill_on_release)
+            cgroup_kill(s->id);
+        if (s->state != EXITED)
+            (void)kill(s->pid, SIGKILL); // also where the child has not entered its group yet
+    }
     session_free(s);
 }
 

@@ -127,7 +127,8 @@ export class InputStream {
   #settle(): void {
     const done = this.#onSent;
     this.#onSent = undefined;
-    done?.();
+    // Not in this turn: the writer may go on at once, and its next step must not overtake the one being sent.
+    if (done) queueMicrotask(done);
   }
 
   #slice(most: number): Buffer {
