@@ -6,7 +6,7 @@ packages=(
   # guest kernel and agent
   build-essential linux-source-6.1 flex bison libelf-dev bc cpio xz-utils protobuf-compiler nanopb libnanopb-dev
   # libvmm and the launcher
-  libseccomp-dev libcap-dev clang clang-format
+  libseccomp-dev libcap-dev clang libclang-rt-14-dev clang-format
   # the software driver and disks
   qemu-system-x86 e2fsprogs
   # the built-in image, and what the tests compare with
