@@ -336,8 +336,8 @@ class GuestClient implements GuestAgent, ProcessLink {
 
   #transmit(pending: Pending): void {
     try {
+      pending.sent = true; // first: the answer may come in this very turn
       this.#connection?.send(pending.id, pending.body);
-      pending.sent = true;
     } catch (error) {
       this.#pending.delete(pending.id);
       pending.stop();

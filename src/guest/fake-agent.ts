@@ -2,9 +2,14 @@
 import { Duplex } from 'node:stream';
 import { crc32 } from 'node:zlib';
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
-import { GuestMessageSchema, type HostMessage, HostMessageSchema } from './generated/agent_pb.js';
+import {
+  type GuestMessage,
+  GuestMessageSchema,
+  type HostMessage,
+  HostMessageSchema,
+} from './generated/agent_pb.js';
 
-type GuestBody = MessageInitShape<typeof GuestMessageSchema>['body'];
+type GuestBody = NonNullable<Exclude<MessageInitShape<typeof GuestMessageSchema>, GuestMessage>['body']>;
 
 /** Header and payload, whatever their size: unlike the product's own encoder this one sends what is too large. */
 export function rawFrame(payload: Uint8Array): Buffer {
