@@ -198,3 +198,22 @@ test('mutated frames never do more than end the connection', async () => {
     await guest.close();
   }
 });
+
+test('the signal of connecting does not end what is connected', async () => {
+  const fake = new FakeAgent();
+  const controller = new AbortController();
+  const guest = await connectGuest(() => Promise.resolve(fake.host), { signal: controller.signal });
+  controller.abort();
+  assert.equal(guest.connected, true);
+  await guest.close();
+  assert.equal(guest.connected, false);
+});
+
+test('connecting is given up with its signal', async () => {
+  const controller = new AbortController();
+  const connecting = connectGuest(() => Promise.reject(new Error('nobody listens')), {
+    signal: controller.signal,
+  });
+  controller.abort();
+  await assert.rejects(connecting, { code: 'AGENT_UNREACHABLE' });
+});

@@ -67,7 +67,7 @@ interface RequestOptions {
 }
 
 export interface ConnectOptions {
-  /** Gives up connecting; once connected it closes the agent's host side. */
+  /** Gives up connecting. Once connected it has no meaning: `close` ends the host side then. */
   signal?: AbortSignal;
   /** The longest wait for a hello on one connection; the first attempts wait less. */
   helloTimeoutMs?: number;
@@ -362,6 +362,7 @@ class GuestClient implements GuestAgent, ProcessLink {
     for (let attempt = 1; !this.#failure; attempt++) {
       try {
         await this.#tryOnce(attempt);
+        this.#outerSignal?.removeEventListener('abort', this.#onAbort);
         return;
       } catch (error) {
         if (isFinal(error)) this.#end(error);
