@@ -10,8 +10,7 @@
 
 #include <linux/openat2.h>
 
-int beneath_open(int root, const char *path, uint64_t flags, mode_t mode)
-{
+int beneath_open(int root, const char *path, uint64_t flags, mode_t mode) {
     struct open_how how = {
         .flags = flags | O_CLOEXEC,
         .mode = flags & O_CREAT ? mode : 0,
@@ -20,8 +19,7 @@ int beneath_open(int root, const char *path, uint64_t flags, mode_t mode)
     return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
-int beneath_directory(int root, const char *path, mode_t mode)
-{
+int beneath_directory(int root, const char *path, mode_t mode) {
     int at = fcntl(root, F_DUPFD_CLOEXEC, 3);
     while (at >= 0 && *path) {
         char name[NAME_MAX + 1];

@@ -22,8 +22,7 @@
 #define TASK_RESERVE 64
 #define DEPTH_MAX 32
 
-static int put(const char *path, const char *text)
-{
+static int put(const char *path, const char *text) {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return -1;
@@ -34,35 +33,34 @@ static int put(const char *path, const char *text)
     return written < 0 ? -1 : 0;
 }
 
-static void session_path(char path[300], const char *session_id, const char *file)
-{
+static void session_path(char path[300], const char *session_id, const char *file) {
     (void)snprintf(path, 300, WORK "/s-%s%s", session_id, file);
 }
 
-// What a kernel lacks is left out: the limits are the guest's protection against itself, not the sandbox's border.
-static void enable_controllers(const char *subtree)
-{
+// What a kernel lacks is left out: the limits are the guest's protection against itself, not the sandbox's
+// border.
+static void enable_controllers(const char *subtree) {
     static const char *const controllers[] = {"+cpu", "+memory", "+pids", "+io", "+cpuset"};
     for (size_t i = 0; i < sizeof controllers / sizeof *controllers; i++)
         (void)put(subtree, controllers[i]);
 }
 
-static void bound_work(void)
-{
+static void bound_work(void) {
     char text[32];
     uint64_t total = textfile_value("/proc/meminfo", "MemTotal:") * 1024;
-    uint64_t reserve = total / MEMORY_RESERVE_SHARE < MEMORY_RESERVE ? total / MEMORY_RESERVE_SHARE : MEMORY_RESERVE;
+    uint64_t reserve =
+        total / MEMORY_RESERVE_SHARE < MEMORY_RESERVE ? total / MEMORY_RESERVE_SHARE : MEMORY_RESERVE;
     (void)snprintf(text, sizeof text, "%llu", (unsigned long long)(total - reserve));
     (void)put(WORK "/memory.max", text);
     uint64_t threads = textfile_number("/proc/sys/kernel/threads-max");
     uint64_t pids = textfile_number("/proc/sys/kernel/pid_max");
     uint64_t most = threads < pids ? threads : pids;
-    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)(most > 2 * TASK_RESERVE ? most - TASK_RESERVE : most));
+    (void)snprintf(text, sizeof text, "%llu",
+                   (unsigned long long)(most > 2 * TASK_RESERVE ? most - TASK_RESERVE : most));
     (void)put(WORK "/pids.max", text);
 }
 
-int cgroup_setup(struct err *err)
-{
+int cgroup_setup(struct err *err) {
     if (mount("cgroup2", ROOT, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
         return err_errno(err, "cannot mount cgroup2");
     enable_controllers(ROOT "/cgroup.subtree_control");
@@ -75,8 +73,7 @@ int cgroup_setup(struct err *err)
     return 0;
 }
 
-int cgroup_create(const char *session_id, struct err *err)
-{
+int cgroup_create(const char *session_id, struct err *err) {
     char path[300];
     session_path(path, session_id, "");
     if (mkdir(path, 0755) < 0 && errno != EEXIST)
@@ -84,15 +81,13 @@ int cgroup_create(const char *session_id, struct err *err)
     return 0;
 }
 
-int cgroup_enter(const char *session_id)
-{
+int cgroup_enter(const char *session_id) {
     char path[300];
     session_path(path, session_id, "/cgroup.procs");
     return put(path, "0");
 }
 
-static void move_processes(const char *from)
-{
+static void move_processes(const char *from) {
     char path[600];
     (void)snprintf(path, sizeof path, "%s/cgroup.procs", from);
     FILE *procs = fopen(path, "re");
@@ -105,8 +100,7 @@ static void move_processes(const char *from)
 }
 
 // Groups inside are what work in the session made for itself.
-static void remove_tree(const char *path, int depth)
-{
+static void remove_tree(const char *path, int depth) {
     DIR *directory = depth < DEPTH_MAX ? opendir(path) : NULL;
     if (!directory)
         return;
@@ -120,42 +114,37 @@ static void remove_tree(const char *path, int depth)
     (void)closedir(directory);
     if (rmdir(path) < 0 && errno == EBUSY) {
         move_processes(path);
-        (void)rmdir(path); // still busy only when processes are dying; the directory is then made use of again
+        (void)rmdir(
+            path); // still busy only when processes are dying; the directory is then made use of again
     }
 }
 
-void cgroup_remove(const char *session_id)
-{
+void cgroup_remove(const char *session_id) {
     char path[300];
     session_path(path, session_id, "");
     remove_tree(path, 0);
 }
 
-void cgroup_kill(const char *session_id)
-{
+void cgroup_kill(const char *session_id) {
     char path[300];
     session_path(path, session_id, "/cgroup.kill");
     (void)put(path, "1");
 }
 
-void cgroup_kill_all(void)
-{
+void cgroup_kill_all(void) {
     (void)put(WORK "/cgroup.kill", "1");
 }
 
-bool cgroup_oom_killed(const char *session_id)
-{
+bool cgroup_oom_killed(const char *session_id) {
     char path[300];
     session_path(path, session_id, "/memory.events");
     return textfile_value(path, "oom_kill") > 0;
 }
 
-bool cgroup_populated(void)
-{
+bool cgroup_populated(void) {
     return textfile_value(WORK "/cgroup.events", "populated") > 0;
 }
 
-uint32_t cgroup_task_count(void)
-{
+uint32_t cgroup_task_count(void) {
     return (uint32_t)textfile_number(WORK "/pids.current");
 }

@@ -7,8 +7,8 @@
 
 #include "err.h"
 
-// Mounts the hierarchy and makes the group that bounds all work: what the agent needs to answer stays out of reach of
-// fork bombs and memory hogs.
+// Mounts the hierarchy and makes the group that bounds all work: what the agent needs to answer stays out of
+// reach of fork bombs and memory hogs.
 int cgroup_setup(struct err *err);
 
 // The group of a session; cgroup_remove takes it away again, moving what still runs in it to a common one.

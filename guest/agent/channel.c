@@ -14,7 +14,8 @@
 
 #include "loop.h"
 
-// libkrun up to 1.17 stalls when the guest's buffer is below 4 MiB, and loses packets of more than one descriptor.
+// libkrun up to 1.17 stalls when the guest's buffer is below 4 MiB, and loses packets of more than one
+// descriptor.
 #define VSOCK_BUFFER (8ull * 1024 * 1024)
 #define WRITE_MAX (32u * 1024)
 
@@ -24,8 +25,7 @@ static bool is_port;
 static bool away;
 static const struct channel_events *tell;
 
-static void lost(void)
-{
+static void lost(void) {
     if (!is_port && connection.fd >= 0) {
         loop_close(&connection);
         tell->closed();
@@ -36,14 +36,12 @@ static void lost(void)
 }
 
 // Nothing to do at the edge itself: the main loop pumps the link after every event.
-static void connection_ready(struct source *source, uint32_t events)
-{
+static void connection_ready(struct source *source, uint32_t events) {
     (void)source;
     (void)events;
 }
 
-static void listener_ready(struct source *source, uint32_t events)
-{
+static void listener_ready(struct source *source, uint32_t events) {
     (void)events;
     struct sockaddr_vm peer;
     socklen_t size = sizeof peer;
@@ -62,8 +60,7 @@ static void listener_ready(struct source *source, uint32_t events)
 }
 
 // Finds the port by its name; fills "vport1p1" or the like. 0 when there is none.
-static int find_port(char *device, size_t size)
-{
+static int find_port(char *device, size_t size) {
     DIR *ports = opendir("/sys/class/virtio-ports");
     if (!ports)
         return 0;
@@ -86,8 +83,7 @@ static int find_port(char *device, size_t size)
     return found;
 }
 
-static int open_port(const char *device, struct err *err)
-{
+static int open_port(const char *device, struct err *err) {
     connection.fd = open(device, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (connection.fd < 0)
         return err_errno(err, "cannot open %s", device);
@@ -101,8 +97,7 @@ static int open_port(const char *device, struct err *err)
     return 0;
 }
 
-static int open_vsock(struct err *err)
-{
+static int open_vsock(struct err *err) {
     int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_errno(err, "there is no port named %s and no vsock", CHANNEL_PORT_NAME);
@@ -122,15 +117,13 @@ static int open_vsock(struct err *err)
     return 0;
 }
 
-int channel_open(const struct channel_events *events, struct err *err)
-{
+int channel_open(const struct channel_events *events, struct err *err) {
     char device[300];
     tell = events;
     return find_port(device, sizeof device) ? open_port(device, err) : open_vsock(err);
 }
 
-size_t channel_read(uint8_t *buffer, size_t size)
-{
+size_t channel_read(uint8_t *buffer, size_t size) {
     if (connection.fd < 0)
         return 0;
     ssize_t got = read(connection.fd, buffer, size);
@@ -146,8 +139,7 @@ size_t channel_read(uint8_t *buffer, size_t size)
     return 0;
 }
 
-size_t channel_write(const uint8_t *data, size_t size)
-{
+size_t channel_write(const uint8_t *data, size_t size) {
     if (connection.fd < 0)
         return 0;
     ssize_t put = write(connection.fd, data, size < WRITE_MAX ? size : WRITE_MAX);

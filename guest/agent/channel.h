@@ -16,8 +16,8 @@
 struct channel_events {
     // The connection is over; another will be a new one. Only vsock knows this.
     void (*closed)(void);
-    // The port's other end was closed, or opened and closed and opened. Bytes and this news travel apart, so bytes of
-    // the next connection may have been read before it: nothing may be dropped for it.
+    // The port's other end was closed, or opened and closed and opened. Bytes and this news travel apart, so
+    // bytes of the next connection may have been read before it: nothing may be dropped for it.
     void (*away)(void);
     // The first bytes after `away`.
     void (*back)(void);

@@ -4,13 +4,13 @@
 #include <string.h>
 
 #define POLYNOMIAL 0xEDB88320u
-// Eight bytes per step: the channel carries every byte of every stream, and under TCG each instruction counts.
+// Eight bytes per step: the channel carries every byte of every stream, and under TCG each instruction
+// counts.
 #define SLICES 8
 
 static uint32_t tables[SLICES][256];
 
-void crc32_init(void)
-{
+void crc32_init(void) {
     for (uint32_t i = 0; i < 256; i++) {
         uint32_t crc = i;
         for (int bit = 0; bit < 8; bit++)
@@ -23,8 +23,7 @@ void crc32_init(void)
     }
 }
 
-uint32_t crc32_update(uint32_t crc, const uint8_t *data, size_t size)
-{
+uint32_t crc32_update(uint32_t crc, const uint8_t *data, size_t size) {
     crc = ~crc;
     for (; size >= 8; data += 8, size -= 8) {
         uint64_t word;

@@ -6,8 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int write_each(const char *file, char devices[][32], size_t count, struct err *err)
-{
+static int write_each(const char *file, char devices[][32], size_t count, struct err *err) {
     for (size_t i = 0; i < count; i++) {
         const char *digits = devices[i] + strlen("virtio");
         if (strncmp(devices[i], "virtio", strlen("virtio")) != 0 || !isdigit((unsigned char)*digits))
@@ -25,12 +24,10 @@ static int write_each(const char *file, char devices[][32], size_t count, struct
     return 0;
 }
 
-int disks_bind(char devices[][32], size_t count, struct err *err)
-{
+int disks_bind(char devices[][32], size_t count, struct err *err) {
     return write_each("/sys/bus/virtio/drivers/virtio_blk/bind", devices, count, err);
 }
 
-int disks_unbind(char devices[][32], size_t count, struct err *err)
-{
+int disks_unbind(char devices[][32], size_t count, struct err *err) {
     return write_each("/sys/bus/virtio/drivers/virtio_blk/unbind", devices, count, err);
 }

@@ -11,8 +11,7 @@
 
 #define BODY(name) bulkhead_agent_v1_HostMessage_##name##_tag
 
-static void answer(uint64_t request_id, int result, const struct err *err)
-{
+static void answer(uint64_t request_id, int result, const struct err *err) {
     if (result == 0)
         link_done(request_id);
     else
@@ -20,14 +19,12 @@ static void answer(uint64_t request_id, int result, const struct err *err)
 }
 
 // Requests that start a session are answered when their program runs.
-static void answer_failure(uint64_t request_id, int result, const struct err *err)
-{
+static void answer_failure(uint64_t request_id, int result, const struct err *err) {
     if (result < 0)
         link_fail(request_id, err);
 }
 
-static void send_stats(uint64_t request_id)
-{
+static void send_stats(uint64_t request_id) {
     bulkhead_agent_v1_GuestMessage message = bulkhead_agent_v1_GuestMessage_init_zero;
     message.request_id = request_id;
     message.which_body = bulkhead_agent_v1_GuestMessage_stats_tag;
@@ -35,8 +32,7 @@ static void send_stats(uint64_t request_id)
     link_send(&message);
 }
 
-void dispatch(bulkhead_agent_v1_HostMessage *m)
-{
+void dispatch(bulkhead_agent_v1_HostMessage *m) {
     struct err err = {.code = FAIL_INVALID};
     uint64_t id = m->request_id;
     switch (m->which_body) {
@@ -94,7 +90,8 @@ void dispatch(bulkhead_agent_v1_HostMessage *m)
         answer(id, disks_bind(m->body.bind_disks.devices, m->body.bind_disks.devices_count, &err), &err);
         break;
     case BODY(unbind_disks):
-        answer(id, disks_unbind(m->body.unbind_disks.devices, m->body.unbind_disks.devices_count, &err), &err);
+        answer(id, disks_unbind(m->body.unbind_disks.devices, m->body.unbind_disks.devices_count, &err),
+               &err);
         break;
     default:
         (void)err_set(&err, FAIL_INVALID, "this agent does not know the request");

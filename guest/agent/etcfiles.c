@@ -2,8 +2,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +29,7 @@ struct text {
 
 static void add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static void add(struct text *text, const char *format, ...)
-{
+static void add(struct text *text, const char *format, ...) {
     va_list args;
     va_start(args, format);
     int size = vsnprintf(text->bytes + text->size, TEXT_MAX - text->size, format, args);
@@ -40,14 +39,14 @@ static void add(struct text *text, const char *format, ...)
     text->bytes[text->size] = '\0';
 }
 
-static void write_hosts(struct text *text, const bulkhead_agent_v1_Personalize *request)
-{
+static void write_hosts(struct text *text, const bulkhead_agent_v1_Personalize *request) {
     bool named = false;
     add(text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (size_t i = 0; request->has_network && i < request->network.addresses_count; i++) {
         char address[INET6_ADDRSTRLEN];
         const bulkhead_agent_v1_Address *a = &request->network.addresses[i];
-        if (request->hostname[0] && inet_ntop(a->ip.size == 4 ? AF_INET : AF_INET6, a->ip.bytes, address, sizeof address)) {
+        if (request->hostname[0] &&
+            inet_ntop(a->ip.size == 4 ? AF_INET : AF_INET6, a->ip.bytes, address, sizeof address)) {
             add(text, "%s\t%s\n", address, request->hostname);
             named = true;
         }
@@ -62,8 +61,7 @@ static void write_hosts(struct text *text, const bulkhead_agent_v1_Personalize *
     }
 }
 
-static void write_resolv_conf(struct text *text, const bulkhead_agent_v1_Personalize *request)
-{
+static void write_resolv_conf(struct text *text, const bulkhead_agent_v1_Personalize *request) {
     for (size_t i = 0; i < request->search_domains_count; i++)
         add(text, "%s%s%s", i == 0 ? "search " : " ", request->search_domains[i],
             i + 1 == request->search_domains_count ? "\n" : "");
@@ -71,9 +69,9 @@ static void write_resolv_conf(struct text *text, const bulkhead_agent_v1_Persona
         add(text, "nameserver %s\n", request->nameservers[i]);
 }
 
-// Whether the file is a plain one with just this content: rewriting it would take space on the upper disk for nothing.
-static bool is_current(int etc, const char *name, const struct text *text)
-{
+// Whether the file is a plain one with just this content: rewriting it would take space on the upper disk for
+// nothing.
+static bool is_current(int etc, const char *name, const struct text *text) {
     struct stat info;
     bool same = false;
     int fd = openat(etc, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -89,9 +87,9 @@ static bool is_current(int etc, const char *name, const struct text *text)
     return same;
 }
 
-// A rename puts the file in place of whatever is there, so that a link at its name is replaced and not followed.
-static int replace(int etc, const char *name, const struct text *text, mode_t mode, struct err *err)
-{
+// A rename puts the file in place of whatever is there, so that a link at its name is replaced and not
+// followed.
+static int replace(int etc, const char *name, const struct text *text, mode_t mode, struct err *err) {
     char temporary[64];
     if (is_current(etc, name, text))
         return 0;
@@ -110,8 +108,7 @@ static int replace(int etc, const char *name, const struct text *text, mode_t mo
 }
 
 // Kept on the upper disk beside the upper layer: the same over restarts, another for each sandbox.
-static void machine_id(struct text *text)
-{
+static void machine_id(struct text *text) {
     char id[MACHINE_ID_SIZE + 1];
     if (textfile_read(MACHINE_ID, id, sizeof id) != MACHINE_ID_SIZE) {
         uint8_t bytes[16];
@@ -131,8 +128,8 @@ static void machine_id(struct text *text)
     add(text, "%s", id);
 }
 
-static int write_all(const bulkhead_agent_v1_Personalize *request, const struct text *id, struct text *text, struct err *err)
-{
+static int write_all(const bulkhead_agent_v1_Personalize *request, const struct text *id, struct text *text,
+                     struct err *err) {
     if (mounts_enter() < 0)
         return err_errno(err, "cannot enter the container's root");
     int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -159,8 +156,7 @@ static int write_all(const bulkhead_agent_v1_Personalize *request, const struct 
     return id->size ? replace(etc, "machine-id", id, 0444, err) : 0;
 }
 
-static _Noreturn void write_in_child(const bulkhead_agent_v1_Personalize *request, int report)
-{
+static _Noreturn void write_in_child(const bulkhead_agent_v1_Personalize *request, int report) {
     struct err err = {.code = FAIL_IO};
     struct text text = {.bytes = malloc(TEXT_MAX)}, id = {.bytes = malloc(TEXT_MAX)};
     int result = -1;
@@ -177,8 +173,7 @@ static _Noreturn void write_in_child(const bulkhead_agent_v1_Personalize *reques
     _exit(result < 0);
 }
 
-int etcfiles_write(const bulkhead_agent_v1_Personalize *request, struct err *err)
-{
+int etcfiles_write(const bulkhead_agent_v1_Personalize *request, struct err *err) {
     int report[2], status = 0;
     if (pipe2(report, O_CLOEXEC) < 0)
         return err_errno(err, "cannot make a pipe");

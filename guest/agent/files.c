@@ -16,21 +16,18 @@
 
 #define COPY_SIZE (64 * 1024)
 
-static int open_failure(const char *path, struct err *err)
-{
+static int open_failure(const char *path, struct err *err) {
     if (errno == ENOENT || errno == ENOTDIR)
         return err_set(err, FAIL_NOT_FOUND, "%.300s: %s", path, strerrordesc_np(errno));
     return err_errno(err, "%.300s", path);
 }
 
-static _Noreturn void fail_later(const char *what)
-{
+static _Noreturn void fail_later(const char *what) {
     (void)dprintf(STDERR_FILENO, "%s: %s\n", what, strerrordesc_np(errno));
     _exit(1);
 }
 
-static int copy_all(int from, int to)
-{
+static int copy_all(int from, int to) {
     static char buffer[COPY_SIZE];
     ssize_t got;
     while ((got = read(from, buffer, sizeof buffer)) > 0) {
@@ -44,8 +41,7 @@ static int copy_all(int from, int to)
     return got < 0 ? -1 : 0;
 }
 
-int files_read(const char *path, int status, struct err *err)
-{
+int files_read(const char *path, int status, struct err *err) {
     struct stat info;
     int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
@@ -66,8 +62,7 @@ int files_read(const char *path, int status, struct err *err)
 }
 
 // Opens the directory that will hold the file, and points `name` at the last part of the path.
-static int open_parent(const char *path, char *copy, const char **name, struct err *err)
-{
+static int open_parent(const char *path, char *copy, const char **name, struct err *err) {
     if (!path || strlen(path) >= PATH_MAX)
         return err_set(err, FAIL_INVALID, "the path is missing or too long");
     (void)strcpy(copy, path);
@@ -87,23 +82,20 @@ static int open_parent(const char *path, char *copy, const char **name, struct e
 static int unfinished_parent = -1;
 static char unfinished[64];
 
-static void give_up(int number)
-{
+static void give_up(int number) {
     (void)number;
     (void)unlinkat(unfinished_parent, unfinished, 0);
     _exit(1);
 }
 
-static _Noreturn void fail_unfinished(const char *what)
-{
+static _Noreturn void fail_unfinished(const char *what) {
     int saved = errno;
     (void)unlinkat(unfinished_parent, unfinished, 0);
     errno = saved;
     fail_later(what);
 }
 
-int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct err *err)
-{
+int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct err *err) {
     static char copy[PATH_MAX];
     static struct user user;
     const char *name = NULL;
@@ -115,7 +107,8 @@ int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct e
     // Overlayfs of this kernel has no nameless files; the name is unique among running processes.
     (void)snprintf(unfinished, sizeof unfinished, ".bulkhead-%d", (int)getpid());
     (void)unlinkat(unfinished_parent, unfinished, 0);
-    int fd = openat(unfinished_parent, unfinished, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0600);
+    int fd =
+        openat(unfinished_parent, unfinished, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0600);
     if (fd < 0 || fchown(fd, user.uid, user.gid) < 0 || fchmod(fd, request->mode & 07777) < 0 ||
         signal(SIGTERM, give_up) == SIG_ERR) {
         (void)err_errno(err, "cannot make a file beside %.300s", request->path);

@@ -1,4 +1,5 @@
-// Frames on the byte channel (see agent.proto): finds whole, intact frames in a stream that may begin anywhere.
+// Frames on the byte channel (see agent.proto): finds whole, intact frames in a stream that may begin
+// anywhere.
 #ifndef BULKHEAD_FRAME_H
 #define BULKHEAD_FRAME_H
 
@@ -6,8 +7,8 @@
 #include <stdint.h>
 
 #define FRAME_HEADER 12
-// From the host: one Exec with its arguments and environment is the largest (ARG_MAX of a default stack is 2 MiB,
-// of which a control message needs no more than half).
+// From the host: one Exec with its arguments and environment is the largest (ARG_MAX of a default stack is 2
+// MiB, of which a control message needs no more than half).
 #define FRAME_MAX_PAYLOAD (1024 * 1024)
 // To the host: hello with all sessions, or one data chunk. The host refuses more.
 #define FRAME_MAX_REPLY (64 * 1024)
@@ -32,7 +33,8 @@ void frame_parser_reset(struct frame_parser *parser);
 uint8_t *frame_parser_space(struct frame_parser *parser, size_t *size);
 void frame_parser_filled(struct frame_parser *parser, size_t size);
 
-// The next whole frame, skipping whatever is none: 1 with its payload (valid until the next call), or 0 for more bytes.
+// The next whole frame, skipping whatever is none: 1 with its payload (valid until the next call), or 0 for
+// more bytes.
 int frame_next(struct frame_parser *parser, const uint8_t **payload, size_t *size);
 
 // Writes the header of a payload that lies behind it.

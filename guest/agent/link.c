@@ -40,8 +40,7 @@ static size_t out_size, out_sent;
 static bool established;
 static char boot_id[37];
 
-static void drop_output(void)
-{
+static void drop_output(void) {
     while (first) {
         struct queued *next = first->next;
         free(first);
@@ -52,28 +51,24 @@ static void drop_output(void)
     out_size = out_sent = 0;
 }
 
-static void link_closed(void)
-{
+static void link_closed(void) {
     established = false;
     drop_output();
     frame_parser_reset(&parser);
     sessions_detach_all();
 }
 
-static void link_away(void)
-{
+static void link_away(void) {
     // Half a frame will not be completed; what follows it may be the next host's hello.
     frame_parser_resync(&parser);
     sessions_host_away(true);
 }
 
-static void link_back(void)
-{
+static void link_back(void) {
     sessions_host_away(false);
 }
 
-static void make_boot_id(void)
-{
+static void make_boot_id(void) {
     uint8_t bytes[16] = {0};
     if (getrandom(bytes, sizeof bytes, GRND_NONBLOCK | GRND_INSECURE) < 0)
         bytes[0] = 0;
@@ -85,14 +80,12 @@ static void make_boot_id(void)
     }
 }
 
-void link_set_boot_id(const char *id)
-{
+void link_set_boot_id(const char *id) {
     if (id[0])
         (void)snprintf(boot_id, sizeof boot_id, "%s", id);
 }
 
-int link_open(struct err *err)
-{
+int link_open(struct err *err) {
     make_boot_id();
     if (frame_parser_open(&parser) < 0)
         return err_errno(err, "no memory for the frame parser");
@@ -101,8 +94,7 @@ int link_open(struct err *err)
 }
 
 // Encodes behind the room for a header. 0 when the message does not fit, which the field bounds exclude.
-static size_t encode(const bulkhead_agent_v1_GuestMessage *message, uint8_t *frame, size_t size)
-{
+static size_t encode(const bulkhead_agent_v1_GuestMessage *message, uint8_t *frame, size_t size) {
     pb_ostream_t stream = pb_ostream_from_buffer(frame + FRAME_HEADER, size - FRAME_HEADER);
     if (!pb_encode(&stream, bulkhead_agent_v1_GuestMessage_fields, message))
         return 0;
@@ -110,8 +102,7 @@ static size_t encode(const bulkhead_agent_v1_GuestMessage *message, uint8_t *fra
     return FRAME_HEADER + stream.bytes_written;
 }
 
-void link_send(const bulkhead_agent_v1_GuestMessage *message)
-{
+void link_send(const bulkhead_agent_v1_GuestMessage *message) {
     static uint8_t frame[FRAME_HEADER + FRAME_MAX_REPLY];
     if (!established)
         return;
@@ -127,16 +118,14 @@ void link_send(const bulkhead_agent_v1_GuestMessage *message)
     queued_bytes += size;
 }
 
-void link_done(uint64_t request_id)
-{
+void link_done(uint64_t request_id) {
     bulkhead_agent_v1_GuestMessage message = bulkhead_agent_v1_GuestMessage_init_zero;
     message.request_id = request_id;
     message.which_body = bulkhead_agent_v1_GuestMessage_done_tag;
     link_send(&message);
 }
 
-void link_fail(uint64_t request_id, const struct err *err)
-{
+void link_fail(uint64_t request_id, const struct err *err) {
     bulkhead_agent_v1_GuestMessage message = bulkhead_agent_v1_GuestMessage_init_zero;
     message.request_id = request_id;
     message.which_body = bulkhead_agent_v1_GuestMessage_failure_tag;
@@ -145,8 +134,7 @@ void link_fail(uint64_t request_id, const struct err *err)
     link_send(&message);
 }
 
-static void say_hello(uint64_t request_id, const bulkhead_agent_v1_HostHello *host)
-{
+static void say_hello(uint64_t request_id, const bulkhead_agent_v1_HostHello *host) {
     // A new host: what was on its way to the former one is void, and its sessions wait to be taken up again.
     sessions_detach_all();
     drop_output();
@@ -173,8 +161,7 @@ static void say_hello(uint64_t request_id, const bulkhead_agent_v1_HostHello *ho
     link_send(&message);
 }
 
-static void handle(const uint8_t *payload, size_t size)
-{
+static void handle(const uint8_t *payload, size_t size) {
     static bulkhead_agent_v1_HostMessage message; // too large for comfort on the stack
     message = (bulkhead_agent_v1_HostMessage)bulkhead_agent_v1_HostMessage_init_zero;
     pb_istream_t stream = pb_istream_from_buffer(payload, size);
@@ -192,8 +179,7 @@ static void handle(const uint8_t *payload, size_t size)
     pb_release(bulkhead_agent_v1_HostMessage_fields, &message);
 }
 
-static bool read_some(void)
-{
+static bool read_some(void) {
     const uint8_t *payload;
     size_t size;
     if (frame_next(&parser, &payload, &size)) {
@@ -207,8 +193,7 @@ static bool read_some(void)
 }
 
 // Answers pass data; data is encoded only when it can go out, one chunk per session in turn.
-static bool fill_out(void)
-{
+static bool fill_out(void) {
     out_size = out_sent = 0;
     if (first) {
         struct queued *item = first;
@@ -228,8 +213,7 @@ static bool fill_out(void)
     return out_size > 0;
 }
 
-static bool write_some(void)
-{
+static bool write_some(void) {
     if (!established || (out_sent == out_size && !fill_out()))
         return false;
     size_t put = channel_write(out + out_sent, out_size - out_sent);
@@ -237,8 +221,7 @@ static bool write_some(void)
     return put > 0;
 }
 
-bool link_pump(void)
-{
+bool link_pump(void) {
     bool more = true;
     for (int turn = 0; turn < TURNS && more; turn++) {
         more = write_some();

@@ -7,14 +7,12 @@
 
 static int epoll_fd = -1;
 
-int loop_open(void)
-{
+int loop_open(void) {
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     return epoll_fd < 0 ? -1 : 0;
 }
 
-int loop_watch(struct source *source, uint32_t events)
-{
+int loop_watch(struct source *source, uint32_t events) {
     if (events == source->events)
         return 0;
     int operation = events == 0 ? EPOLL_CTL_DEL : source->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
@@ -25,19 +23,18 @@ int loop_watch(struct source *source, uint32_t events)
     return 0;
 }
 
-void loop_close(struct source *source)
-{
+void loop_close(struct source *source) {
     if (source->fd < 0)
         return;
-    // A descriptor that a child still shares would stay in the epoll set after close, so it is taken out first.
+    // A descriptor that a child still shares would stay in the epoll set after close, so it is taken out
+    // first.
     (void)loop_watch(source, 0);
     (void)close(source->fd);
     source->fd = -1;
     source->events = 0;
 }
 
-int loop_run_once(int timeout_ms)
-{
+int loop_run_once(int timeout_ms) {
     struct epoll_event event;
     int count = epoll_wait(epoll_fd, &event, 1, timeout_ms);
     if (count < 0)
@@ -49,8 +46,7 @@ int loop_run_once(int timeout_ms)
     return 0;
 }
 
-int64_t loop_now(void)
-{
+int64_t loop_now(void) {
     struct timespec now;
     if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
         return 0;

@@ -1,7 +1,8 @@
 // The guest agent: PID 1 of the VM. Mounts what it needs, waits for the host, does what it says, never ends.
 //
-// Work runs in the agent's own PID namespace. PID 1 is out of reach of kill(-1) there, orphans come to it to be
-// reaped, and a process list shows the VM as it is. What protects others from the work is the VM around it.
+// Work runs in the agent's own PID namespace. PID 1 is out of reach of kill(-1) there, orphans come to it to
+// be reaped, and a process list shows the VM as it is. What protects others from the work is the VM around
+// it.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,8 +23,7 @@
 
 static struct source signals = {.fd = -1};
 
-static void reap(struct source *source, uint32_t events)
-{
+static void reap(struct source *source, uint32_t events) {
     struct signalfd_siginfo info;
     (void)events;
     while (read(source->fd, &info, sizeof info) > 0) {
@@ -35,8 +35,7 @@ static void reap(struct source *source, uint32_t events)
         (void)session_reaped(pid, status);
 }
 
-static int open_signals(struct err *err)
-{
+static int open_signals(struct err *err) {
     sigset_t set;
     if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigemptyset(&set) < 0 || sigaddset(&set, SIGCHLD) < 0 ||
         sigprocmask(SIG_BLOCK, &set, NULL) < 0)
@@ -47,8 +46,7 @@ static int open_signals(struct err *err)
     return 0;
 }
 
-static int protect_from_oom(struct err *err)
-{
+static int protect_from_oom(struct err *err) {
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return err_errno(err, "cannot open oom_score_adj");
@@ -57,8 +55,7 @@ static int protect_from_oom(struct err *err)
     return result;
 }
 
-static int boot(struct err *err)
-{
+static int boot(struct err *err) {
     crc32_init();
     if (mounts_boot(err) < 0 || protect_from_oom(err) < 0 || cgroup_setup(err) < 0)
         return -1;
@@ -67,16 +64,14 @@ static int boot(struct err *err)
     return open_signals(err) < 0 ? -1 : link_open(err);
 }
 
-static int earlier(int64_t a, int64_t b, int64_t now)
-{
+static int earlier(int64_t a, int64_t b, int64_t now) {
     int64_t next = a < 0 ? b : b < 0 || a < b ? a : b;
     if (next < 0)
         return -1;
     return next <= now ? 0 : next - now > 60000 ? 60000 : (int)(next - now);
 }
 
-int main(void)
-{
+int main(void) {
     struct err err = {.text = ""};
     if (getpid() != 1) {
         (void)fprintf(stderr, "bulkhead agent: this program is PID 1 of a VM and does nothing elsewhere\n");

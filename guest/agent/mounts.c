@@ -1,9 +1,9 @@
 #include "mounts.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <dirent.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -25,8 +25,7 @@ struct mount_entry {
     const char *options;
 };
 
-static int mount_all(const struct mount_entry *entries, size_t count, struct err *err)
-{
+static int mount_all(const struct mount_entry *entries, size_t count, struct err *err) {
     for (size_t i = 0; i < count; i++) {
         const struct mount_entry *e = &entries[i];
         if (mkdir(e->target, 0755) < 0 && errno != EEXIST)
@@ -37,8 +36,7 @@ static int mount_all(const struct mount_entry *entries, size_t count, struct err
     return 0;
 }
 
-int mounts_boot(struct err *err)
-{
+int mounts_boot(struct err *err) {
     static const struct mount_entry entries[] = {
         {"proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
         {"sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL},
@@ -53,8 +51,7 @@ int mounts_boot(struct err *err)
     return 0;
 }
 
-static int check_device(const char *name, struct err *err)
-{
+static int check_device(const char *name, struct err *err) {
     size_t length = strlen(name);
     for (size_t i = 0; i < length; i++) {
         if (!isalnum((unsigned char)name[i]))
@@ -63,10 +60,9 @@ static int check_device(const char *name, struct err *err)
     return length ? 0 : err_set(err, FAIL_INVALID, "\"%s\" is no disk name", name);
 }
 
-// A fresh upper gets the directories of overlayfs, the upper one with mode and owner of the image's root: they are
-// what the container sees at "/".
-static int prepare_upper(struct err *err)
-{
+// A fresh upper gets the directories of overlayfs, the upper one with mode and owner of the image's root:
+// they are what the container sees at "/".
+static int prepare_upper(struct err *err) {
     struct stat image;
     if (stat(IMAGE, &image) < 0)
         return err_errno(err, "cannot look at the image's root");
@@ -83,9 +79,8 @@ static int prepare_upper(struct err *err)
 }
 
 // Mounts beneath the container's root without following what the image or an earlier run put there.
-static int mount_beneath(int root, const char *source, const char *path, const char *type, unsigned long flags,
-                         const char *options, struct err *err)
-{
+static int mount_beneath(int root, const char *source, const char *path, const char *type,
+                         unsigned long flags, const char *options, struct err *err) {
     char target[64];
     int fd = beneath_directory(root, path, 0755);
     if (fd < 0)
@@ -103,25 +98,23 @@ static const struct {
     unsigned int major, minor;
     mode_t mode;
 } DEVICES[] = {
-    {"dev/null", 1, 3, 0666},     {"dev/zero", 1, 5, 0666},   {"dev/full", 1, 7, 0666},
-    {"dev/random", 1, 8, 0666},   {"dev/urandom", 1, 9, 0666}, {"dev/tty", 5, 0, 0666},
-    {"dev/fuse", 10, 229, 0666},  {"dev/net/tun", 10, 200, 0666}, {"dev/kmsg", 1, 11, 0600},
-    {"dev/loop-control", 10, 237, 0600},
+    {"dev/null", 1, 3, 0666},    {"dev/zero", 1, 5, 0666},
+    {"dev/full", 1, 7, 0666},    {"dev/random", 1, 8, 0666},
+    {"dev/urandom", 1, 9, 0666}, {"dev/tty", 5, 0, 0666},
+    {"dev/fuse", 10, 229, 0666}, {"dev/net/tun", 10, 200, 0666},
+    {"dev/kmsg", 1, 11, 0600},   {"dev/loop-control", 10, 237, 0600},
 };
 
 static const struct {
     const char *path, *target;
 } DEVICE_LINKS[] = {
-    {"dev/fd", "/proc/self/fd"},
-    {"dev/stdin", "/proc/self/fd/0"},
-    {"dev/stdout", "/proc/self/fd/1"},
-    {"dev/stderr", "/proc/self/fd/2"},
-    {"dev/ptmx", "pts/ptmx"},
+    {"dev/fd", "/proc/self/fd"},       {"dev/stdin", "/proc/self/fd/0"}, {"dev/stdout", "/proc/self/fd/1"},
+    {"dev/stderr", "/proc/self/fd/2"}, {"dev/ptmx", "pts/ptmx"},
 };
 
-// A /dev of known nodes, not the kernel's: the disks below the overlay and the agent's port have no place in it.
-static int populate_dev(int root, struct err *err)
-{
+// A /dev of known nodes, not the kernel's: the disks below the overlay and the agent's port have no place in
+// it.
+static int populate_dev(int root, struct err *err) {
     if (mount_beneath(root, "tmpfs", "dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=4m", err) < 0)
         return -1;
     int net = beneath_directory(root, "dev/net", 0755);
@@ -130,7 +123,8 @@ static int populate_dev(int root, struct err *err)
     (void)close(net);
     for (size_t i = 0; i < sizeof DEVICES / sizeof *DEVICES; i++) {
         // The mode is set apart, for the umask.
-        if (mknodat(root, DEVICES[i].path, S_IFCHR | DEVICES[i].mode, makedev(DEVICES[i].major, DEVICES[i].minor)) < 0 ||
+        if (mknodat(root, DEVICES[i].path, S_IFCHR | DEVICES[i].mode,
+                    makedev(DEVICES[i].major, DEVICES[i].minor)) < 0 ||
             fchmodat(root, DEVICES[i].path, DEVICES[i].mode, 0) < 0)
             return err_errno(err, "cannot make /%s", DEVICES[i].path);
     }
@@ -141,8 +135,7 @@ static int populate_dev(int root, struct err *err)
     return 0;
 }
 
-static bool is_empty(int root, const char *path)
-{
+static bool is_empty(int root, const char *path) {
     int fd = openat(root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *directory = fd < 0 ? NULL : fdopendir(fd);
     if (!directory) {
@@ -157,9 +150,9 @@ static bool is_empty(int root, const char *path)
     return entries == 2;
 }
 
-// /run is memory unless the image brought files there; /tmp stays on the disk, whose size is what the user asked for.
-static int populate_temporary(int root, struct err *err)
-{
+// /run is memory unless the image brought files there; /tmp stays on the disk, whose size is what the user
+// asked for.
+static int populate_temporary(int root, struct err *err) {
     int run = beneath_directory(root, "run", 0755);
     if (run >= 0)
         (void)close(run);
@@ -178,8 +171,7 @@ static int populate_temporary(int root, struct err *err)
     return 0;
 }
 
-static int populate_root(struct err *err)
-{
+static int populate_root(struct err *err) {
     int root = open(MOUNTS_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return err_errno(err, "cannot open the container's root");
@@ -190,8 +182,10 @@ static int populate_root(struct err *err)
         mount_beneath(root, "sysfs", "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, err) < 0 ||
         mount_beneath(root, "/sys/fs/cgroup", "sys/fs/cgroup", NULL, MS_BIND, NULL, err) < 0 ||
         mount_beneath(root, "/dev/pts", "dev/pts", NULL, MS_BIND, NULL, err) < 0 ||
-        mount_beneath(root, "tmpfs", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=50%", err) < 0 ||
-        mount_beneath(root, "mqueue", "dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, err) < 0)
+        mount_beneath(root, "tmpfs", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=50%", err) <
+            0 ||
+        mount_beneath(root, "mqueue", "dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL, err) <
+            0)
         goto out;
     result = 0;
 out:
@@ -199,8 +193,7 @@ out:
     return result;
 }
 
-static int move_root(void)
-{
+static int move_root(void) {
     if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         chdir(MOUNTS_ROOT) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)
         return -1;
@@ -208,8 +201,7 @@ static int move_root(void)
 }
 
 // A child makes the namespace with the container's root as "/" and waits until its descriptor is taken.
-static int make_namespace(struct err *err)
-{
+static int make_namespace(struct err *err) {
     int ready[2];
     char byte = 0;
     if (pipe2(ready, O_CLOEXEC) < 0)
@@ -244,15 +236,13 @@ static int make_namespace(struct err *err)
     return result;
 }
 
-static void undo(void)
-{
+static void undo(void) {
     (void)umount2(MOUNTS_ROOT, MNT_DETACH);
     (void)umount2(MOUNTS_UPPER, MNT_DETACH);
     (void)umount2(IMAGE, MNT_DETACH);
 }
 
-int mounts_root(const bulkhead_agent_v1_MountRoot *request, struct err *err)
-{
+int mounts_root(const bulkhead_agent_v1_MountRoot *request, struct err *err) {
     if (mounts_ready())
         return 0;
     char image[64], upper[64];
@@ -266,7 +256,8 @@ int mounts_root(const bulkhead_agent_v1_MountRoot *request, struct err *err)
         (void)err_errno(err, "cannot mount the upper disk %s", upper);
     } else if (prepare_upper(err) == 0) {
         if (mount("overlay", MOUNTS_ROOT, "overlay", 0,
-                  "lowerdir=" IMAGE ",upperdir=" MOUNTS_UPPER "/root,workdir=" MOUNTS_UPPER "/work,redirect_dir=on") < 0)
+                  "lowerdir=" IMAGE ",upperdir=" MOUNTS_UPPER "/root,workdir=" MOUNTS_UPPER
+                  "/work,redirect_dir=on") < 0)
             (void)err_errno(err, "cannot mount the overlay of image and upper");
         else if (populate_root(err) == 0 && make_namespace(err) == 0)
             return 0;
@@ -275,24 +266,22 @@ int mounts_root(const bulkhead_agent_v1_MountRoot *request, struct err *err)
     return -1;
 }
 
-bool mounts_ready(void)
-{
+bool mounts_ready(void) {
     return namespace_fd >= 0;
 }
 
-int mounts_enter(void)
-{
+int mounts_enter(void) {
     return setns(namespace_fd, CLONE_NEWNS);
 }
 
-void mounts_close(void)
-{
+void mounts_close(void) {
     sync();
     if (!mounts_ready())
         return;
     (void)close(namespace_fd);
     namespace_fd = -1;
-    static const char *const inner[] = {"dev/mqueue", "dev/shm", "dev/pts", "sys/fs/cgroup", "sys", "proc", "run", "dev"};
+    static const char *const inner[] = {"dev/mqueue", "dev/shm", "dev/pts", "sys/fs/cgroup",
+                                        "sys",        "proc",    "run",     "dev"};
     for (size_t i = 0; i < sizeof inner / sizeof *inner; i++) {
         char path[64];
         (void)snprintf(path, sizeof path, MOUNTS_ROOT "/%s", inner[i]);

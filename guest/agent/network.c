@@ -23,26 +23,24 @@ struct request {
     uint8_t attributes[128];
 };
 
-static void begin(struct request *request, uint16_t type, uint16_t flags, size_t body)
-{
+static void begin(struct request *request, uint16_t type, uint16_t flags, size_t body) {
     memset(request, 0, sizeof *request);
     request->header.nlmsg_type = type;
     request->header.nlmsg_flags = (uint16_t)(NLM_F_REQUEST | NLM_F_ACK | flags);
     request->header.nlmsg_len = (uint32_t)NLMSG_LENGTH(body);
 }
 
-static void add(struct request *request, uint16_t type, const void *data, size_t size)
-{
+static void add(struct request *request, uint16_t type, const void *data, size_t size) {
     struct rtattr *attribute = (struct rtattr *)((uint8_t *)request + NLMSG_ALIGN(request->header.nlmsg_len));
     attribute->rta_type = type;
     attribute->rta_len = (uint16_t)RTA_LENGTH(size);
     memcpy(RTA_DATA(attribute), data, size);
-    request->header.nlmsg_len = (uint32_t)(NLMSG_ALIGN(request->header.nlmsg_len) + RTA_ALIGN(attribute->rta_len));
+    request->header.nlmsg_len =
+        (uint32_t)(NLMSG_ALIGN(request->header.nlmsg_len) + RTA_ALIGN(attribute->rta_len));
 }
 
 // Sends and waits for the kernel's verdict. Returns -1 with errno.
-static int talk(int fd, const struct request *request)
-{
+static int talk(int fd, const struct request *request) {
     union {
         struct nlmsghdr header;
         uint8_t bytes[1024];
@@ -60,8 +58,7 @@ static int talk(int fd, const struct request *request)
     return errno ? -1 : 0;
 }
 
-static int set_flags(int fd, int index, unsigned int up)
-{
+static int set_flags(int fd, int index, unsigned int up) {
     struct request request;
     begin(&request, RTM_NEWLINK, 0, sizeof request.link);
     request.link.ifi_index = index;
@@ -70,8 +67,7 @@ static int set_flags(int fd, int index, unsigned int up)
     return talk(fd, &request);
 }
 
-static int set_link(int fd, int index, const uint8_t mac[6], uint32_t mtu)
-{
+static int set_link(int fd, int index, const uint8_t mac[6], uint32_t mtu) {
     struct request request;
     begin(&request, RTM_NEWLINK, 0, sizeof request.link);
     request.link.ifi_index = index;
@@ -81,8 +77,7 @@ static int set_link(int fd, int index, const uint8_t mac[6], uint32_t mtu)
     return talk(fd, &request);
 }
 
-static int change_address(int fd, int index, const bulkhead_agent_v1_Address *address, uint16_t type)
-{
+static int change_address(int fd, int index, const bulkhead_agent_v1_Address *address, uint16_t type) {
     struct request request;
     begin(&request, type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_REPLACE : 0, sizeof request.address);
     request.address.ifa_family = address->ip.size == 4 ? AF_INET : AF_INET6;
@@ -95,8 +90,7 @@ static int change_address(int fd, int index, const bulkhead_agent_v1_Address *ad
     return talk(fd, &request);
 }
 
-static int add_default_route(int fd, int index, const bulkhead_agent_v1_Address *gateway)
-{
+static int add_default_route(int fd, int index, const bulkhead_agent_v1_Address *gateway) {
     struct request request;
     begin(&request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof request.route);
     request.route.rtm_family = gateway->ip.size == 4 ? AF_INET : AF_INET6;
@@ -111,14 +105,12 @@ static int add_default_route(int fd, int index, const bulkhead_agent_v1_Address 
     return talk(fd, &request);
 }
 
-static int open_netlink(struct err *err)
-{
+static int open_netlink(struct err *err) {
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
     return fd < 0 ? err_errno(err, "cannot open netlink") : fd;
 }
 
-int network_loopback_up(struct err *err)
-{
+int network_loopback_up(struct err *err) {
     int fd = open_netlink(err);
     if (fd < 0)
         return -1;
@@ -127,8 +119,7 @@ int network_loopback_up(struct err *err)
     return result;
 }
 
-static int check(const bulkhead_agent_v1_NetworkConfig *config, struct err *err)
-{
+static int check(const bulkhead_agent_v1_NetworkConfig *config, struct err *err) {
     for (size_t i = 0; i < config->addresses_count; i++) {
         const bulkhead_agent_v1_Address *a = &config->addresses[i];
         if ((a->ip.size != 4 && a->ip.size != 16) || a->prefix_length > a->ip.size * 8u)
@@ -144,8 +135,7 @@ static int check(const bulkhead_agent_v1_NetworkConfig *config, struct err *err)
 // What an earlier call set; taken away when another comes.
 static bulkhead_agent_v1_NetworkConfig current;
 
-static int configure(int fd, int index, const bulkhead_agent_v1_NetworkConfig *config, struct err *err)
-{
+static int configure(int fd, int index, const bulkhead_agent_v1_NetworkConfig *config, struct err *err) {
     for (size_t i = 0; i < current.addresses_count; i++)
         (void)change_address(fd, index, &current.addresses[i], RTM_DELADDR);
     current = *config;
@@ -164,8 +154,7 @@ static int configure(int fd, int index, const bulkhead_agent_v1_NetworkConfig *c
     return 0;
 }
 
-int network_configure(const bulkhead_agent_v1_NetworkConfig *config, struct err *err)
-{
+int network_configure(const bulkhead_agent_v1_NetworkConfig *config, struct err *err) {
     int index = (int)if_nametoindex(INTERFACE);
     if (index == 0)
         return err_set(err, FAIL_PRECONDITION, "the VM has no " INTERFACE);

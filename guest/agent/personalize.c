@@ -17,8 +17,7 @@
 
 static bool done;
 
-static int set_clock(int64_t time_ms, struct err *err)
-{
+static int set_clock(int64_t time_ms, struct err *err) {
     struct timespec now = {.tv_sec = time_ms / 1000, .tv_nsec = time_ms % 1000 * 1000000};
     if (time_ms > 0 && clock_settime(CLOCK_REALTIME, &now) < 0)
         return err_errno(err, "cannot set the clock");
@@ -26,8 +25,7 @@ static int set_clock(int64_t time_ms, struct err *err)
 }
 
 // Guests restored from one template begin with one and the same random state.
-static int add_entropy(const void *bytes, size_t size, struct err *err)
-{
+static int add_entropy(const void *bytes, size_t size, struct err *err) {
     struct {
         struct rand_pool_info info;
         uint8_t bytes[64];
@@ -45,9 +43,9 @@ static int add_entropy(const void *bytes, size_t size, struct err *err)
     return result;
 }
 
-int personalize(const bulkhead_agent_v1_Personalize *request, struct err *err)
-{
-    if (set_clock(request->time_ms, err) < 0 || add_entropy(request->entropy.bytes, request->entropy.size, err) < 0)
+int personalize(const bulkhead_agent_v1_Personalize *request, struct err *err) {
+    if (set_clock(request->time_ms, err) < 0 ||
+        add_entropy(request->entropy.bytes, request->entropy.size, err) < 0)
         return -1;
     if (request->hostname[0] && sethostname(request->hostname, strlen(request->hostname)) < 0)
         return err_errno(err, "cannot set the host name");
@@ -62,7 +60,6 @@ int personalize(const bulkhead_agent_v1_Personalize *request, struct err *err)
     return 0;
 }
 
-bool personalize_done(void)
-{
+bool personalize_done(void) {
     return done;
 }

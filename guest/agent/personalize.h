@@ -1,4 +1,5 @@
-// Makes this guest one sandbox and no other: clock, entropy, names, network, and the files in /etc that tell of them.
+// Makes this guest one sandbox and no other: clock, entropy, names, network, and the files in /etc that tell
+// of them.
 #ifndef BULKHEAD_PERSONALIZE_H
 #define BULKHEAD_PERSONALIZE_H
 

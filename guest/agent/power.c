@@ -22,8 +22,7 @@ static enum { RUNNING, TERMINATING, KILLING, ANSWERED } state = RUNNING;
 static uint64_t answer_to;
 static int64_t deadline, next_step;
 
-void power_shutdown(uint64_t request_id, const bulkhead_agent_v1_Shutdown *request)
-{
+void power_shutdown(uint64_t request_id, const bulkhead_agent_v1_Shutdown *request) {
     answer_to = request_id; // asked again by a host that came back: the newest one is answered
     if (state == ANSWERED) {
         link_done(request_id);
@@ -37,16 +36,14 @@ void power_shutdown(uint64_t request_id, const bulkhead_agent_v1_Shutdown *reque
     sessions_signal_all(request->signal ? (int)request->signal : SIGTERM);
 }
 
-void power_reboot(void)
-{
+void power_reboot(void) {
     sync();
     (void)reboot(RB_AUTOBOOT);
     for (;;)
         (void)pause();
 }
 
-int64_t power_tick(int64_t now)
-{
+int64_t power_tick(int64_t now) {
     if (state == RUNNING)
         return -1;
     if (now < next_step)

@@ -3,8 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-int ring_open(struct ring *ring, size_t size)
-{
+int ring_open(struct ring *ring, size_t size) {
     size_t rounded = RING_MIN;
     while (rounded < size && rounded < RING_MAX)
         rounded *= 2;
@@ -15,15 +14,13 @@ int ring_open(struct ring *ring, size_t size)
     return 0;
 }
 
-void ring_close(struct ring *ring)
-{
+void ring_close(struct ring *ring) {
     if (ring->bytes)
         (void)munmap(ring->bytes, ring->size);
     *ring = (struct ring){0};
 }
 
-static int pieces_of(const struct ring *ring, uint64_t offset, size_t size, struct iovec pieces[2])
-{
+static int pieces_of(const struct ring *ring, uint64_t offset, size_t size, struct iovec pieces[2]) {
     if (size == 0)
         return 0;
     size_t at = offset & (ring->size - 1);
@@ -35,20 +32,17 @@ static int pieces_of(const struct ring *ring, uint64_t offset, size_t size, stru
     return 2;
 }
 
-int ring_write_space(const struct ring *ring, size_t want, struct iovec pieces[2])
-{
+int ring_write_space(const struct ring *ring, size_t want, struct iovec pieces[2]) {
     return pieces_of(ring, ring->end, want < ring->size ? want : ring->size, pieces);
 }
 
-void ring_wrote(struct ring *ring, size_t size)
-{
+void ring_wrote(struct ring *ring, size_t size) {
     ring->end += size;
     if (ring->end - ring->start > ring->size)
         ring->start = ring->end - ring->size;
 }
 
-void ring_append(struct ring *ring, const uint8_t *data, size_t size)
-{
+void ring_append(struct ring *ring, const uint8_t *data, size_t size) {
     while (size > 0) {
         struct iovec pieces[2];
         int count = ring_write_space(ring, size, pieces);
@@ -61,13 +55,11 @@ void ring_append(struct ring *ring, const uint8_t *data, size_t size)
     }
 }
 
-int ring_pieces(const struct ring *ring, uint64_t offset, struct iovec pieces[2])
-{
+int ring_pieces(const struct ring *ring, uint64_t offset, struct iovec pieces[2]) {
     return pieces_of(ring, offset, (size_t)(ring->end - offset), pieces);
 }
 
-size_t ring_copy(const struct ring *ring, uint64_t offset, uint8_t *to, size_t size)
-{
+size_t ring_copy(const struct ring *ring, uint64_t offset, uint8_t *to, size_t size) {
     struct iovec pieces[2];
     size_t copied = 0;
     int count = ring_pieces(ring, offset, pieces);
@@ -79,8 +71,7 @@ size_t ring_copy(const struct ring *ring, uint64_t offset, uint8_t *to, size_t s
     return copied;
 }
 
-void ring_discard(struct ring *ring, uint64_t offset)
-{
+void ring_discard(struct ring *ring, uint64_t offset) {
     if (offset > ring->start)
         ring->start = offset < ring->end ? offset : ring->end;
 }

@@ -20,8 +20,8 @@ struct ring {
 int ring_open(struct ring *ring, size_t size);
 void ring_close(struct ring *ring);
 
-// Up to two pieces where the next `want` bytes go (at most the ring's size); ring_wrote then takes them in, dropping
-// the oldest where there is no room.
+// Up to two pieces where the next `want` bytes go (at most the ring's size); ring_wrote then takes them in,
+// dropping the oldest where there is no room.
 int ring_write_space(const struct ring *ring, size_t want, struct iovec pieces[2]);
 void ring_wrote(struct ring *ring, size_t size);
 

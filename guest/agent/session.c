@@ -35,7 +35,7 @@ struct session {
     char id[64];
     pid_t pid;
     enum { STARTING, RUNNING, EXITED } state;
-    uint64_t request_id; // of the start, until it is answered
+    uint64_t request_id;  // of the start, until it is answered
     struct source status; // from the child: a struct err, or nothing once its program runs
     struct err start_error;
 
@@ -59,18 +59,15 @@ struct session {
 static struct session *sessions[SESSIONS_MAX];
 static size_t next_turn; // whose output is looked at first
 
-static struct session *of_status(struct source *source)
-{
+static struct session *of_status(struct source *source) {
     return (struct session *)((char *)source - offsetof(struct session, status));
 }
 
-static struct session *of_input(struct source *source)
-{
+static struct session *of_input(struct source *source) {
     return (struct session *)((char *)source - offsetof(struct session, input));
 }
 
-static struct session *find(const char *id)
-{
+static struct session *find(const char *id) {
     for (size_t i = 0; i < SESSIONS_MAX; i++) {
         if (sessions[i] && strcmp(sessions[i]->id, id) == 0)
             return sessions[i];
@@ -78,16 +75,14 @@ static struct session *find(const char *id)
     return NULL;
 }
 
-static bool valid_id(const char *id)
-{
+static bool valid_id(const char *id) {
     size_t length = strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-");
     return length > 0 && id[length] == '\0';
 }
 
 // ---- stdin
 
-static void input_close(struct session *s)
-{
+static void input_close(struct session *s) {
     loop_close(&s->input);
     s->input_hung_up = true;
     // What the program will never read is taken as read, so that the host is not left waiting.
@@ -95,8 +90,7 @@ static void input_close(struct session *s)
     s->input_written = s->input_ring.end;
 }
 
-static void input_watch(struct session *s)
-{
+static void input_watch(struct session *s) {
     if (s->input.fd < 0)
         return;
     bool waiting = s->input_written < s->input_ring.end;
@@ -115,8 +109,7 @@ static void input_watch(struct session *s)
     }
 }
 
-static void input_ready(struct source *source, uint32_t events)
-{
+static void input_ready(struct source *source, uint32_t events) {
     (void)events;
     struct session *s = of_input(source);
     struct iovec pieces[2];
@@ -133,8 +126,7 @@ static void input_ready(struct source *source, uint32_t events)
     input_watch(s);
 }
 
-int session_stdin(const bulkhead_agent_v1_StreamData *data)
-{
+int session_stdin(const bulkhead_agent_v1_StreamData *data) {
     struct session *s = find(data->session_id);
     if (!s || !s->input_wanted || !data->data)
         return -1;
@@ -154,8 +146,7 @@ int session_stdin(const bulkhead_agent_v1_StreamData *data)
     return 0;
 }
 
-int session_stdin_end(const bulkhead_agent_v1_StreamEnd *end)
-{
+int session_stdin_end(const bulkhead_agent_v1_StreamEnd *end) {
     struct session *s = find(end->session_id);
     if (!s || !s->input_wanted || end->offset != s->input_ring.end)
         return -1;
@@ -164,8 +155,7 @@ int session_stdin_end(const bulkhead_agent_v1_StreamEnd *end)
     return 0;
 }
 
-static uint32_t input_grant_all(struct session *s)
-{
+static uint32_t input_grant_all(struct session *s) {
     if (!s->input_wanted)
         return 0;
     s->input_granted = s->input_written + s->input_ring.size;
@@ -174,8 +164,7 @@ static uint32_t input_grant_all(struct session *s)
 
 // ---- life
 
-static void session_free(struct session *s)
-{
+static void session_free(struct session *s) {
     for (size_t i = 0; i < SESSIONS_MAX; i++) {
         if (sessions[i] == s)
             sessions[i] = NULL;
@@ -189,8 +178,7 @@ static void session_free(struct session *s)
     free(s);
 }
 
-static void answer_started(struct session *s)
-{
+static void answer_started(struct session *s) {
     bulkhead_agent_v1_GuestMessage message = bulkhead_agent_v1_GuestMessage_init_zero;
     message.request_id = s->request_id;
     message.which_body = bulkhead_agent_v1_GuestMessage_started_tag;
@@ -200,8 +188,7 @@ static void answer_started(struct session *s)
     s->request_id = 0;
 }
 
-static void status_ready(struct source *source, uint32_t events)
-{
+static void status_ready(struct source *source, uint32_t events) {
     (void)events;
     struct session *s = of_status(source);
     ssize_t got = read(source->fd, &s->start_error, sizeof s->start_error);
@@ -222,8 +209,7 @@ static void status_ready(struct source *source, uint32_t events)
         answer_started(s);
 }
 
-bool session_reaped(pid_t pid, int status)
-{
+bool session_reaped(pid_t pid, int status) {
     struct session *s = NULL;
     for (size_t i = 0; i < SESSIONS_MAX && !s; i++) {
         if (sessions[i] && sessions[i]->state != EXITED && sessions[i]->pid == pid)
@@ -243,7 +229,8 @@ bool session_reaped(pid_t pid, int status)
     s->exit.code = WIFEXITED(status) ? (uint32_t)WEXITSTATUS(status) : 0;
     s->exit.signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
     s->exit.timed_out = s->timed_out;
-    s->exit.oom_killed = cgroup_oom_killed(s->id) && (s->exit.signal == SIGKILL || s->exit.code == 128 + SIGKILL);
+    s->exit.oom_killed =
+        cgroup_oom_killed(s->id) && (s->exit.signal == SIGKILL || s->exit.code == 128 + SIGKILL);
     s->kill_at = 0;
     if (s->input.fd >= 0)
         input_close(s);
@@ -252,24 +239,21 @@ bool session_reaped(pid_t pid, int status)
     return true;
 }
 
-static void set_keep_all(struct session *s, bool keep)
-{
+static void set_keep_all(struct session *s, bool keep) {
     for (int i = 0; i < OUTPUTS; i++) {
         s->output[i].keep_all = keep;
         stream_watch(&s->output[i]);
     }
 }
 
-static void attach(struct session *s)
-{
+static void attach(struct session *s) {
     s->attached = true;
     s->detached_at = 0;
     s->exit_sent = false;
     set_keep_all(s, s->keep_all);
 }
 
-void sessions_detach_all(void)
-{
+void sessions_detach_all(void) {
     for (size_t i = 0; i < SESSIONS_MAX; i++) {
         if (sessions[i] && sessions[i]->attached) {
             sessions[i]->attached = false;
@@ -280,8 +264,7 @@ void sessions_detach_all(void)
     }
 }
 
-void sessions_host_away(bool away)
-{
+void sessions_host_away(bool away) {
     for (size_t i = 0; i < SESSIONS_MAX; i++) {
         struct session *s = sessions[i];
         if (!s || !s->attached)
@@ -299,8 +282,7 @@ struct ends {
     int status[2];
 };
 
-static void close_ends(int *fds, size_t count)
-{
+static void close_ends(int *fds, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (fds[i] >= 0)
             (void)close(fds[i]);
@@ -308,8 +290,7 @@ static void close_ends(int *fds, size_t count)
     }
 }
 
-static int open_pipe(int *reader, int *writer, int *agents_end)
-{
+static int open_pipe(int *reader, int *writer, int *agents_end) {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return -1;
@@ -319,8 +300,7 @@ static int open_pipe(int *reader, int *writer, int *agents_end)
     return fcntl(*agents_end, F_SETFL, O_NONBLOCK);
 }
 
-static int open_terminal(struct ends *ends, const bulkhead_agent_v1_Terminal *size)
-{
+static int open_terminal(struct ends *ends, const bulkhead_agent_v1_Terminal *size) {
     int unlock = 0;
     struct winsize window = {.ws_col = (unsigned short)size->columns, .ws_row = (unsigned short)size->rows};
     int master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
@@ -335,8 +315,7 @@ static int open_terminal(struct ends *ends, const bulkhead_agent_v1_Terminal *si
     return slave < 0 || ends->child[0] < 0 || ends->child[2] < 0 || ends->agent[0] < 0 ? -1 : 0;
 }
 
-static int open_ends(struct ends *ends, const bulkhead_agent_v1_Terminal *terminal, bool with_stdin)
-{
+static int open_ends(struct ends *ends, const bulkhead_agent_v1_Terminal *terminal, bool with_stdin) {
     *ends = (struct ends){{-1, -1, -1}, {-1, -1, -1}, {-1, -1}};
     if (open_pipe(&ends->status[0], &ends->status[1], &ends->status[0]) < 0)
         return -1;
@@ -350,8 +329,7 @@ static int open_ends(struct ends *ends, const bulkhead_agent_v1_Terminal *termin
 }
 
 // Everything of a session that takes memory or a descriptor, before the fork that cannot be taken back.
-static int prepare(struct session *s, struct ends *ends, size_t ring_size)
-{
+static int prepare(struct session *s, struct ends *ends, size_t ring_size) {
     s->status.fd = ends->status[0];
     ends->status[0] = -1;
     if (loop_watch(&s->status, EPOLLIN) < 0)
@@ -370,9 +348,8 @@ static int prepare(struct session *s, struct ends *ends, size_t ring_size)
     return s->input_wanted ? ring_open(&s->input_ring, STDIN_RING) : 0;
 }
 
-static int start(struct session *s, struct spawn *spawn, const bulkhead_agent_v1_Terminal *terminal, size_t ring_size,
-                 uint32_t credit, struct err *err)
-{
+static int start(struct session *s, struct spawn *spawn, const bulkhead_agent_v1_Terminal *terminal,
+                 size_t ring_size, uint32_t credit, struct err *err) {
     struct ends ends;
     int result = -1;
     size_t slot = 0;
@@ -412,8 +389,7 @@ out:
     return result;
 }
 
-static struct session *create(uint64_t request_id, const char *id, struct err *err)
-{
+static struct session *create(uint64_t request_id, const char *id, struct err *err) {
     size_t count = 0;
     for (size_t i = 0; i < SESSIONS_MAX; i++)
         count += sessions[i] != NULL;
@@ -431,7 +407,8 @@ static struct session *create(uint64_t request_id, const char *id, struct err *e
     }
     struct session *s = count < SESSIONS_MAX ? calloc(1, sizeof *s) : NULL;
     if (!s) {
-        (void)err_set(err, FAIL_EXHAUSTED, "the guest has %d sessions, which is the most it keeps", SESSIONS_MAX);
+        (void)err_set(err, FAIL_EXHAUSTED, "the guest has %d sessions, which is the most it keeps",
+                      SESSIONS_MAX);
         return NULL;
     }
     (void)snprintf(s->id, sizeof s->id, "%s", id);
@@ -443,8 +420,7 @@ static struct session *create(uint64_t request_id, const char *id, struct err *e
     return s;
 }
 
-int session_exec(uint64_t request_id, bulkhead_agent_v1_Exec *request, struct err *err)
-{
+int session_exec(uint64_t request_id, bulkhead_agent_v1_Exec *request, struct err *err) {
     if (request->argv_count == 0)
         return err_set(err, FAIL_INVALID, "there is no command");
     struct session *s = create(request_id, request->session_id, err);
@@ -460,8 +436,7 @@ int session_exec(uint64_t request_id, bulkhead_agent_v1_Exec *request, struct er
                  request->output_credit, err);
 }
 
-int session_read_file(uint64_t request_id, const bulkhead_agent_v1_ReadFile *request, struct err *err)
-{
+int session_read_file(uint64_t request_id, const bulkhead_agent_v1_ReadFile *request, struct err *err) {
     struct session *s = create(request_id, request->session_id, err);
     if (!s)
         return -1;
@@ -470,8 +445,7 @@ int session_read_file(uint64_t request_id, const bulkhead_agent_v1_ReadFile *req
     return start(s, &spawn, NULL, FILE_RING, request->output_credit, err);
 }
 
-int session_write_file(uint64_t request_id, const bulkhead_agent_v1_WriteFile *request, struct err *err)
-{
+int session_write_file(uint64_t request_id, const bulkhead_agent_v1_WriteFile *request, struct err *err) {
     struct session *s = create(request_id, request->session_id, err);
     if (!s)
         return -1;
@@ -482,8 +456,7 @@ int session_write_file(uint64_t request_id, const bulkhead_agent_v1_WriteFile *r
 
 // ---- requests on a session
 
-static void describe(const struct session *s, bulkhead_agent_v1_SessionState *state)
-{
+static void describe(const struct session *s, bulkhead_agent_v1_SessionState *state) {
     *state = (bulkhead_agent_v1_SessionState)bulkhead_agent_v1_SessionState_init_zero;
     memcpy(state->session_id, s->id, sizeof s->id);
     state->pid = s->pid;
@@ -499,8 +472,7 @@ static void describe(const struct session *s, bulkhead_agent_v1_SessionState *st
     state->stderr.end = s->output[1].ring.end;
 }
 
-int sessions_describe(bulkhead_agent_v1_SessionState states[SESSIONS_MAX])
-{
+int sessions_describe(bulkhead_agent_v1_SessionState states[SESSIONS_MAX]) {
     int count = 0;
     for (size_t i = 0; i < SESSIONS_MAX; i++) {
         if (sessions[i])
@@ -509,16 +481,14 @@ int sessions_describe(bulkhead_agent_v1_SessionState states[SESSIONS_MAX])
     return count;
 }
 
-static struct session *find_or_fail(const char *id, struct err *err)
-{
+static struct session *find_or_fail(const char *id, struct err *err) {
     struct session *s = find(id);
     if (!s)
         (void)err_set(err, FAIL_NOT_FOUND, "there is no session %s", id);
     return s;
 }
 
-int session_attach(uint64_t request_id, const bulkhead_agent_v1_Attach *request, struct err *err)
-{
+int session_attach(uint64_t request_id, const bulkhead_agent_v1_Attach *request, struct err *err) {
     struct session *s = find_or_fail(request->session_id, err);
     if (!s)
         return -1;
@@ -537,8 +507,7 @@ int session_attach(uint64_t request_id, const bulkhead_agent_v1_Attach *request,
     return 0;
 }
 
-int session_credit(const bulkhead_agent_v1_Credit *credit)
-{
+int session_credit(const bulkhead_agent_v1_Credit *credit) {
     struct session *s = find(credit->session_id);
     if (!s || !s->attached || credit->stream == bulkhead_agent_v1_Stream_STREAM_STDIN)
         return -1;
@@ -552,8 +521,7 @@ int session_credit(const bulkhead_agent_v1_Credit *credit)
     return 0;
 }
 
-int session_signal(const bulkhead_agent_v1_Signal *request, struct err *err)
-{
+int session_signal(const bulkhead_agent_v1_Signal *request, struct err *err) {
     struct session *s = find_or_fail(request->session_id, err);
     if (!s)
         return -1;
@@ -564,8 +532,7 @@ int session_signal(const bulkhead_agent_v1_Signal *request, struct err *err)
     return 0;
 }
 
-int session_resize(const bulkhead_agent_v1_Resize *request, struct err *err)
-{
+int session_resize(const bulkhead_agent_v1_Resize *request, struct err *err) {
     struct session *s = find_or_fail(request->session_id, err);
     if (!s)
         return -1;
@@ -579,13 +546,13 @@ int session_resize(const bulkhead_agent_v1_Resize *request, struct err *err)
     return 0;
 }
 
-void session_release(const char *session_id)
-{
+void session_release(const char *session_id) {
     struct session *s = find(session_id);
     if (!s)
         return;
     if (s->is_file) {
-        // Not SIGKILL: the worker takes its unfinished file away. Before its stdin ends, which means completion.
+        // Not SIGKILL: the worker takes its unfinished file away. Before its stdin ends, which means
+        // completion.
         if (s->state != EXITED)
             (void)kill(s->pid, SIGTERM);
     } else {
@@ -597,8 +564,7 @@ void session_release(const char *session_id)
     session_free(s);
 }
 
-void sessions_signal_all(int main_signal)
-{
+void sessions_signal_all(int main_signal) {
     struct session *s = find(MAIN_SESSION);
     if (s && s->state != EXITED)
         (void)kill(s->pid, main_signal);
@@ -610,8 +576,7 @@ void sessions_signal_all(int main_signal)
 
 // ---- output
 
-static bool next_data(struct session *s, int i, bulkhead_agent_v1_GuestMessage *message)
-{
+static bool next_data(struct session *s, int i, bulkhead_agent_v1_GuestMessage *message) {
     static union {
         pb_bytes_array_t array;
         uint8_t space[offsetof(pb_bytes_array_t, bytes) + FRAME_MAX_DATA];
@@ -632,8 +597,7 @@ static bool next_data(struct session *s, int i, bulkhead_agent_v1_GuestMessage *
     return true;
 }
 
-static bool next_end(struct session *s, int i, bulkhead_agent_v1_GuestMessage *message)
-{
+static bool next_end(struct session *s, int i, bulkhead_agent_v1_GuestMessage *message) {
     struct stream *stream = &s->output[i];
     if (!stream->ended || stream->end_sent || stream->sent < stream->ring.end)
         return false;
@@ -646,8 +610,7 @@ static bool next_end(struct session *s, int i, bulkhead_agent_v1_GuestMessage *m
     return true;
 }
 
-static bool next_credit(struct session *s, bulkhead_agent_v1_GuestMessage *message)
-{
+static bool next_credit(struct session *s, bulkhead_agent_v1_GuestMessage *message) {
     uint64_t most = s->input_written + s->input_ring.size;
     if (!s->input_wanted || most < s->input_granted + CREDIT_STEP)
         return false;
@@ -661,8 +624,7 @@ static bool next_credit(struct session *s, bulkhead_agent_v1_GuestMessage *messa
     return true;
 }
 
-static bool next_exit(struct session *s, bulkhead_agent_v1_GuestMessage *message)
-{
+static bool next_exit(struct session *s, bulkhead_agent_v1_GuestMessage *message) {
     if (s->state != EXITED || s->exit_sent)
         return false;
     message->which_body = bulkhead_agent_v1_GuestMessage_exited_tag;
@@ -673,8 +635,7 @@ static bool next_exit(struct session *s, bulkhead_agent_v1_GuestMessage *message
     return true;
 }
 
-bool sessions_next_output(bulkhead_agent_v1_GuestMessage *message)
-{
+bool sessions_next_output(bulkhead_agent_v1_GuestMessage *message) {
     for (size_t tried = 0; tried < SESSIONS_MAX; tried++) {
         struct session *s = sessions[next_turn];
         next_turn = (next_turn + 1) % SESSIONS_MAX;
@@ -691,8 +652,7 @@ bool sessions_next_output(bulkhead_agent_v1_GuestMessage *message)
     return false;
 }
 
-int64_t sessions_tick(int64_t now)
-{
+int64_t sessions_tick(int64_t now) {
     int64_t next = -1;
     for (size_t i = 0; i < SESSIONS_MAX; i++) {
         struct session *s = sessions[i];

@@ -1,4 +1,5 @@
-// Sessions: a process with its streams, kept until the host releases it, whatever becomes of the host meanwhile.
+// Sessions: a process with its streams, kept until the host releases it, whatever becomes of the host
+// meanwhile.
 #ifndef BULKHEAD_SESSION_H
 #define BULKHEAD_SESSION_H
 

@@ -23,16 +23,14 @@
 // Where the status pipe is put; everything above it is closed.
 #define STATUS_FD 3
 
-static _Noreturn void fail(const struct err *err)
-{
+static _Noreturn void fail(const struct err *err) {
     // A struct below PIPE_BUF arrives whole or not at all.
     ssize_t written = write(STATUS_FD, err, sizeof *err);
     (void)written; // without a reader the exit code has to do, in a shell's way
     _exit(err->code == FAIL_COMMAND_NOT_FOUND ? 127 : err->code == FAIL_COMMAND_NOT_EXECUTABLE ? 126 : 125);
 }
 
-static int reset_signals(struct err *err)
-{
+static int reset_signals(struct err *err) {
     sigset_t none;
     // The agent ignores some and blocks some; a program expects neither.
     for (int number = 1; number < NSIG; number++)
@@ -42,8 +40,7 @@ static int reset_signals(struct err *err)
     return 0;
 }
 
-static int take_descriptors(const struct spawn *s, struct err *err)
-{
+static int take_descriptors(const struct spawn *s, struct err *err) {
     int in = s->in;
     if (in < 0 && (in = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0)
         return err_errno(err, "cannot open /dev/null");
@@ -54,18 +51,19 @@ static int take_descriptors(const struct spawn *s, struct err *err)
     return 0;
 }
 
-static int parse_limit(const char *name)
-{
+static int parse_limit(const char *name) {
     static const struct {
         const char *name;
         int resource;
     } limits[] = {
-        {"CPU", RLIMIT_CPU},         {"FSIZE", RLIMIT_FSIZE},     {"DATA", RLIMIT_DATA},
-        {"STACK", RLIMIT_STACK},     {"CORE", RLIMIT_CORE},       {"RSS", RLIMIT_RSS},
-        {"NPROC", RLIMIT_NPROC},     {"NOFILE", RLIMIT_NOFILE},   {"MEMLOCK", RLIMIT_MEMLOCK},
-        {"AS", RLIMIT_AS},           {"LOCKS", RLIMIT_LOCKS},     {"SIGPENDING", RLIMIT_SIGPENDING},
-        {"MSGQUEUE", RLIMIT_MSGQUEUE}, {"NICE", RLIMIT_NICE},     {"RTPRIO", RLIMIT_RTPRIO},
-        {"RTTIME", RLIMIT_RTTIME},
+        {"CPU", RLIMIT_CPU},           {"FSIZE", RLIMIT_FSIZE},
+        {"DATA", RLIMIT_DATA},         {"STACK", RLIMIT_STACK},
+        {"CORE", RLIMIT_CORE},         {"RSS", RLIMIT_RSS},
+        {"NPROC", RLIMIT_NPROC},       {"NOFILE", RLIMIT_NOFILE},
+        {"MEMLOCK", RLIMIT_MEMLOCK},   {"AS", RLIMIT_AS},
+        {"LOCKS", RLIMIT_LOCKS},       {"SIGPENDING", RLIMIT_SIGPENDING},
+        {"MSGQUEUE", RLIMIT_MSGQUEUE}, {"NICE", RLIMIT_NICE},
+        {"RTPRIO", RLIMIT_RTPRIO},     {"RTTIME", RLIMIT_RTTIME},
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         if (strcmp(limits[i].name, name) == 0)
@@ -74,8 +72,7 @@ static int parse_limit(const char *name)
     return -1;
 }
 
-static int set_limits(const bulkhead_agent_v1_Exec *exec, struct err *err)
-{
+static int set_limits(const bulkhead_agent_v1_Exec *exec, struct err *err) {
     for (size_t i = 0; i < exec->rlimits_count; i++) {
         const bulkhead_agent_v1_Rlimit *limit = &exec->rlimits[i];
         struct rlimit value = {.rlim_cur = limit->soft, .rlim_max = limit->hard};
@@ -88,8 +85,7 @@ static int set_limits(const bulkhead_agent_v1_Exec *exec, struct err *err)
     return 0;
 }
 
-static int become(const struct user *user, bool terminal, struct err *err)
-{
+static int become(const struct user *user, bool terminal, struct err *err) {
     // Group 5 is "tty" wherever there is one; the owner matters for programs that reopen their terminal.
     if (terminal && (fchown(STDIN_FILENO, user->uid, 5) < 0 || fchmod(STDIN_FILENO, 0620) < 0))
         return err_errno(err, "cannot give the terminal to the user");
@@ -99,8 +95,7 @@ static int become(const struct user *user, bool terminal, struct err *err)
     return 0;
 }
 
-static int enter_directory(const bulkhead_agent_v1_Exec *exec, struct err *err)
-{
+static int enter_directory(const bulkhead_agent_v1_Exec *exec, struct err *err) {
     const char *cwd = exec->cwd && exec->cwd[0] ? exec->cwd : "/";
     if (chdir(cwd) == 0)
         return 0;
@@ -109,8 +104,7 @@ static int enter_directory(const bulkhead_agent_v1_Exec *exec, struct err *err)
     return err_errno(err, "cannot enter the working directory %.300s", cwd);
 }
 
-static void make_directory(const char *path)
-{
+static void make_directory(const char *path) {
     int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int made = root < 0 ? -1 : beneath_directory(root, path, 0755);
     // Failing to make it is told by entering it.
@@ -120,15 +114,13 @@ static void make_directory(const char *path)
         (void)close(root);
 }
 
-static bool same_variable(const char *a, const char *b)
-{
+static bool same_variable(const char *a, const char *b) {
     size_t length = strcspn(a, "=");
     return length == strcspn(b, "=") && strncmp(a, b, length) == 0;
 }
 
 // The request's variables, of several with one name the last, over the basic ones.
-static char **build_environment(const bulkhead_agent_v1_Exec *exec, const struct user *user)
-{
+static char **build_environment(const bulkhead_agent_v1_Exec *exec, const struct user *user) {
     static char home[sizeof user->home + 8];
     char *basic[] = {(char *)"PATH=" DEFAULT_PATH, home, exec->has_terminal ? (char *)"TERM=xterm" : NULL};
     (void)snprintf(home, sizeof home, "HOME=%s", user->home);
@@ -154,8 +146,7 @@ static char **build_environment(const bulkhead_agent_v1_Exec *exec, const struct
     return env;
 }
 
-static const char *search_path(char **env)
-{
+static const char *search_path(char **env) {
     for (; *env; env++) {
         if (strncmp(*env, "PATH=", 5) == 0)
             return *env + 5;
@@ -163,8 +154,7 @@ static const char *search_path(char **env)
     return DEFAULT_PATH;
 }
 
-static int exec_failure(int number, const char *command, bool exists, struct err *err)
-{
+static int exec_failure(int number, const char *command, bool exists, struct err *err) {
     errno = number;
     switch (number) {
     case ENOENT:
@@ -183,8 +173,7 @@ static int exec_failure(int number, const char *command, bool exists, struct err
 }
 
 // Returns only on failure.
-static int execute(const bulkhead_agent_v1_Exec *exec, char **env, struct err *err)
-{
+static int execute(const bulkhead_agent_v1_Exec *exec, char **env, struct err *err) {
     const char *command = exec->argv[0];
     if (strchr(command, '/')) {
         (void)execve(command, exec->argv, env);
@@ -211,8 +200,7 @@ static int execute(const bulkhead_agent_v1_Exec *exec, char **env, struct err *e
     return exec_failure(denied ? denied : ENOENT, command, false, err);
 }
 
-static int run_exec(const struct spawn *s, struct err *err)
-{
+static int run_exec(const struct spawn *s, struct err *err) {
     static struct user user; // large
     const bulkhead_agent_v1_Exec *exec = s->exec;
     if (userlookup(exec->user, &user, err) < 0 || set_limits(exec, err) < 0)
@@ -233,8 +221,7 @@ static int run_exec(const struct spawn *s, struct err *err)
     return execute(&with_end, env, err);
 }
 
-_Noreturn void spawn_child(const struct spawn *s)
-{
+_Noreturn void spawn_child(const struct spawn *s) {
     struct err err = {.code = FAIL_IO};
     // From here on the pipe has a fixed place, so that all else can be closed at once.
     if (s->status != STATUS_FD && dup3(s->status, STATUS_FD, O_CLOEXEC) < 0)
@@ -264,7 +251,7 @@ _Noreturn void spawn_child(const struct spawn *s)
         (void)err_errno(&err, "cannot close the agent's descriptors");
         fail(&err);
     }
-    int result = s->exec ? run_exec(s, &err)
+    int result = s->exec        ? run_exec(s, &err)
                  : s->read_file ? files_read(s->read_file->path, STATUS_FD, &err)
                                 : files_write(s->write_file, STATUS_FD, &err);
     if (result < 0)

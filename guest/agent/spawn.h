@@ -8,9 +8,9 @@
 
 struct spawn {
     const char *session_id;
-    int in, out, err;    // the child's ends; in may be -1 for none, all three are the same for a terminal
+    int in, out, err; // the child's ends; in may be -1 for none, all three are the same for a terminal
     bool terminal;
-    int status;          // takes a struct err on failure, and is closed by a success
+    int status; // takes a struct err on failure, and is closed by a success
     // Exactly one of these.
     const bulkhead_agent_v1_Exec *exec;
     const bulkhead_agent_v1_ReadFile *read_file;

@@ -12,12 +12,13 @@
 #include "mounts.h"
 #include "textfile.h"
 
-static void collect_cpu(bulkhead_agent_v1_Stats *stats)
-{
+static void collect_cpu(bulkhead_agent_v1_Stats *stats) {
     char text[4096];
     uint64_t user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0, steal = 0;
     (void)textfile_read("/proc/stat", text, sizeof text);
-    if (sscanf(text, "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64,
+    if (sscanf(text,
+               "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
+               " %" SCNu64,
                &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal) != 8)
         return;
     long ticks = sysconf(_SC_CLK_TCK);
@@ -29,20 +30,19 @@ static void collect_cpu(bulkhead_agent_v1_Stats *stats)
     stats->steal_ms = steal * ms;
 }
 
-static void collect_load(bulkhead_agent_v1_Stats *stats)
-{
+static void collect_load(bulkhead_agent_v1_Stats *stats) {
     char text[128];
     unsigned int whole[3], part[3];
     (void)textfile_read("/proc/loadavg", text, sizeof text);
-    if (sscanf(text, "%u.%2u %u.%2u %u.%2u", &whole[0], &part[0], &whole[1], &part[1], &whole[2], &part[2]) != 6)
+    if (sscanf(text, "%u.%2u %u.%2u %u.%2u", &whole[0], &part[0], &whole[1], &part[1], &whole[2], &part[2]) !=
+        6)
         return;
     stats->load1 = whole[0] * 1000 + part[0] * 10;
     stats->load5 = whole[1] * 1000 + part[1] * 10;
     stats->load15 = whole[2] * 1000 + part[2] * 10;
 }
 
-static uint32_t pressure(const char *path)
-{
+static uint32_t pressure(const char *path) {
     char text[256];
     unsigned int whole, part;
     (void)textfile_read(path, text, sizeof text);
@@ -50,8 +50,7 @@ static uint32_t pressure(const char *path)
 }
 
 // Only what the agent mounted itself: a file system that work inside mounted may never answer.
-static void collect_file_system(bulkhead_agent_v1_Stats *stats, const char *path, const char *shown)
-{
+static void collect_file_system(bulkhead_agent_v1_Stats *stats, const char *path, const char *shown) {
     struct statvfs info;
     if (!mounts_ready() || statvfs(path, &info) < 0)
         return;
@@ -63,8 +62,7 @@ static void collect_file_system(bulkhead_agent_v1_Stats *stats, const char *path
     entry->used_inodes = info.f_files - info.f_ffree;
 }
 
-static void collect_interfaces(bulkhead_agent_v1_Stats *stats)
-{
+static void collect_interfaces(bulkhead_agent_v1_Stats *stats) {
     char text[8192];
     size_t most = sizeof stats->interfaces / sizeof *stats->interfaces;
     (void)textfile_read("/proc/net/dev", text, sizeof text);
@@ -72,14 +70,14 @@ static void collect_interfaces(bulkhead_agent_v1_Stats *stats)
     for (char *line = strtok_r(text, "\n", &rest); line && stats->interfaces_count < most;
          line = strtok_r(NULL, "\n", &rest)) {
         bulkhead_agent_v1_InterfaceStats entry = bulkhead_agent_v1_InterfaceStats_init_zero;
-        if (sscanf(line, " %15[^:]: %" SCNu64 " %" SCNu64 " %*s %*s %*s %*s %*s %*s %" SCNu64 " %" SCNu64, entry.name,
-                   &entry.receive_bytes, &entry.receive_packets, &entry.transmit_bytes, &entry.transmit_packets) == 5)
+        if (sscanf(line, " %15[^:]: %" SCNu64 " %" SCNu64 " %*s %*s %*s %*s %*s %*s %" SCNu64 " %" SCNu64,
+                   entry.name, &entry.receive_bytes, &entry.receive_packets, &entry.transmit_bytes,
+                   &entry.transmit_packets) == 5)
             stats->interfaces[stats->interfaces_count++] = entry;
     }
 }
 
-void stats_collect(bulkhead_agent_v1_Stats *stats)
-{
+void stats_collect(bulkhead_agent_v1_Stats *stats) {
     struct timespec up;
     if (clock_gettime(CLOCK_BOOTTIME, &up) == 0)
         stats->uptime_ms = (uint64_t)up.tv_sec * 1000 + (uint64_t)up.tv_nsec / 1000000;

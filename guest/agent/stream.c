@@ -8,22 +8,20 @@
 // Per event, so that one busy stream lets the others have their turn.
 #define READ_MAX (64u * 1024)
 
-static size_t room(const struct stream *stream)
-{
+static size_t room(const struct stream *stream) {
     if (stream->ended)
         return READ_MAX; // thrown away: a background process must not be stopped by a stream that is over
     uint64_t kept = stream->ring.end - stream->acknowledged;
-    size_t most = stream->keep_all ? (kept < stream->ring.size ? stream->ring.size - (size_t)kept : 0) : stream->ring.size / 2;
+    size_t most = stream->keep_all ? (kept < stream->ring.size ? stream->ring.size - (size_t)kept : 0)
+                                   : stream->ring.size / 2;
     return most < READ_MAX ? most : READ_MAX;
 }
 
-static void end(struct stream *stream)
-{
+static void end(struct stream *stream) {
     stream->ended = true;
 }
 
-static void read_some(struct stream *stream)
-{
+static void read_some(struct stream *stream) {
     static uint8_t waste[READ_MAX];
     struct iovec pieces[2] = {{.iov_base = waste, .iov_len = sizeof waste}};
     int count = 1;
@@ -46,8 +44,7 @@ static void read_some(struct stream *stream)
     }
 }
 
-static void ready(struct source *source, uint32_t events)
-{
+static void ready(struct source *source, uint32_t events) {
     (void)events;
     struct stream *stream = (struct stream *)source;
     if (room(stream) > 0)
@@ -55,20 +52,17 @@ static void ready(struct source *source, uint32_t events)
     stream_watch(stream);
 }
 
-int stream_open(struct stream *stream, int fd, size_t ring_size, bool terminal)
-{
+int stream_open(struct stream *stream, int fd, size_t ring_size, bool terminal) {
     *stream = (struct stream){.source = {.fd = fd, .ready = ready}, .terminal = terminal};
     return ring_open(&stream->ring, ring_size);
 }
 
-void stream_close(struct stream *stream)
-{
+void stream_close(struct stream *stream) {
     loop_close(&stream->source);
     ring_close(&stream->ring);
 }
 
-void stream_watch(struct stream *stream)
-{
+void stream_watch(struct stream *stream) {
     if (stream->source.fd < 0)
         return;
     if (loop_watch(&stream->source, room(stream) > 0 ? EPOLLIN : 0) < 0) {
@@ -77,8 +71,7 @@ void stream_watch(struct stream *stream)
     }
 }
 
-void stream_finish(struct stream *stream)
-{
+void stream_finish(struct stream *stream) {
     int waiting = 0;
     if (stream->ended || stream->ending || stream->terminal)
         return;
@@ -90,8 +83,7 @@ void stream_finish(struct stream *stream)
         end(stream);
 }
 
-bool stream_rewind(struct stream *stream, uint64_t offset, uint32_t credit)
-{
+bool stream_rewind(struct stream *stream, uint64_t offset, uint32_t credit) {
     if (offset > stream->ring.end)
         return false;
     stream->sent = offset > stream->ring.start ? offset : stream->ring.start;
@@ -101,8 +93,7 @@ bool stream_rewind(struct stream *stream, uint64_t offset, uint32_t credit)
     return true;
 }
 
-size_t stream_sendable(struct stream *stream, size_t most)
-{
+size_t stream_sendable(struct stream *stream, size_t most) {
     if (stream->sent < stream->ring.start)
         stream->sent = stream->ring.start;
     uint64_t waiting = stream->ring.end - stream->sent;

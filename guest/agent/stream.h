@@ -1,4 +1,5 @@
-// One output stream of a session: a pipe or terminal on one side, a ring with the host's progress on the other.
+// One output stream of a session: a pipe or terminal on one side, a ring with the host's progress on the
+// other.
 #ifndef BULKHEAD_STREAM_H
 #define BULKHEAD_STREAM_H
 
@@ -10,17 +11,17 @@
 #include "ring.h"
 
 struct stream {
-    struct source source;  // first: the loop hands it back; fd is -1 once nobody can write to it any more
+    struct source source; // first: the loop hands it back; fd is -1 once nobody can write to it any more
     struct ring ring;
     uint64_t acknowledged; // the host has everything before this
     uint64_t sent;
-    uint32_t credit;       // bytes that may be sent now
-    size_t leftover;       // bytes still in the pipe when the program ended
-    bool ending;           // the program ended; only `leftover` bytes still count
-    bool ended;            // the length is final
+    uint32_t credit; // bytes that may be sent now
+    size_t leftover; // bytes still in the pipe when the program ended
+    bool ending;     // the program ended; only `leftover` bytes still count
+    bool ended;      // the length is final
     bool end_sent;
-    bool keep_all;         // do not overwrite what is not acknowledged
-    bool terminal;         // ends by a hang-up, not by `leftover`
+    bool keep_all; // do not overwrite what is not acknowledged
+    bool terminal; // ends by a hang-up, not by `leftover`
 };
 
 // Takes over the descriptor. Returns -1 without memory; the descriptor is then still the caller's.

@@ -5,8 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-size_t textfile_read(const char *path, char *text, size_t size)
-{
+size_t textfile_read(const char *path, char *text, size_t size) {
     size_t length = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
@@ -19,15 +18,13 @@ size_t textfile_read(const char *path, char *text, size_t size)
     return length;
 }
 
-uint64_t textfile_number(const char *path)
-{
+uint64_t textfile_number(const char *path) {
     char text[64];
     (void)textfile_read(path, text, sizeof text);
     return strtoull(text, NULL, 10);
 }
 
-uint64_t textfile_value(const char *path, const char *word)
-{
+uint64_t textfile_value(const char *path, const char *word) {
     char text[4096];
     (void)textfile_read(path, text, sizeof text);
     size_t length = strlen(word);

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Reads at most size - 1 bytes and ends them with NUL. Returns the length, 0 also for a file that cannot be read.
+// Reads at most size - 1 bytes and ends them with NUL. Returns the length, 0 also for a file that cannot be
+// read.
 size_t textfile_read(const char *path, char *text, size_t size);
 
 // The number the file begins with, 0 without one.

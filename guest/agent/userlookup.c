@@ -8,8 +8,7 @@
 #include "beneath.h"
 
 // A missing or odd file counts as empty: images without one are common.
-static size_t load(int root, const char *path, char *text)
-{
+static size_t load(int root, const char *path, char *text) {
     size_t size = 0;
     struct stat info;
     int fd = beneath_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
@@ -24,8 +23,7 @@ static size_t load(int root, const char *path, char *text)
     return size;
 }
 
-int userlookup(const char *spec, struct user *user, struct err *err)
-{
+int userlookup(const char *spec, struct user *user, struct err *err) {
     int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return err_errno(err, "cannot open the container's root");

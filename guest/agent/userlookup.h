@@ -1,4 +1,5 @@
-// users_resolve on the files of the container. For child processes: the files are the image's, and may be anything.
+// users_resolve on the files of the container. For child processes: the files are the image's, and may be
+// anything.
 #ifndef BULKHEAD_USERLOOKUP_H
 #define BULKHEAD_USERLOOKUP_H
 

@@ -11,8 +11,7 @@ struct span {
 };
 
 // Takes the next line off the text, without its newline.
-static bool next_line(struct span *text, struct span *line)
-{
+static bool next_line(struct span *text, struct span *line) {
     if (text->size == 0)
         return false;
     const char *newline = memchr(text->at, '\n', text->size);
@@ -25,8 +24,7 @@ static bool next_line(struct span *text, struct span *line)
 }
 
 // Takes the next field off the line; an exhausted line gives empty fields.
-static struct span next_field(struct span *line, char separator)
-{
+static struct span next_field(struct span *line, char separator) {
     const char *end = line->size ? memchr(line->at, separator, line->size) : NULL;
     struct span field = {line->at, end ? (size_t)(end - line->at) : line->size};
     size_t taken = end ? field.size + 1 : field.size;
@@ -35,14 +33,12 @@ static struct span next_field(struct span *line, char separator)
     return field;
 }
 
-static bool is(struct span span, const char *text)
-{
+static bool is(struct span span, const char *text) {
     return span.size == strlen(text) && memcmp(span.at, text, span.size) == 0;
 }
 
 // Decimal below 2^32 - 1 (which means "no change" to the system calls).
-static bool parse_id(struct span span, uint32_t *id)
-{
+static bool parse_id(struct span span, uint32_t *id) {
     uint64_t value = 0;
     if (span.size == 0 || span.size > 10)
         return false;
@@ -57,16 +53,15 @@ static bool parse_id(struct span span, uint32_t *id)
     return true;
 }
 
-static void copy(char *to, size_t size, struct span from)
-{
+static void copy(char *to, size_t size, struct span from) {
     size_t length = from.size < size - 1 ? from.size : size - 1;
     memcpy(to, from.at, length);
     to[length] = '\0';
 }
 
 // name:password:uid:gid:comment:home:shell
-static bool find_user(struct span passwd, const char *wanted, bool by_id, uint32_t wanted_id, struct user *user)
-{
+static bool find_user(struct span passwd, const char *wanted, bool by_id, uint32_t wanted_id,
+                      struct user *user) {
     struct span line;
     while (next_line(&passwd, &line)) {
         struct span name = next_field(&line, ':');
@@ -89,8 +84,7 @@ static bool find_user(struct span passwd, const char *wanted, bool by_id, uint32
 }
 
 // name:password:gid:member,member
-static bool find_group(struct span group, const char *wanted, uint32_t *gid)
-{
+static bool find_group(struct span group, const char *wanted, uint32_t *gid) {
     struct span line;
     while (next_line(&group, &line)) {
         struct span name = next_field(&line, ':');
@@ -101,8 +95,7 @@ static bool find_group(struct span group, const char *wanted, uint32_t *gid)
     return false;
 }
 
-static void collect_groups(struct span group, struct user *user)
-{
+static void collect_groups(struct span group, struct user *user) {
     struct span line;
     while (user->name[0] && user->group_count < USERS_GROUPS_MAX && next_line(&group, &line)) {
         (void)next_field(&line, ':');
@@ -120,9 +113,8 @@ static void collect_groups(struct span group, struct user *user)
     }
 }
 
-int users_resolve(const char *spec, const char *passwd, size_t passwd_size, const char *group, size_t group_size,
-                  struct user *user, struct err *err)
-{
+int users_resolve(const char *spec, const char *passwd, size_t passwd_size, const char *group,
+                  size_t group_size, struct user *user, struct err *err) {
     struct span passwd_text = {passwd, passwd_size}, group_text = {group, group_size};
     char name[256];
     const char *colon = strchr(spec, ':');

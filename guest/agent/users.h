@@ -1,4 +1,5 @@
-// Users and groups of the image, from the text of its /etc/passwd and /etc/group. Pure functions over hostile bytes.
+// Users and groups of the image, from the text of its /etc/passwd and /etc/group. Pure functions over hostile
+// bytes.
 #ifndef BULKHEAD_USERS_H
 #define BULKHEAD_USERS_H
 
@@ -21,9 +22,10 @@ struct user {
     char name[64]; // empty for a number without a line in passwd
 };
 
-// `spec` is name, uid, name:group or uid:gid; empty is root. A number needs no line in the files, a name does.
-// With a group named, that one is the only one; else the user's own and all that list it, as container engines do.
-int users_resolve(const char *spec, const char *passwd, size_t passwd_size, const char *group, size_t group_size,
-                  struct user *user, struct err *err);
+// `spec` is name, uid, name:group or uid:gid; empty is root. A number needs no line in the files, a name
+// does. With a group named, that one is the only one; else the user's own and all that list it, as container
+// engines do.
+int users_resolve(const char *spec, const char *passwd, size_t passwd_size, const char *group,
+                  size_t group_size, struct user *user, struct err *err);
 
 #endif

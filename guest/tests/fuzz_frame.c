@@ -10,8 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void decode(const uint8_t *payload, size_t size)
-{
+static void decode(const uint8_t *payload, size_t size) {
     static bulkhead_agent_v1_HostMessage message;
     message = (bulkhead_agent_v1_HostMessage)bulkhead_agent_v1_HostMessage_init_zero;
     pb_istream_t stream = pb_istream_from_buffer(payload, size);
@@ -19,8 +18,7 @@ static void decode(const uint8_t *payload, size_t size)
     pb_release(bulkhead_agent_v1_HostMessage_fields, &message);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct frame_parser parser;
     const uint8_t *payload;
     size_t length, room;

@@ -1,4 +1,5 @@
-// Fuzzes the parser of passwd and group: the input is a user, a NUL byte, and a text that serves as both files.
+// Fuzzes the parser of passwd and group: the input is a user, a NUL byte, and a text that serves as both
+// files.
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +8,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
-{
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct user user;
     struct err err;
     const uint8_t *end = size ? memchr(data, 0, size) : NULL;

@@ -10,16 +10,15 @@
 
 static int failures;
 
-#define CHECK(condition)                                                              \
-    do {                                                                              \
-        if (!(condition)) {                                                           \
-            (void)fprintf(stderr, "%s:%d: %s\n", __func__, __LINE__, #condition);     \
-            failures++;                                                               \
-        }                                                                             \
+#define CHECK(condition)                                                                                     \
+    do {                                                                                                     \
+        if (!(condition)) {                                                                                  \
+            (void)fprintf(stderr, "%s:%d: %s\n", __func__, __LINE__, #condition);                            \
+            failures++;                                                                                      \
+        }                                                                                                    \
     } while (0)
 
-static void feed(struct frame_parser *parser, const uint8_t *data, size_t size)
-{
+static void feed(struct frame_parser *parser, const uint8_t *data, size_t size) {
     while (size > 0) {
         size_t room;
         uint8_t *space = frame_parser_space(parser, &room);
@@ -31,22 +30,19 @@ static void feed(struct frame_parser *parser, const uint8_t *data, size_t size)
     }
 }
 
-static size_t make_frame(uint8_t *frame, const char *payload)
-{
+static size_t make_frame(uint8_t *frame, const char *payload) {
     memcpy(frame + FRAME_HEADER, payload, strlen(payload));
     frame_seal(frame, strlen(payload));
     return FRAME_HEADER + strlen(payload);
 }
 
-static void checksum_is_that_of_zlib(void)
-{
+static void checksum_is_that_of_zlib(void) {
     CHECK(crc32_update(0, (const uint8_t *)"123456789", 9) == 0xCBF43926);
     uint32_t crc = crc32_update(0, (const uint8_t *)"1234", 4);
     CHECK(crc32_update(crc, (const uint8_t *)"56789", 5) == 0xCBF43926);
 }
 
-static void frames_come_whole_whatever_the_pieces(void)
-{
+static void frames_come_whole_whatever_the_pieces(void) {
     struct frame_parser parser;
     uint8_t bytes[200];
     size_t size = make_frame(bytes, "first");
@@ -59,7 +55,8 @@ static void frames_come_whole_whatever_the_pieces(void)
         for (size_t at = 0; at < size; at += step) {
             feed(&parser, bytes + at, size - at < step ? size - at : step);
             while (frame_next(&parser, &payload, &length)) {
-                CHECK(seen == 0 ? length == 5 && !memcmp(payload, "first", 5) : length == 10 && !memcmp(payload, "second one", 10));
+                CHECK(seen == 0 ? length == 5 && !memcmp(payload, "first", 5)
+                                : length == 10 && !memcmp(payload, "second one", 10));
                 seen++;
             }
         }
@@ -68,8 +65,7 @@ static void frames_come_whole_whatever_the_pieces(void)
     }
 }
 
-static void a_frame_is_found_behind_garbage_and_broken_frames(void)
-{
+static void a_frame_is_found_behind_garbage_and_broken_frames(void) {
     struct frame_parser parser;
     uint8_t bytes[300] = "noise BHF and more BHF1";
     size_t size = 23;
@@ -86,8 +82,7 @@ static void a_frame_is_found_behind_garbage_and_broken_frames(void)
     frame_parser_close(&parser);
 }
 
-static void a_half_frame_of_a_dead_host_hides_nothing(void)
-{
+static void a_half_frame_of_a_dead_host_hides_nothing(void) {
     struct frame_parser parser;
     uint8_t half[FRAME_HEADER + 100] = {0}, whole[100];
     const uint8_t *payload;
@@ -117,8 +112,7 @@ static void a_half_frame_of_a_dead_host_hides_nothing(void)
     frame_parser_close(&parser);
 }
 
-static void an_impossible_length_is_no_frame(void)
-{
+static void an_impossible_length_is_no_frame(void) {
     struct frame_parser parser;
     uint8_t bytes[100] = {'B', 'H', 'F', '1', 0xff, 0xff, 0xff, 0xff};
     const uint8_t *payload;
@@ -130,8 +124,7 @@ static void an_impossible_length_is_no_frame(void)
     frame_parser_close(&parser);
 }
 
-static void a_ring_keeps_the_newest_bytes_by_offset(void)
-{
+static void a_ring_keeps_the_newest_bytes_by_offset(void) {
     struct ring ring;
     static uint8_t data[3 * RING_MIN], back[RING_MIN];
     for (size_t i = 0; i < sizeof data; i++)
@@ -142,7 +135,8 @@ static void a_ring_keeps_the_newest_bytes_by_offset(void)
     CHECK(ring.end == sizeof data && ring.start == sizeof data - RING_MIN);
     CHECK(ring_copy(&ring, ring.start, back, sizeof back) == RING_MIN);
     CHECK(memcmp(back, data + ring.start, RING_MIN) == 0);
-    CHECK(ring_copy(&ring, ring.end - 5, back, sizeof back) == 5 && memcmp(back, data + sizeof data - 5, 5) == 0);
+    CHECK(ring_copy(&ring, ring.end - 5, back, sizeof back) == 5 &&
+          memcmp(back, data + sizeof data - 5, 5) == 0);
     ring_discard(&ring, ring.end + 10);
     CHECK(ring.start == ring.end && ring_copy(&ring, ring.end, back, 1) == 0);
     ring_close(&ring);
@@ -150,18 +144,18 @@ static void a_ring_keeps_the_newest_bytes_by_offset(void)
     ring_close(&ring);
 }
 
-static const char PASSWD[] = "root:x:0:0:root:/root:/bin/sh\n\n:\nodd\nbad:x:1x:2::/:\nbig:x:99999999999:1::/:\n"
-                             "max:x:4294967295:1::/:\ndev:x:1000:100:Dev:/home/dev:/bin/sh\nnohome:x:7:7::relative:/bin/sh\nlast:x:9:9";
+static const char PASSWD[] =
+    "root:x:0:0:root:/root:/bin/sh\n\n:\nodd\nbad:x:1x:2::/:\nbig:x:99999999999:1::/:\n"
+    "max:x:4294967295:1::/:\ndev:x:1000:100:Dev:/home/dev:/bin/sh\nnohome:x:7:7::relative:/bin/"
+    "sh\nlast:x:9:9";
 static const char GROUP[] = "root:x:0:\nwheel:x:10:root,dev\nusers:x:100:\nnear:x:11:devs,de\nvideo:x:44:dev";
 
-static int resolve(const char *spec, struct user *user)
-{
+static int resolve(const char *spec, struct user *user) {
     struct err err;
     return users_resolve(spec, PASSWD, sizeof PASSWD - 1, GROUP, sizeof GROUP - 1, user, &err);
 }
 
-static void users_resolve_as_container_engines_do(void)
-{
+static void users_resolve_as_container_engines_do(void) {
     struct user user;
     CHECK(resolve("", &user) == 0 && user.uid == 0 && user.gid == 0 && !strcmp(user.home, "/root"));
     CHECK(resolve("dev", &user) == 0 && user.uid == 1000 && user.gid == 100 && user.group_count == 2);
@@ -171,12 +165,13 @@ static void users_resolve_as_container_engines_do(void)
     CHECK(resolve("77:88", &user) == 0 && user.uid == 77 && user.gid == 88 && !strcmp(user.home, "/"));
     CHECK(resolve("nohome", &user) == 0 && !strcmp(user.home, "/"));
     CHECK(resolve("last", &user) == 0 && user.uid == 9);
-    for (const char *const *bad = (const char *const[]){"nobody", "bad", "big", "max", "4294967295", "dev:none", "-1", NULL}; *bad; bad++)
+    for (const char *const *bad =
+             (const char *const[]){"nobody", "bad", "big", "max", "4294967295", "dev:none", "-1", NULL};
+         *bad; bad++)
         CHECK(resolve(*bad, &user) == -1);
 }
 
-int main(void)
-{
+int main(void) {
     crc32_init();
     checksum_is_that_of_zlib();
     frames_come_whole_whatever_the_pieces();
