@@ -1,6 +1,6 @@
 // The options that every command with a daemon has, and the client they lead to.
 import type { Command } from 'commander';
-import { BulkheadClient } from '../client/client.ts';
+import type { BulkheadClient } from '../client/client.ts';
 import { defaultNamespace, defaultSocket } from './settings.ts';
 
 export interface ConnectionOptions {
@@ -15,11 +15,12 @@ export function connectionOptions(command: Command): Command {
     .option('--socket <path>', "the daemon's socket", defaultSocket());
 }
 
-/** Runs with a client that is closed afterwards. */
+/** Runs with a client that is closed afterwards. Loaded here: what needs no daemon starts without it. */
 export async function withClient<T>(
   options: ConnectionOptions,
   run: (client: BulkheadClient) => Promise<T>,
 ): Promise<T> {
+  const { BulkheadClient } = await import('../client/client.ts');
   const client = new BulkheadClient({ socketPath: options.socket });
   try {
     return await run(client);

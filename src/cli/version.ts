@@ -1,6 +1,6 @@
 // bulkhead version
 import { type Command, Option } from 'commander';
-import { type ConnectionOptions, connectionOptions } from './connection.ts';
+import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { productVersion } from './product-version.ts';
 
 interface Options extends ConnectionOptions {
@@ -20,7 +20,6 @@ async function showVersion(options: Options): Promise<void> {
   let server: { version: string; node: string } | undefined;
   let failure: unknown;
   if (!options.client) {
-    const { withClient } = await import('./connection.ts');
     try {
       const { gitVersion, nodeVersion } = await withClient(options, (api) => api.version());
       server = { version: gitVersion.replace(/^v/, ''), node: nodeVersion };
