@@ -122,6 +122,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     rules: apiRules(parseBody),
     sandboxes: sandboxAccess(store, sandboxes, metrics.lifecycle),
     images,
+    imageExporter: images,
     metrics: () => metrics.scrape(),
     healthChecks: [{ name: 'store', kind: 'live', check: () => checkStore(store) }],
     doctor: () => daemonChecks({ drivers, store, images, ...(source === undefined ? {} : { source }) }),
