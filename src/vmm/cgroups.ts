@@ -16,8 +16,8 @@ const CPU_PERIOD_US = 100_000;
 const VMM_CPU_ALLOWANCE = 0.25;
 /** Threads of a VMM: vCPUs (at most 32), about 6 of its own and a pool of at most 64. */
 const MAX_TASKS = 128;
-/** A process that was just reaped keeps its group busy for a moment: over 200 ms were seen on a loaded host. */
-const REMOVE_ATTEMPTS = 500;
+/** A process that was just reaped keeps its group busy for a moment; 1 s covers a loaded host. */
+const REMOVE_ATTEMPTS = 100;
 const REMOVE_PAUSE_MS = 10;
 
 interface Hierarchy {

@@ -127,11 +127,12 @@ test('a full disk is a clear error that leaves nothing, and a start works when t
   const dir = mkdtempSync(join(tmpdir(), 'bulkhead-full-'));
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', dir]);
   try {
-    const vmDir = join(dir, 'full-1');
+    const base = bench.config();
+    const vmDir = join(dir, base.id);
     mkdirSync(vmDir, { mode: 0o700 });
     writeFileSync(join(dir, 'ballast'), Buffer.alloc(8 * 1024 * 1024 - 64 * 1024));
     const config = {
-      ...bench.config({ id: 'full-1' }),
+      ...base,
       dir: vmDir,
       upper: { path: join(vmDir, 'upper.img'), sizeBytes: 1 << 30 },
     };
