@@ -14,10 +14,13 @@ export class FakeProcess {
   readonly moments: string[] = [];
   #dead = false;
   #killAt: number | undefined;
+  readonly #keep: number;
   readonly #death = Promise.withResolvers<void>();
 
-  constructor(killAt?: number) {
+  /** At most `keep` moments are kept; only as many can be killed at. */
+  constructor(killAt?: number, keep = Number.POSITIVE_INFINITY) {
     this.#killAt = killAt;
+    this.#keep = keep;
   }
 
   get dead(): boolean {
@@ -58,7 +61,7 @@ export class FakeProcess {
   }
 
   #pass(moment: string): void {
-    if (this.#dead) return;
+    if (this.#dead || this.moments.length >= this.#keep) return;
     this.moments.push(moment);
     if (this.moments.length === this.#killAt) this.kill();
   }
