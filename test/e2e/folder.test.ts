@@ -118,13 +118,29 @@ test('programs, exit codes and restarts are what the manifest says', async (t) =
   });
 
   await t.test('suspend keeps the disks, resume brings them back', async () => {
-    await daemon.ok('exec', 'idle', '--', 'sh', '-c', 'echo kept > /root/file');
+    // Not from the folder: what a file declares, the folder puts back.
+    const applied = await daemon.cliWithInput(sandboxYaml('nap'), 'apply', '-f', '-');
+    assert.equal(applied.code, 0, applied.stderr);
+    await daemon.waitReady('nap');
+    await daemon.ok('exec', 'nap', '--', 'sh', '-c', 'echo kept > /root/file');
+    await daemon.ok('suspend', 'nap');
+    await daemon.ok('wait', 'sandbox/nap', '--for=condition=Suspended', '--timeout', '60s');
+    assert.notEqual((await daemon.cli('exec', 'nap', '--', 'true')).code, 0);
+    await daemon.ok('resume', 'nap');
+    await daemon.waitReady('nap');
+    assert.equal(await daemon.ok('exec', 'nap', '--', 'cat', '/root/file'), 'kept\n');
+  });
+
+  await t.test('what a file declares is put back when it is changed through the API', async () => {
     await daemon.ok('suspend', 'idle');
-    await daemon.ok('wait', 'sandbox/idle', '--for=condition=Suspended', '--timeout', '60s');
-    assert.notEqual((await daemon.cli('exec', 'idle', '--', 'true')).code, 0);
-    await daemon.ok('resume', 'idle');
+    await daemon.ok(
+      'wait',
+      'sandbox/idle',
+      '--for=jsonpath={.spec.operatingMode}=Running',
+      '--timeout',
+      '60s',
+    );
     await daemon.waitReady('idle');
-    assert.equal(await daemon.ok('exec', 'idle', '--', 'cat', '/root/file'), 'kept\n');
   });
 });
 
