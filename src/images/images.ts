@@ -64,6 +64,11 @@ export interface Images {
   lookup(reference: string): Promise<BootableImage | undefined>;
   /** By digest, for a sandbox that was created with it and has to start again. */
   lookupDigest(digest: string): Promise<BootableImage | undefined>;
+  /**
+   * Calls `listener` with the digest when an image has come into the cache, or got a name that it had not, by whatever
+   * way: what was looked for in vain may now be found. The result ends it. A listener never throws.
+   */
+  onArrival(listener: (digest: string) => void): () => void;
   /** Keeps an image from being collected while `holder` (a sandbox uid) needs it. Idempotent, survives restarts. */
   lease(digest: string, holder: string): Promise<void>;
   releaseLease(holder: string): Promise<void>;

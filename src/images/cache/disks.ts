@@ -107,17 +107,18 @@ export class Disks {
     return record;
   }
 
-  /** Gives `canonical` to the image, and takes it from the one that had it. */
-  async name(record: DiskRecord, canonical: string, now: Date): Promise<void> {
+  /** Gives `canonical` to the image, and takes it from the one that had it. False when it had the name already. */
+  async name(record: DiskRecord, canonical: string, now: Date): Promise<boolean> {
     if (this.#records.get(record.digest) !== record) {
       throw new BulkheadError('CONFLICT', `image ${record.digest} was removed while it was asked for`);
     }
     const former = this.#names.get(canonical);
-    if (former === record) return;
+    if (former === record) return false;
     record.references[canonical] = now.toISOString();
     await this.#save(record);
     this.#names.set(canonical, record);
     if (former !== undefined) await this.unname(former, canonical);
+    return true;
   }
 
   async unname(record: DiskRecord, canonical: string): Promise<void> {

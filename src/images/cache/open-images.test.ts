@@ -223,6 +223,40 @@ describe('loading', () => {
   });
 });
 
+describe('arrivals', () => {
+  it('are told of each image and each new name, and never of what was there', async () => {
+    const images = await open();
+    let arrived: string[] = [];
+    const end = images.onArrival((digest) => arrived.push(digest));
+    const arrivals = (): string[] => {
+      const digests = [...new Set(arrived)];
+      arrived = [];
+      return digests;
+    };
+    const one = await load(images, ONE, 'r.io/one:1');
+    assert.deepEqual(arrivals(), [one]);
+    await load(images, ONE, 'r.io/one:1');
+    assert.deepEqual(arrivals(), []);
+    await load(images, ONE, 'r.io/one:2');
+    assert.deepEqual(arrivals(), [one]);
+    const two = await load(images, TWO, 'r.io/one:1');
+    assert.deepEqual(arrivals(), [two]);
+    end();
+    await load(images, TWO, 'r.io/two:1');
+    assert.deepEqual(arrivals(), []);
+  });
+
+  it('are told when the image can be looked up by its name', async () => {
+    const images = await open();
+    let found: Promise<unknown> | undefined;
+    images.onArrival(() => {
+      found = images.lookup('r.io/one:1').then((image) => image?.digest);
+    });
+    const one = await load(images, ONE, 'r.io/one:1');
+    assert.equal(await found, one);
+  });
+});
+
 describe('saving', () => {
   it('an export loads again as the same tree and configuration', async () => {
     const images = await open();

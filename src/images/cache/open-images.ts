@@ -96,6 +96,7 @@ class ImageCache implements OpenImages {
   /** Changes to names, leases and the set of disks happen one after another. */
   readonly #changes = new Limiter(1);
   readonly #closing = new AbortController();
+  readonly #arrivalListeners = new Set<(digest: string) => void>();
 
   constructor(options: ImagesOptions, temporary: string, lock: FolderLock, leases: Leases, disks: Disks) {
     this.#folder = options.folder;
@@ -150,6 +151,11 @@ class ImageCache implements OpenImages {
     return this.#change(() => this.#leases.release(holder));
   }
 
+  onArrival(listener: (digest: string) => void): () => void {
+    this.#arrivalListeners.add(listener);
+    return () => this.#arrivalListeners.delete(listener);
+  }
+
   list(): Promise<StoredImage[]> {
     const images = this.#disks.all().map((record) => this.#describe(record));
     return Promise.resolve(images.sort((a, b) => (a.digest < b.digest ? -1 : 1)));
@@ -184,7 +190,7 @@ class ImageCache implements OpenImages {
         const record = await this.#builds.join(image.digest, options, (signal, onProgress) =>
           this.#buildLocal(image, signal, onProgress),
         );
-        for (const name of names) await this.#change(() => this.#disks.name(record, name, this.#now()));
+        for (const name of names) await this.#name(record, name);
         loaded.push(await this.#use(record, names[0] ?? image.digest));
       }
       return loaded;
@@ -256,7 +262,7 @@ class ImageCache implements OpenImages {
       (await this.#builds.join(remote.digest, { signal, onProgress }, (buildSignal, onBuildProgress) =>
         this.#buildRemote(remote, buildSignal, onBuildProgress),
       ));
-    await this.#change(() => this.#disks.name(record, reference.canonical, this.#now()));
+    await this.#name(record, reference.canonical);
     return record;
   }
 
@@ -335,12 +341,24 @@ class ImageCache implements OpenImages {
       buildInThread(input, layers, { signal, onBytes }),
     );
     const { digest, config } = image;
-    return this.#change(
-      async () =>
-        // A build whose callers had all left may have been too far to stop, and be first.
-        this.#disks.byDigest(digest) ??
-        this.#disks.commit(staged, { digest, config, sizeBytes }, this.#now()),
-    );
+    return this.#change(async () => {
+      // A build whose callers had all left may have been too far to stop, and be first.
+      const rival = this.#disks.byDigest(digest);
+      if (rival !== undefined) return rival;
+      const record = await this.#disks.commit(staged, { digest, config, sizeBytes }, this.#now());
+      this.#arrived(record);
+      return record;
+    });
+  }
+
+  #name(record: DiskRecord, canonical: string): Promise<void> {
+    return this.#change(async () => {
+      if (await this.#disks.name(record, canonical, this.#now())) this.#arrived(record);
+    });
+  }
+
+  #arrived({ digest }: DiskRecord): void {
+    for (const listener of this.#arrivalListeners) listener(digest);
   }
 
   async #stage(): Promise<string> {

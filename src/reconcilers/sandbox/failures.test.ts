@@ -142,6 +142,50 @@ test('an image that does not exist stalls: no retry, and a reason to act on', as
   assert.equal(world.images.pulls, 0);
 });
 
+test('an image that may not be pulled stalls, and starts at once when it is loaded', async () => {
+  await using world = new World();
+  await world.daemon();
+  await world.create('app', { imagePullPolicy: 'Never' });
+  await world.settle();
+  assert.equal(await world.condition('app', 'Stalled'), 'True/ImageNotPresent');
+  world.images.add('registry.example/other:1');
+  await world.settle();
+  assert.equal(await world.condition('app', 'Stalled'), 'True/ImageNotPresent');
+  const began = world.clock.monotonic();
+  world.images.add(IMAGE);
+  await world.settle();
+  assert.equal(await world.condition('app', 'Ready'), 'True/Ready');
+  assert.equal(await world.condition('app', 'Stalled'), undefined);
+  assert.equal(world.clock.monotonic(), began);
+});
+
+test('an image that comes by another way ends the wait for a registry that is down', async () => {
+  await using world = new World();
+  world.faults.failAlways('pull', new BulkheadError('REGISTRY_UNAVAILABLE', 'connection refused'));
+  await world.daemon();
+  await world.create('app');
+  await world.advance(100_000);
+  assert.equal(await world.condition('app', 'Reconciling'), 'True/RegistryUnavailable');
+  const began = world.clock.monotonic();
+  world.images.add(IMAGE);
+  await world.settle();
+  assert.equal(await world.condition('app', 'Ready'), 'True/Ready');
+  assert.equal(world.clock.monotonic(), began);
+});
+
+test('an image that comes while its pull is failing is found at once', async () => {
+  await using world = new World();
+  world.faults.delay('pull', 20_000);
+  world.images.registry.add('other');
+  await world.daemon();
+  await world.create('app');
+  await world.advance(10_000);
+  world.images.add(IMAGE);
+  await world.advance(10_000);
+  assert.equal(await world.condition('app', 'Ready'), 'True/Ready');
+  assert.equal(world.images.pulls, 0);
+});
+
 test('a registry that is down is tried again by itself, ever more slowly', async () => {
   await using world = new World();
   world.faults.failAlways('pull', new BulkheadError('REGISTRY_UNAVAILABLE', 'connection refused'));

@@ -45,6 +45,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
   readonly #deps: SandboxReconcilerDeps;
   readonly #references = new ReferenceIndex();
   readonly #closed = new AbortController();
+  readonly #endArrivals: () => void;
   #cancelSweep: (() => void) | undefined;
   #sweeping: Promise<void> | undefined;
 
@@ -56,6 +57,9 @@ class DefaultSandboxReconciler implements SandboxReconciler {
       () => deps.clock.now(),
       (uid, error) => deps.log.warn({ uid, error }, 'the log of the main process cannot be written'),
     );
+    this.#endArrivals = deps.images.onArrival((digest) => {
+      void this.#wakeThoseWaitingFor(digest);
+    });
   }
 
   async reconcile(request: Request, signal: AbortSignal): Promise<Outcome> {
@@ -108,6 +112,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
 
   async close(): Promise<void> {
     this.#closed.abort();
+    this.#endArrivals();
     this.#cancelSweep?.();
     await this.#sweeping;
     await this.live.stopSampling();
@@ -115,6 +120,26 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     for (const runtime of runtimes) runtime.tasks.close();
     await Promise.all(runtimes.map((runtime) => runtime.tasks.idle()));
     await Promise.all(runtimes.map((runtime) => runtime.detach()));
+  }
+
+  /** An image came into the cache by whatever way: pulls of it that failed, or are failing, begin anew at once. */
+  async #wakeThoseWaitingFor(digest: string): Promise<void> {
+    const references = new Map<string, SandboxRuntime[]>();
+    for (const runtime of this.live.runtimes()) {
+      if (runtime.imageReference === undefined) continue;
+      const others = references.get(runtime.imageReference);
+      if (others === undefined) references.set(runtime.imageReference, [runtime]);
+      else others.push(runtime);
+    }
+    for (const [reference, runtimes] of references) {
+      // What is no reference at all is never found; its sandbox says so by itself.
+      const found = await this.#deps.images.lookup(reference).catch(() => undefined);
+      if (found?.digest !== digest) continue;
+      if (this.#closed.signal.aborted) return;
+      for (const runtime of runtimes) {
+        if (runtime.tasks.outdate('pull')) this.#deps.enqueuer.enqueue(runtime.key);
+      }
+    }
   }
 
   /** Writes the status where it changed, and says when to look again. */

@@ -33,6 +33,7 @@ export class FakeImageWorld {
   readonly registry = new Set<string>();
   pulls = 0;
   lastCredentials: readonly RegistryCredential[] = [];
+  readonly #listeners = new Set<(digest: string) => void>();
 
   constructor(faults: Faults) {
     this.faults = faults;
@@ -47,8 +48,15 @@ export class FakeImageWorld {
 
   add(reference: string): BootableImage {
     const image = this.image(reference);
+    const isNew = !this.cache.has(image.digest);
     this.cache.set(image.digest, image);
+    if (isNew) for (const listener of this.#listeners) listener(image.digest);
     return image;
+  }
+
+  onArrival(listener: (digest: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 }
 
@@ -103,6 +111,12 @@ export class FakeImages implements Images {
   releaseLease(holder: string): Promise<void> {
     return this.#process.call('images.releaseLease', async () => {
       this.#world.leases.delete(holder);
+    });
+  }
+
+  onArrival(listener: (digest: string) => void): () => void {
+    return this.#world.onArrival((digest) => {
+      if (!this.#process.dead) listener(digest);
     });
   }
 

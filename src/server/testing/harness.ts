@@ -175,6 +175,9 @@ export class FakeImages implements Images {
   async lookupDigest(): Promise<undefined> {
     return undefined;
   }
+  onArrival(): () => void {
+    return () => {};
+  }
   async lease(): Promise<void> {}
   async releaseLease(): Promise<void> {}
   async close(): Promise<void> {}

@@ -12,6 +12,7 @@ export async function pullImage(
 ): Promise<void> {
   const pinned = runtime.record?.imageDigest;
   const reference = pinned === undefined ? object.spec.image : pinnedReference(object.spec.image, pinned);
+  runtime.imageReference = reference;
   const held = pinned === undefined ? undefined : await deps.images.lookupDigest(pinned);
   let pulling = false;
   try {
@@ -34,6 +35,7 @@ export async function pullImage(
       }));
     signal.throwIfAborted();
     runtime.image = await lease(deps, runtime.uid, image);
+    runtime.imageReference = undefined;
     if (pulling) emit(deps.recorder, object, 'Pulled', `Pulled image ${reference} (${image.digest}).`);
   } catch (error) {
     if (!signal.aborted && error instanceof BulkheadError) {

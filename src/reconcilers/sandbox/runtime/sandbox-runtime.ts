@@ -71,6 +71,8 @@ export class SandboxRuntime {
 
   directory = false;
   released = false;
+  /** What was last asked of the image cache, until `image` is there. */
+  imageReference: string | undefined;
   /** Leased for this sandbox. */
   image: BootableImage | undefined;
   /** How the VM of the current run ended. */

@@ -8,6 +8,8 @@ import type { TaskFailure, TaskKind } from '../observation.ts';
 interface Task {
   kind: TaskKind;
   abort: AbortController;
+  /** Something that it may fail for has changed since it began: its failure says nothing. */
+  outdated: boolean;
   pull?: PullProgress;
   done: Promise<void>;
 }
@@ -76,9 +78,20 @@ export class TaskSlot {
     if (failure?.task === kind && (failure.terminal || failure.retryInMs > 0)) return;
     if (failure !== undefined && failure.task !== kind) this.#failure = undefined;
     const abort = new AbortController();
-    const task: Task = { kind, abort, done: Promise.resolve() };
+    const task: Task = { kind, abort, outdated: false, done: Promise.resolve() };
     this.#task = task;
     task.done = this.#run(task, inputs, work);
+  }
+
+  /**
+   * Something that tasks of this kind may fail for has changed: their failure is void, also that of one under way.
+   * True when there was a failure: the key is to be looked at again.
+   */
+  outdate(kind: TaskKind): boolean {
+    if (this.#task?.kind === kind) this.#task.outdated = true;
+    if (this.#failure?.task !== kind) return false;
+    this.#failure = undefined;
+    return this.#task === undefined;
   }
 
   progress(pull: PullProgress): void {
@@ -106,7 +119,7 @@ export class TaskSlot {
       this.#failure = undefined;
     } catch (thrown) {
       // What a cancelled task says is of its cancelling.
-      if (!task.abort.signal.aborted) this.#fail(task.kind, inputs, thrown);
+      if (!task.abort.signal.aborted && !task.outdated) this.#fail(task.kind, inputs, thrown);
     }
     this.#task = undefined;
     this.#onSettled();
