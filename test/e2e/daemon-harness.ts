@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { mkdir, mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -198,31 +198,56 @@ export function sandboxYaml(name: string, spec: Record<string, unknown> = {}): s
   })}\n`;
 }
 
-/** Everything on this host that belongs to VMs under `stateDir`. */
+/**
+ * Everything on this host that belongs to VMs under `stateDir`: supervisors that hold a file of it open, their VMMs, and
+ * cgroups of these or of nobody. What other daemons on the host run does not count.
+ */
 export function hostResources(stateDir: string): HostResources {
-  const processes: string[] = [];
-  for (const pid of readdirSync('/proc').filter((entry) => /^\d+$/.test(entry))) {
-    const command = readIfThere(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').trim();
-    if (/bulkhead-vmm|qemu-system/.test(command)) processes.push(`${pid} ${command.slice(0, 120)}`);
-  }
+  const pids = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry));
+  const supervisors = new Set(
+    pids.filter(
+      (pid) =>
+        nameOf(pid) === 'bulkhead-vmm' && openFilesOf(pid).some((file) => file.startsWith(`${stateDir}/`)),
+    ),
+  );
+  const ours = new Set(pids.filter((pid) => supervisors.has(pid) || supervisors.has(parentOf(pid))));
   const cgroups: string[] = [];
   const walk = (dir: string): void => {
     for (const entry of readDirIfThere(dir)) {
       const path = join(dir, entry);
-      if (/bulkhead/.test(entry))
-        cgroups.push(
-          ...readDirIfThere(path)
-            .filter(isUid)
-            .map((uid) => join(path, uid)),
-        );
-      else if (dir.split('/').length < 5 && !entry.includes('.')) walk(path);
+      if (entry === 'bulkhead') {
+        for (const uid of readDirIfThere(path).filter(isUid)) {
+          const members = readIfThere(join(path, uid, 'cgroup.procs'))
+            .split('\n')
+            .filter(Boolean);
+          if (members.length === 0 || members.some((pid) => ours.has(pid))) cgroups.push(join(path, uid));
+        }
+      } else if (dir.split('/').length < 5 && !entry.includes('.')) walk(path);
     }
   };
   walk('/sys/fs/cgroup');
   const mounts = readFileSync('/proc/self/mounts', 'utf8')
     .split('\n')
-    .filter((line) => line.includes(stateDir) || /bulkhead/.test(line));
-  return { processes, cgroups, mounts };
+    .filter((line) => line.includes(stateDir));
+  return { processes: [...ours].map((pid) => `${pid} ${nameOf(pid)}`), cgroups, mounts };
+}
+
+/** Name of a process; empty when it is gone. */
+export const nameOf = (pid: string): string => readIfThere(`/proc/${pid}/comm`).trim();
+
+/** Parent of a process, from the fields after its name in parentheses. */
+const parentOf = (pid: string): string =>
+  readIfThere(`/proc/${pid}/stat`).split(') ').at(-1)?.split(' ')[1] ?? '';
+
+/** Paths of the files that a process has open; those it closes meanwhile may be missing. */
+export function openFilesOf(pid: string): string[] {
+  return readDirIfThere(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+    } catch {
+      return [];
+    }
+  });
 }
 
 const isUid = (name: string): boolean => /^[0-9a-f]{8}-[0-9a-f]{4}-/.test(name);

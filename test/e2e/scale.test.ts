@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { hostResources, sandboxYaml, TestDaemon } from './daemon-harness.ts';
 
-const SOAK = process.env['BULKHEAD_SOAK'] === '1';
+const SOAK = process.env.BULKHEAD_SOAK === '1';
 const SANDBOXES = 50;
 const STREAM_MIB = SOAK ? 1024 : 128;
 

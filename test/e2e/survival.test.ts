@@ -4,9 +4,9 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as passTime } from 'node:timers/promises';
-import { hostResources, sandboxYaml, TestDaemon } from './daemon-harness.ts';
+import { hostResources, nameOf, openFilesOf, sandboxYaml, TestDaemon } from './daemon-harness.ts';
 
-const SOAK = process.env['BULKHEAD_SOAK'] === '1';
+const SOAK = process.env.BULKHEAD_SOAK === '1';
 const DAEMON_KILLS = SOAK ? 200 : 10;
 const VMM_KILLS = SOAK ? 50 : 3;
 const CHURNING_NAMES = ['churn-a', 'churn-b', 'churn-c'];
@@ -16,7 +16,7 @@ const COUNTER = { command: ['sh', '-c', 'i=0; while :; do i=$((i+1)); echo $i; s
 
 test(`${DAEMON_KILLS} daemon crashes over a churning set lose, repeat and leak nothing`, async (t) => {
   await using daemon = await TestDaemon.start();
-  const random = seededRandom(Number(process.env['BULKHEAD_SEED'] ?? Date.now()), t);
+  const random = seededRandom(Number(process.env.BULKHEAD_SEED ?? Date.now()), t);
   const before = hostResources(daemon.stateDir);
 
   await daemon.write('steady.yaml', sandboxYaml('steady', { main: COUNTER }));
@@ -85,12 +85,16 @@ test(`${VMM_KILLS} VMM crashes each end with the true reason and restart by poli
 
 /** VM directories for which more than one supervisor runs. */
 function doubled(stateDir: string): string[] {
-  const seen = new Map<string, number>();
-  for (const line of hostResources(stateDir).processes) {
-    const uid = /sandboxes\/([0-9a-f-]{36})/.exec(line)?.[1];
-    if (uid !== undefined && line.includes('bulkhead-vmm')) seen.set(uid, (seen.get(uid) ?? 0) + 1);
+  const holders = new Map<string, Set<string>>();
+  for (const pid of hostResources(stateDir).processes.map((line) => line.split(' ')[0] ?? '')) {
+    for (const file of openFilesOf(pid)) {
+      const uid = /\/sandboxes\/([0-9a-f-]{36})\/lock$/.exec(file)?.[1];
+      if (uid !== undefined && nameOf(pid) === 'bulkhead-vmm') {
+        holders.set(uid, (holders.get(uid) ?? new Set()).add(pid));
+      }
+    }
   }
-  return [...seen].filter(([, count]) => count > 1).map(([uid]) => uid);
+  return [...holders].filter(([, pids]) => pids.size > 1).map(([uid]) => uid);
 }
 
 /** Mulberry32; the seed is printed so that a failing run can be repeated. */
