@@ -22,6 +22,8 @@ export const SANDBOX_CONDITIONS = {
   Finished: 'applicable',
   /** A change of the spec waits for the next start. */
   RestartRequired: 'applicable',
+  /** The manifest is broken; its last good version is in force. */
+  SourceInvalid: 'applicable',
   // Abnormal-true: tools read their absence as normal.
   Reconciling: 'applicable',
   Stalled: 'applicable',

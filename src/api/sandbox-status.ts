@@ -25,6 +25,9 @@ export const SANDBOX_PHASES = [
   'Unknown',
 ] as const;
 
+/** Longest value of the annotation that is echoed; longer ones are cut. */
+export const HANDLED_RECONCILE_MAX = 1024;
+
 const count = (description: string) => integer({ description, minimum: 0, maximum: SAFE_INTEGER_MAX });
 
 const ImageStatusSchema = object(
@@ -114,6 +117,12 @@ export const SandboxStatusSchema = object(
       }),
     ),
     lastTermination: Type.Optional(LastTerminationSchema),
+    lastHandledReconcileAt: Type.Optional(
+      text({
+        description: 'Value of the annotation bulkhead.dev/requestedAt that was last acted on.',
+        maxLength: HANDLED_RECONCILE_MAX,
+      }),
+    ),
   },
   { description: 'What is observed. Written by the controller.' },
 );

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { REQUESTED_AT_ANNOTATION, SOURCE_PROBLEM_ANNOTATION } from '../../api/annotations.ts';
 import { BulkheadError } from '../../api/errors.ts';
 import { IMAGE, World } from '../testing/world.ts';
 
@@ -17,6 +18,37 @@ test('a sandbox without a main process boots, is Ready, and idles', async () => 
   assert.equal(status.image?.reference, IMAGE);
   assert.equal(status.vm?.driver, 'software');
   assert.equal(status.observedGeneration, 1);
+});
+
+test('a look that is asked for is answered with the same value', async () => {
+  await using world = new World();
+  await world.daemon();
+  await world.create('app');
+  await world.untilPhase('app', 'Running');
+  assert.equal((await world.status('app')).lastHandledReconcileAt, undefined);
+  await world.patch('app', { metadata: { annotations: { [REQUESTED_AT_ANNOTATION]: 'first' } } });
+  await world.settle();
+  assert.equal((await world.status('app')).lastHandledReconcileAt, 'first');
+  assert.equal(await world.condition('app', 'Ready'), 'True/Ready');
+  assert.equal(world.host.starts.get(await world.dirOf('app')), 1);
+});
+
+test('a broken manifest shows on its object for as long as it is broken, and disturbs nothing', async () => {
+  await using world = new World();
+  await world.daemon();
+  await world.create('app');
+  await world.untilPhase('app', 'Running');
+  const annotations = { [SOURCE_PROBLEM_ANNOTATION]: 'SourceInvalid: a.yaml:3:1: spec.imag is not known' };
+  await world.patch('app', { metadata: { annotations } });
+  await world.settle();
+  assert.equal(await world.condition('app', 'SourceInvalid'), 'True/SourceInvalid');
+  const { conditions } = await world.status('app');
+  const told = conditions?.find(({ type }) => type === 'SourceInvalid');
+  assert.equal(told?.message, 'a.yaml:3:1: spec.imag is not known');
+  assert.equal(await world.condition('app', 'Ready'), 'True/Ready');
+  await world.patch('app', { metadata: { annotations: { [SOURCE_PROBLEM_ANNOTATION]: null } } });
+  await world.settle();
+  assert.equal(await world.condition('app', 'SourceInvalid'), undefined);
 });
 
 test('a quick launch costs two status writes', async () => {

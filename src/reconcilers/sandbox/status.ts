@@ -2,6 +2,7 @@
 //
 // Conditions follow kstatus: Ready is there from the first write; Reconciling and Stalled are there only while they are
 // true. A Succeeded or Suspended sandbox is not Ready (nothing can run in it), and not Reconciling either.
+import { REQUESTED_AT_ANNOTATION, SOURCE_PROBLEM_ANNOTATION } from '../../api/annotations.ts';
 import {
   type ConditionUpdate,
   formatTime,
@@ -11,6 +12,7 @@ import {
 } from '../../api/conditions.ts';
 import type { Condition } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
+import { HANDLED_RECONCILE_MAX } from '../../api/sandbox-status.ts';
 import type { PullProgress } from '../../images/images.ts';
 import {
   activeSince,
@@ -65,6 +67,7 @@ export function computeStatus(
   }
   const started = activeSince(record);
   const image = imageOf(o);
+  const requestedAt = object.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
   return {
     observedGeneration: object.metadata.generation,
     phase: PHASES[step.state],
@@ -75,6 +78,9 @@ export function computeStatus(
     ...(o.vm === undefined ? {} : { vm: vmOf(o, o.vm) }),
     restarts: record?.restarts ?? object.status?.restarts ?? 0,
     ...(termination === undefined ? {} : { lastTermination: terminationStatus(termination) }),
+    ...(requestedAt === undefined
+      ? {}
+      : { lastHandledReconcileAt: requestedAt.slice(0, HANDLED_RECONCILE_MAX) }),
   };
 }
 
@@ -91,13 +97,24 @@ export function isSameStatus(former: SandboxStatus | undefined, next: SandboxSta
   return former !== undefined && JSON.stringify(sorted(former)) === JSON.stringify(sorted(next));
 }
 
+const ESSENTIAL_CONDITIONS = [
+  'Ready',
+  'Reconciling',
+  'Stalled',
+  'Suspended',
+  'Finished',
+  'RestartRequired',
+  'SourceInvalid',
+] as const satisfies SandboxConditionType[];
+
 function essence(status: SandboxStatus): unknown[] {
   const statusOf = (type: SandboxConditionType) =>
     status.conditions?.find((each) => each.type === type)?.status ?? 'absent';
   const stalled = status.conditions?.find((each) => each.type === 'Stalled');
   return [
     status.observedGeneration,
-    (['Ready', 'Reconciling', 'Stalled', 'Suspended', 'Finished', 'RestartRequired'] as const).map(statusOf),
+    ESSENTIAL_CONDITIONS.map(statusOf),
+    status.lastHandledReconcileAt,
     stalled?.reason,
     stalled?.message,
     status.restarts,
@@ -260,10 +277,18 @@ function conditionUpdates(
       REASONS.RestartRequired,
       'The spec changed in fields that apply at the next start: restart the sandbox to apply them.',
     ),
+    sourceCondition(o, set),
   ];
 }
 
 type Setter = (type: SandboxConditionType, holds: boolean, why?: string, text?: string) => Update;
+
+/** What the folder source says of the manifest, as `SourceInvalid: ...`; there only while it says so. */
+function sourceCondition({ object }: Observation, set: Setter): Update {
+  const problem = object?.metadata.annotations?.[SOURCE_PROBLEM_ANNOTATION];
+  const message = (problem ?? '').replace(/^SourceInvalid: /, '');
+  return set('SourceInvalid', problem !== undefined, REASONS.SourceInvalid, message);
+}
 
 function imageCondition(o: Observation, set: Setter): Update {
   const digest = o.image?.digest ?? o.record?.imageDigest;
