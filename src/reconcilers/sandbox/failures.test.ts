@@ -369,6 +369,67 @@ test('an unreadable record does not keep a VM from being stopped on deletion', a
   assert.deepEqual(world.host.running, []);
 });
 
+for (const isAlive of [true, false]) {
+  test(`an unreadable record of a run whose VM ${isAlive ? 'is alive' : 'is gone'} counts as a crash: Failed, or another run by policy`, async () => {
+    await using world = new World();
+    const first = await world.daemon();
+    await world.create('never', { main: {} });
+    await world.create('always', { main: {}, restartPolicy: 'Always' });
+    await world.untilPhase('never', 'Running');
+    await world.untilPhase('always', 'Running');
+    first.process.kill();
+    const dirs = [await world.dirOf('never'), await world.dirOf('always')];
+    for (const dir of dirs) {
+      await writeFile(join(dir, 'run.json'), '{"half": ');
+      if (!isAlive) world.host.crash(dir);
+    }
+    // Another daemon that is killed before it has judged changes nothing.
+    await world.daemon(3);
+    await world.daemon();
+    await world.untilPhase('never', 'Failed');
+    const { lastTermination, image } = await world.status('never');
+    assert.equal(lastTermination?.reason, 'VmLost');
+    assert.match(lastTermination?.message ?? '', /run\.json is damaged/);
+    assert.equal(image?.digest, world.images.image(IMAGE).digest);
+    await world.untilPhase('always', 'Running');
+    assert.equal((await world.status('always')).restarts, 1);
+    await world.advance(600_000);
+    assert.deepEqual(
+      dirs.map((dir) => world.host.starts.get(dir)),
+      [1, 2],
+    );
+    assert.equal((await world.status('never')).phase, 'Failed');
+  });
+}
+
+for (const [phase, end] of [
+  ['Succeeded', (world: World, dir: string) => world.host.guest(dir)?.main?.end({ exitCode: 0 })],
+  ['Suspended', (world: World) => world.patch('app', { spec: { operatingMode: 'Suspended' } })],
+] as const) {
+  test(`a sandbox that is ${phase} stays so with an unreadable record, and can go on`, async () => {
+    await using world = new World();
+    const first = await world.daemon();
+    await world.create('app', { main: {} });
+    await world.untilPhase('app', 'Running');
+    const dir = await world.dirOf('app');
+    await end(world, dir);
+    await world.untilPhase('app', phase);
+    const before = await world.status('app');
+    first.process.kill();
+    await writeFile(join(dir, 'run.json'), '');
+    await world.daemon();
+    await world.advance(600_000);
+    assert.deepEqual(await world.status('app'), before);
+    assert.equal(world.host.starts.get(dir), 1);
+    await world.patch('app', {
+      spec: { operatingMode: 'Running' },
+      metadata: { annotations: { 'bulkhead.dev/restartedAt': 'now' } },
+    });
+    await world.untilPhase('app', 'Running');
+    assert.equal(world.host.starts.get(dir), 2);
+  });
+}
+
 test('the image of a sandbox stays the one its disk belongs to', async () => {
   await using world = new World();
   await world.daemon();

@@ -58,7 +58,7 @@ export interface RunRecord {
   activeSince: string;
   /** `restartedAt` annotation that this run has answered; empty for none. */
   restartedAt: string;
-  /** The image that the upper disk belongs to. */
+  /** The image that the upper disk belongs to; empty when it is not known any more. */
   imageDigest: string;
   driver: DriverName;
   driverReason: string;
@@ -83,8 +83,8 @@ const FILE = 'run.json';
 /** A record is about 2 KB; anything much larger is not ours. */
 const MAX_BYTES = 64 * 1024;
 
-/** The record of a directory; `undefined` when there is none or it is unreadable as one (a torn disk, a foreign file). */
-export async function readRunRecord(dir: string): Promise<RunRecord | undefined> {
+/** The record of a directory; `undefined` when there is none, `damaged` when there was one (a torn disk, a foreign file). */
+export async function readRunRecord(dir: string): Promise<RunRecord | 'damaged' | undefined> {
   let text: string;
   try {
     text = await readFile(join(dir, FILE), 'utf8');
@@ -92,12 +92,12 @@ export async function readRunRecord(dir: string): Promise<RunRecord | undefined>
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  if (text.length > MAX_BYTES) return undefined;
+  if (text.length > MAX_BYTES) return 'damaged';
   try {
     const value: unknown = JSON.parse(text);
-    return isRunRecord(value) ? value : undefined;
+    return isRunRecord(value) ? value : 'damaged';
   } catch {
-    return undefined;
+    return 'damaged';
   }
 }
 

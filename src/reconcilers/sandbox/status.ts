@@ -291,7 +291,7 @@ function sourceCondition({ object }: Observation, set: Setter): Update {
 }
 
 function imageCondition(o: Observation, set: Setter): Update {
-  const digest = o.image?.digest ?? o.record?.imageDigest;
+  const digest = o.image?.digest ?? (o.record?.imageDigest || undefined);
   if (digest !== undefined)
     return set('ImageReady', true, REASONS.ImagePresent, `Image ${digest} is in the cache.`);
   if (o.failure?.task === 'pull') return set('ImageReady', false, o.failure.reason, o.failure.message);
@@ -326,7 +326,7 @@ function guestConditions(o: Observation, step: Step, set: Setter): Update[] {
 }
 
 function imageOf(o: Observation): SandboxStatus['image'] {
-  const digest = o.record?.imageDigest ?? o.image?.digest;
+  const digest = o.record?.imageDigest || o.image?.digest;
   if (digest === undefined || o.object === undefined) return undefined;
   const former = o.object.status?.image;
   const sizeBytes = o.image?.sizeBytes ?? (former?.digest === digest ? former.sizeBytes : undefined);

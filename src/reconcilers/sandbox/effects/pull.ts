@@ -10,7 +10,7 @@ export async function pullImage(
   { deps, runtime, object }: EffectContext,
   signal: AbortSignal,
 ): Promise<void> {
-  const pinned = runtime.record?.imageDigest;
+  const pinned = runtime.record?.imageDigest || undefined;
   const reference = pinned === undefined ? object.spec.image : pinnedReference(object.spec.image, pinned);
   runtime.imageReference = reference;
   const held = pinned === undefined ? undefined : await deps.images.lookupDigest(pinned);

@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { BulkheadError } from '../../../api/errors.ts';
+import type { DefaultedSandbox } from '../../../api/sandbox.ts';
 import type { Clock } from '../../../controller/clock.ts';
 import type { GuestAgent, GuestProcess, GuestStats } from '../../../guest/agent.ts';
 import type { BootableImage } from '../../../images/images.ts';
@@ -11,6 +12,7 @@ import type { ObjectKey } from '../../../store/store.ts';
 import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
 import { ElapsedTimes, within } from '../../elapsed.ts';
 import { type MainExit, type RunRecord, readRunRecord, writeRunRecord } from '../run-record.ts';
+import { salvageRecord } from '../salvage.ts';
 import type { MainProcess } from './main-process.ts';
 import { TaskSlot } from './tasks.ts';
 
@@ -131,13 +133,18 @@ export class SandboxRuntime {
   }
 
   /** Finds what earlier processes left: record, running VM, the end of one that ran. Does its work once. */
-  async load(drivers: readonly VmmDriver[]): Promise<void> {
+  async load(drivers: readonly VmmDriver[], object: DefaultedSandbox): Promise<void> {
     if (this.#loaded) return;
     this.directory = await isDirectory(this.dir);
     if (this.directory) {
-      this.#record = await readRunRecord(this.dir);
-      // A judged run has no VM: the judgement is written after its end.
-      if (this.#record?.end === undefined) await this.#find(drivers);
+      const record = await readRunRecord(this.dir);
+      if (record === 'damaged') {
+        await this.#salvage(drivers, object);
+      } else {
+        this.#record = record;
+        // A judged run has no VM: the judgement is written after its end.
+        if (record?.end === undefined) await this.#find(drivers);
+      }
     }
     this.#loaded = true;
   }
@@ -218,11 +225,33 @@ export class SandboxRuntime {
     void within(this.#clock, LAST_OUTPUT_MS, output).then(() => agent?.close().catch(() => {}));
   }
 
+  /** A run about which nothing certain is known is ended and counts as lost. */
+  async #salvage(drivers: readonly VmmDriver[], object: DefaultedSandbox): Promise<void> {
+    const wasAlive = await this.#killAny(drivers);
+    const now = new Date(this.#clock.now());
+    this.#record = await salvageRecord(object, join(this.dir, 'logs'), now);
+    if (this.#record.end !== undefined) return;
+    const what = wasAlive ? 'so its VM was stopped' : 'so how it ended is not known';
+    const message = `The host's record of the run in run.json is damaged, ${what}.`;
+    this.exit = { kind: 'lost', message, finishedAt: now };
+  }
+
+  async #killAny(drivers: readonly VmmDriver[]): Promise<boolean> {
+    let wasAlive = false;
+    for (const driver of drivers) {
+      const handle = await driver.adopt(this.dir);
+      if (handle === undefined) continue;
+      wasAlive = true;
+      await handle.kill();
+    }
+    return wasAlive;
+  }
+
   async #find(drivers: readonly VmmDriver[]): Promise<void> {
     const record = this.#record;
     if (record === undefined) {
       // A VM is only ever started after its intent was recorded: of one without a record nothing is known.
-      for (const driver of drivers) await (await driver.adopt(this.dir))?.kill();
+      await this.#killAny(drivers);
       return;
     }
     const driver = drivers.find((each) => each.name === record.driver);
