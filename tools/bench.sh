@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs the benches one after another, or those that are named: tools/bench.sh [NAME...]. Real VMs, so as root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+node=node_modules/.bin/node
+
+all=(start exec image reconcile store-and-queue daemon)
+(($#)) || set -- "${all[@]}"
+for name in "$@"; do
+  [[ -f bench/$name.ts && $name != report ]] || { echo "tools/bench.sh: no bench $name; there are: ${all[*]}" >&2; exit 2; }
+done
+
+as_root=()
+if ((EUID != 0)); then as_root=(sudo --preserve-env=BULKHEAD_BUILD_CACHE,HOME); fi
+
+echo "machine: $(nproc) x $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1), Linux $(uname -r)," \
+  "load $(cut -d' ' -f1 /proc/loadavg), VMs without hardware virtualisation"
+failed=()
+for name in "$@"; do
+  printf '\n== %s\n' "$name"
+  # --expose-gc: the reconciler's bench measures the heap after a collection.
+  "${as_root[@]}" "$node" --disable-warning=ExperimentalWarning --expose-gc "bench/$name.ts" || failed+=("$name")
+done
+if ((${#failed[@]})); then
+  echo "tools/bench.sh: failed: ${failed[*]}" >&2
+  exit 1
+fi
