@@ -17,7 +17,11 @@ import {
 import type { Step } from './machine.ts';
 import type { Observation } from './observation.ts';
 
-/** Milliseconds until the next moment that matters; `undefined` when only a change does. */
+/**
+ * Milliseconds until the next moment that matters; `undefined` when only a change does. A moment that has come already is
+ * none: this very step acted on it, and what it began wakes the key at its end. To look again at once would be a loop
+ * that lets nothing else of the process run.
+ */
 export function nextWake(o: Observation, { state }: Step): number | undefined {
   const times: (number | undefined)[] = [o.failure?.terminal === true ? undefined : o.failure?.retryInMs];
   const finished = state === 'Succeeded' || state === 'Failed';
@@ -37,6 +41,6 @@ export function nextWake(o: Observation, { state }: Step): number | undefined {
   }
   if (o.missing.length > 0) times.push(REFERENCE_RETRY_MS);
   if (state === 'Preparing' && o.image === undefined) times.push(PROGRESS_WRITE_INTERVAL_MS);
-  const due = times.filter((time) => time !== undefined);
-  return due.length === 0 ? undefined : Math.max(0, Math.min(...due));
+  const ahead = times.filter((time) => time !== undefined && time > 0) as number[];
+  return ahead.length === 0 ? undefined : Math.min(...ahead);
 }
