@@ -52,40 +52,45 @@ export function isLoopback(host: string): boolean {
   return name === 'localhost' || name === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(name);
 }
 
+interface Pool {
+  agent: Agent;
+  /** What it was made with: another set of authorities means another pool. */
+  authorities: string;
+}
+
 /** Connections, one pool per host so that each has the authorities that it is trusted by. */
 export class Connections {
   readonly #options: RegistryOptions;
-  readonly #agents = new Map<string, Promise<Agent>>();
+  readonly #pools = new Map<string, Pool>();
+  /** Pools whose authorities changed: transfers on them come to their end. */
+  readonly #former = new Set<Agent>();
 
   constructor(options: RegistryOptions) {
     this.#options = options;
   }
 
-  to(origin: string): Promise<Dispatcher> {
+  /** Authorities are read each time, so that one that is added or withdrawn counts without a restart. */
+  async to(origin: string): Promise<Dispatcher> {
     const { host } = new URL(origin);
-    const known = this.#agents.get(host);
-    if (known !== undefined) return known;
-    const made = this.#connect(host);
-    this.#agents.set(host, made);
-    return made;
+    const extra = [...(this.#options.authorities ?? []), ...(await this.#authoritiesFor(host))];
+    const authorities = extra.join('\n');
+    const known = this.#pools.get(host);
+    if (known?.authorities === authorities) return known.agent;
+    const agent = connect(extra);
+    this.#pools.set(host, { agent, authorities });
+    if (known !== undefined) this.#retire(known.agent);
+    return agent;
   }
 
   async close(): Promise<void> {
-    const agents = await Promise.all(this.#agents.values());
+    const agents = [...this.#former, ...[...this.#pools.values()].map(({ agent }) => agent)];
     await Promise.all(agents.map((agent) => agent.destroy()));
   }
 
-  async #connect(host: string): Promise<Agent> {
-    const extra = [...(this.#options.authorities ?? []), ...(await this.#authoritiesFor(host))];
-    return new Agent({
-      connections: CONNECTIONS_PER_HOST,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      bodyTimeout: BODY_TIMEOUT_MS,
-      connect: {
-        timeout: CONNECT_TIMEOUT_MS,
-        ...(extra.length > 0 ? { ca: [...rootCertificates, ...extra] } : {}),
-      },
-    });
+  #retire(agent: Agent): void {
+    this.#former.add(agent);
+    const forget = (): void => void this.#former.delete(agent);
+    agent.close().then(forget, forget);
   }
 
   async #authoritiesFor(host: string): Promise<string[]> {
@@ -99,4 +104,16 @@ export class Connections {
     }
     return found;
   }
+}
+
+function connect(extraAuthorities: readonly string[]): Agent {
+  return new Agent({
+    connections: CONNECTIONS_PER_HOST,
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    bodyTimeout: BODY_TIMEOUT_MS,
+    connect: {
+      timeout: CONNECT_TIMEOUT_MS,
+      ...(extraAuthorities.length > 0 ? { ca: [...rootCertificates, ...extraAuthorities] } : {}),
+    },
+  });
 }
