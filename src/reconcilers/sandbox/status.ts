@@ -2,6 +2,8 @@
 //
 // Conditions follow kstatus: Ready is there from the first write; Reconciling and Stalled are there only while they are
 // true. A Succeeded or Suspended sandbox is not Ready (nothing can run in it), and not Reconciling either.
+import { isDeepStrictEqual } from 'node:util';
+
 import { REQUESTED_AT_ANNOTATION, SOURCE_PROBLEM_ANNOTATION } from '../../api/annotations.ts';
 import {
   type ConditionUpdate,
@@ -94,7 +96,7 @@ export function isSignificant(former: SandboxStatus | undefined, next: SandboxSt
 
 /** Equal in everything that is stored. */
 export function isSameStatus(former: SandboxStatus | undefined, next: SandboxStatus): boolean {
-  return former !== undefined && JSON.stringify(sorted(former)) === JSON.stringify(sorted(next));
+  return former !== undefined && isDeepStrictEqual(former, next);
 }
 
 const ESSENTIAL_CONDITIONS = [
@@ -122,16 +124,6 @@ function essence(status: SandboxStatus): unknown[] {
     status.phase === 'Stopping',
     statusOf('Ready') === 'True' ? Object.entries(status.vm ?? {}).sort() : [],
   ];
-}
-
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, each]) => [key, sorted(each)]),
-  );
 }
 
 function summarize(o: Observation, step: Step): Summary {

@@ -33,6 +33,8 @@ export class FakeHost {
   /** Directories that hold something beside their files: what `release` gives back. */
   readonly residue = new Set<string>();
   readonly #vms = new Map<string, FakeVm>();
+  /** The same by id: among ten thousand, looking for one in turn is what would be measured. */
+  readonly #guests = new Map<string, FakeGuest>();
   readonly #exits = new Map<string, VmExit>();
   #pids = 1000;
 
@@ -52,6 +54,10 @@ export class FakeHost {
 
   guest(dir: string): FakeGuest | undefined {
     return this.#vms.get(dir)?.guest;
+  }
+
+  guestOf(id: string): FakeGuest | undefined {
+    return this.#guests.get(id);
   }
 
   lastExit(dir: string): VmExit | undefined {
@@ -82,6 +88,7 @@ export class FakeHost {
       if (!this.stubborn) this.end(dir, { kind: 'clean', message: 'The guest rebooted.' });
     };
     this.#vms.set(dir, vm);
+    this.#guests.set(config.id, vm.guest);
     return vm;
   }
 
@@ -90,6 +97,7 @@ export class FakeHost {
     const vm = this.#vms.get(dir);
     if (vm === undefined) return;
     this.#vms.delete(dir);
+    this.#guests.delete(vm.config.id);
     vm.ended = true;
     const finished: VmExit = { message: '', finishedAt: new Date(this.clock.now()), ...exit };
     this.#exits.set(dir, finished);
@@ -176,7 +184,10 @@ export class FakeVmmDriver implements VmmDriver {
       stages: { spawn: 1 },
       limitations: [],
       exited: this.#process.hear(vm.exit.promise),
-      dialAgent: async () => new Duplex(),
+      dialAgent: async () => {
+        if (vm.ended) throw new BulkheadError('SANDBOX_NOT_RUNNING', 'the VM has ended');
+        return new Duplex();
+      },
       stats: async () => ({
         cpuSeconds: 1,
         memoryBytes: 2 ** 20,
@@ -205,8 +216,7 @@ export function fakeConnect(host: FakeHost, process: FakeProcess) {
   return (handle: VmHandle, signal: AbortSignal): Promise<GuestAgent> =>
     process.call('connectGuest', async () => {
       await host.faults.pass('connect', signal);
-      const dir = host.running.find((each) => host.vm(each)?.config.id === handle.id);
-      const guest = dir === undefined ? undefined : host.guest(dir);
+      const guest = host.guestOf(handle.id);
       if (guest === undefined) throw new BulkheadError('AGENT_UNREACHABLE', 'no VM answers');
       return new FakeAgent(guest, process, host.faults);
     });

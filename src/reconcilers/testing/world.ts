@@ -1,6 +1,6 @@
 // A whole world for reconciler tests: a store, a host with VMs, images, a clock that only tests move, and daemon
 // processes that come, reconcile, and are killed.
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -27,6 +27,9 @@ const RETRY_MS = 1_000;
 /** A test that waits for longer than this, in fake time, waits for nothing. */
 const PATIENCE_MS = 3_600_000;
 
+/** Files in memory where the host has them: hundreds of worlds would else wait for the disk at each of their fsyncs. */
+const MEMORY_DIR = '/dev/shm';
+
 export const IMAGE = 'registry.example/app:1';
 
 export class World {
@@ -34,7 +37,7 @@ export class World {
   readonly faults = new Faults(this.clock);
   readonly host = new FakeHost(this.clock, this.faults);
   readonly images = new FakeImageWorld(this.faults);
-  readonly dir = mkdtempSync(join(tmpdir(), 'bulkhead-reconciler-'));
+  readonly dir = mkdtempSync(join(existsSync(MEMORY_DIR) ? MEMORY_DIR : tmpdir(), 'bulkhead-reconciler-'));
   readonly sandboxesDir = join(this.dir, 'sandboxes');
   readonly store: EmbeddedStore;
   /** Status writes by object name. */
