@@ -76,6 +76,21 @@ test('requeue: the key comes again after its time and counts as no failure', asy
   await controller.stop();
 });
 
+test('requeue at once: timers and input get their turn between two looks', async () => {
+  let turns = 0;
+  const { clock, controller } = setUp(async () => {
+    turns += 1;
+    return turns < 1000 ? { type: 'requeue', afterMs: 0 } : DONE;
+  });
+  await controller.start();
+  controller.enqueue(A);
+  await settle();
+  assert.equal(turns, 1, 'the second look waits for the clock');
+  await clock.advance(1);
+  assert.equal(turns, 2);
+  await controller.stop();
+});
+
 test('transient: the key is tried again at growing intervals, afresh after a success', async () => {
   const times: number[] = [];
   let failures = 3;

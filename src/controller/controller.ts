@@ -16,6 +16,9 @@ const DEFAULT_WORKERS = 8;
 /** A step is short; what takes longer (a pull) runs beside and wakes its key when it is done. */
 const DEFAULT_TIMEOUT_MS = 60_000;
 
+/** A key that asks to be looked at again at once still waits for a timer: without one it would starve the event loop. */
+const MIN_REQUEUE_MS = 1;
+
 export interface ControllerOptions {
   reconciler: Reconciler;
   clock: Clock;
@@ -138,7 +141,7 @@ export class Controller implements Runnable, Enqueuer {
         break;
       case 'requeue':
         this.#queue.forget(item.key);
-        this.#queue.addAfter(item.key, outcome.afterMs, item.priority);
+        this.#queue.addAfter(item.key, Math.max(outcome.afterMs, MIN_REQUEUE_MS), item.priority);
         this.#metrics.reconciled('requeue_after', seconds);
         break;
       case 'transient':
