@@ -11,6 +11,8 @@ packages=(
   qemu-system-x86 e2fsprogs
   # the built-in image, and what the tests compare with
   busybox-static debootstrap erofs-utils umoci skopeo docker-registry apache2-utils openssl attr acl libcap2-bin
+  # what the test of the guest kernel runs in a guest
+  nftables iptables iproute2
   # node for npm
   npm
 )

@@ -17,6 +17,10 @@ const BOOT_LIMIT_MS = 120_000;
 export interface TestImageOptions {
   /** Host programs that go into the image with their libraries. */
   programs?: string[];
+  /** Host files and directories that go into the image where they are on the host. */
+  paths?: string[];
+  /** More files of the image: path in the image to path on the host. */
+  files?: Record<string, string>;
 }
 
 export interface TestDisks {
@@ -68,6 +72,9 @@ export async function makeDisks(options: TestImageOptions = {}): Promise<TestDis
   await writeFile(join(tree, 'bin/lostinterp'), '#!/nowhere/interpreter\n');
   await chmod(join(tree, 'bin/lostinterp'), 0o755);
   for (const program of options.programs ?? []) await copyProgram(tree, program);
+  for (const path of options.paths ?? []) await copyHost(path, join(tree, path));
+  for (const [target, source] of Object.entries(options.files ?? {}))
+    await copyHost(source, join(tree, target));
   const image = join(dir, 'image.erofs');
   const upper = join(dir, 'upper.ext4');
   execFileSync('mkfs.erofs', [image, tree], { stdio: 'pipe' });
@@ -81,9 +88,11 @@ export async function makeDisks(options: TestImageOptions = {}): Promise<TestDis
 async function copyProgram(tree: string, program: string): Promise<void> {
   const libraries = execFileSync('ldd', [program], { encoding: 'utf8' });
   const paths = [program, ...(libraries.match(/\/[^\s()]+/g) ?? [])];
-  for (const path of paths) {
-    await cp(path, join(tree, path), { dereference: true, recursive: true, force: true });
-  }
+  for (const path of paths) await copyHost(path, join(tree, path));
+}
+
+function copyHost(source: string, target: string): Promise<void> {
+  return cp(source, target, { dereference: true, recursive: true, force: true });
 }
 
 export interface TestVmOptions {
