@@ -30,6 +30,8 @@ export class FakeAgent {
   readonly host: Duplex;
   onMessage: (message: HostMessage, agent: FakeAgent) => void = () => {};
   #pending: Buffer = Buffer.alloc(0);
+  /** Called in place of answering the hello. */
+  onHello: ((nonce: Uint8Array, agent: FakeAgent) => void) | undefined;
   hello: GuestBody = { case: 'hello', value: { protocolVersion: 1, bootId: 'boot-1' } };
 
   constructor() {
@@ -54,14 +56,17 @@ export class FakeAgent {
     this.#pending = Buffer.concat([this.#pending, chunk]);
     while (this.#pending.length >= 12) {
       if (this.#pending.toString('latin1', 0, 4) !== 'BHF1') {
-        this.#pending = this.#pending.subarray(1);
+        const next = this.#pending.indexOf('BHF1', 1, 'latin1');
+        this.#pending = this.#pending.subarray(next < 0 ? this.#pending.length - 3 : next);
         continue;
       }
       const end = 12 + this.#pending.readUInt32LE(4);
       if (this.#pending.length < end) return;
       const message = fromBinary(HostMessageSchema, this.#pending.subarray(12, end));
       this.#pending = this.#pending.subarray(end);
-      if (message.body.case === 'hello') {
+      if (message.body.case === 'hello' && this.onHello) {
+        this.onHello(message.body.value.nonce, this);
+      } else if (message.body.case === 'hello') {
         this.raw(message.body.value.nonce);
         this.send(message.requestId, this.hello);
       } else {

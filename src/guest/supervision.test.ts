@@ -1,0 +1,142 @@
+// What the host does with an agent that is silent or slow; all on a clock of the tests' own.
+import assert from 'node:assert/strict';
+import type { Duplex } from 'node:stream';
+import { describe, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
+import { connectGuest } from './client.ts';
+import type { GuestClock } from './clock.ts';
+import { encodeGuest, FakeAgent } from './fake-agent.ts';
+import { HELLO_TIMEOUT_MS, PING_INTERVAL_MS, PING_MISSES, REDIAL_MAX_MS } from './limits.ts';
+
+class FakeClock implements GuestClock {
+  #now = 0;
+  readonly #timers = new Set<{ at: number; callback: () => void }>();
+
+  now(): number {
+    return this.#now;
+  }
+
+  after(ms: number, callback: () => void): () => void {
+    const timer = { at: this.#now + ms, callback };
+    this.#timers.add(timer);
+    return () => this.#timers.delete(timer);
+  }
+
+  /** Lets everything happen that is due until then, in order, and what follows from each. */
+  async advance(ms: number): Promise<void> {
+    const end = this.#now + ms;
+    for (;;) {
+      await setImmediate();
+      const next = [...this.#timers].filter((timer) => timer.at <= end).sort((a, b) => a.at - b.at)[0];
+      if (!next) break;
+      this.#timers.delete(next);
+      this.#now = next.at;
+      next.callback();
+    }
+    this.#now = end;
+  }
+}
+
+const never = (): Promise<Duplex> => new Promise(() => {});
+const STATS = { case: 'stats', value: {} } as const;
+
+describe('heartbeats', () => {
+  test('an agent that falls silent is not connected, and is dialled again', async () => {
+    const clock = new FakeClock();
+    const silent = new FakeAgent();
+    const next = new FakeAgent();
+    const duplexes = [silent.host, next.host];
+    const changes: boolean[] = [];
+    const guest = await connectGuest(() => Promise.resolve(duplexes.shift() ?? new FakeAgent().host), {
+      clock,
+    });
+    guest.onConnectionChange((connected) => changes.push(connected));
+    await clock.advance(PING_INTERVAL_MS * (PING_MISSES + 1) - 1);
+    assert.deepEqual([guest.connected, silent.host.destroyed], [true, false]);
+    await clock.advance(1);
+    assert.ok(silent.host.destroyed);
+    assert.deepEqual(changes, [false, true]);
+    await guest.close();
+  });
+
+  test('it stays unconnected while nobody answers', async () => {
+    const clock = new FakeClock();
+    const silent = new FakeAgent();
+    let dials = 0;
+    const guest = await connectGuest(() => (dials++ ? never() : Promise.resolve(silent.host)), { clock });
+    await clock.advance(PING_INTERVAL_MS * (PING_MISSES + 2));
+    assert.deepEqual([guest.connected, dials], [false, 2]);
+    await guest.close();
+  });
+
+  test('an agent that answers now and then stays connected', async () => {
+    const clock = new FakeClock();
+    const fake = new FakeAgent();
+    let pings = 0;
+    fake.onMessage = (message) => {
+      if (message.body.case === 'ping' && ++pings % PING_MISSES === 0)
+        fake.send(message.requestId, { case: 'done', value: {} });
+    };
+    const guest = await connectGuest(() => Promise.resolve(fake.host), { clock });
+    await clock.advance(PING_INTERVAL_MS * 30);
+    assert.deepEqual([guest.connected, fake.host.destroyed], [true, false]);
+    assert.ok(pings >= 29, `${pings} pings`);
+    await guest.close();
+  });
+});
+
+describe('slow peers', () => {
+  const slow: Record<string, (nonce: Uint8Array, agent: FakeAgent, clock: FakeClock) => void> = {
+    'says nothing to the hello': () => {},
+    'drips its hello': (nonce, agent, clock) => {
+      const bytes = Buffer.concat([nonce, encodeGuest(0n, agent.hello)]);
+      const drip = (at: number): void => {
+        agent.raw(bytes.subarray(at, at + 1));
+        if (at + 1 < bytes.length) clock.after(HELLO_TIMEOUT_MS / 4, () => drip(at + 1));
+      };
+      drip(0);
+    },
+    'begins a frame and stops': (nonce, agent) => {
+      agent.raw(nonce);
+      agent.raw(encodeGuest(0n, agent.hello).subarray(0, 14));
+    },
+  };
+  for (const [name, answer] of Object.entries(slow)) {
+    test(`a peer that ${name} is left within the limit of a hello`, async () => {
+      const clock = new FakeClock();
+      const agents: FakeAgent[] = [];
+      const controller = new AbortController();
+      const connecting = connectGuest(
+        () => {
+          const agent = new FakeAgent();
+          agent.onHello = (nonce) => answer(nonce, agent, clock);
+          agents.push(agent);
+          return Promise.resolve(agent.host);
+        },
+        { clock, signal: controller.signal },
+      );
+      const rejected = assert.rejects(connecting, { code: 'AGENT_UNREACHABLE' });
+      for (let i = 0; i < 8; i++) await clock.advance(HELLO_TIMEOUT_MS + REDIAL_MAX_MS);
+      assert.ok(agents.length >= 8, `${agents.length} attempts`);
+      assert.ok(agents.slice(0, -1).every((agent) => agent.host.destroyed));
+      controller.abort();
+      await rejected;
+      assert.ok(agents.at(-1)?.host.destroyed);
+    });
+  }
+
+  test('a frame that drips does not count as an answer to heartbeats', async () => {
+    const clock = new FakeClock();
+    const fake = new FakeAgent();
+    let dials = 0;
+    const guest = await connectGuest(() => (dials++ ? never() : Promise.resolve(fake.host)), { clock });
+    const frame = encodeGuest(1n, STATS);
+    fake.onMessage = () => {};
+    for (let at = 0; at < frame.length - 1 && !fake.host.destroyed; at++) {
+      fake.raw(frame.subarray(at, at + 1));
+      await clock.advance(PING_INTERVAL_MS);
+    }
+    assert.deepEqual([guest.connected, fake.host.destroyed], [false, true]);
+    await guest.close();
+  });
+});
