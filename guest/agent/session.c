@@ -561,6 +561,8 @@ void session_release(const char *session_id) {
         if (s->state != EXITED)
             (void)kill(s->pid, SIGKILL); // also where the child has not entered its group yet
     }
+    // Closes the agent's ends of the pipes: a background process that lives on and still writes there gets
+    // SIGPIPE, as under any container engine once its exec is over. Servers redirect their output.
     session_free(s);
 }
 
