@@ -20,10 +20,10 @@ import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
 import { FolderSource } from '../source/source.ts';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
+import { HostDrivers } from '../vmm/select.ts';
 import { openSoftwareDriver } from '../vmm/software/driver.ts';
 import { parseBody } from './body.ts';
 import { daemonChecks } from './doctor.ts';
-import { HostDrivers } from './drivers.ts';
 import { DaemonMetrics } from './metrics.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { PRODUCT_VERSION } from './version.ts';
@@ -68,13 +68,13 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => registries.close());
   const images = await openImages({ folder: paths.images, registries });
   opened.defer(() => images.close());
-  const drivers = new HostDrivers(
-    await openSoftwareDriver({
+  const drivers = new HostDrivers({
+    software: await openSoftwareDriver({
       stateDir: paths.driver,
       buildDir: BUILD_DIR,
       onWarning: (message) => log.warn({ driver: 'software' }, message),
     }),
-  );
+  });
   opened.defer(() => drivers.close());
 
   const metrics = new DaemonMetrics(hostname());

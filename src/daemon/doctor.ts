@@ -3,7 +3,7 @@ import type { DoctorCheck } from '../api/wire.ts';
 import type { Images } from '../images/images.ts';
 import type { FolderSource } from '../source/source.ts';
 import type { Store } from '../store/store.ts';
-import type { HostDrivers } from './drivers.ts';
+import type { HostDrivers } from '../vmm/select.ts';
 
 export interface DaemonParts {
   drivers: HostDrivers;

@@ -1,11 +1,11 @@
 // Control groups of VMs. Version 2 is the target; where a controller is bound to a version 1 hierarchy, that one is used.
-import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 export type Controller = 'cpu' | 'memory' | 'pids';
 const CONTROLLERS: readonly Controller[] = ['cpu', 'memory', 'pids'];
 
-/** Our folder in each hierarchy. */
+/** Our folder in each hierarchy. It stays when it is empty: another daemon may be about to use it. */
 const PARENT = 'bulkhead';
 /** All supervisors share one group, so that no VM's limits and no stop of the daemon's own unit ends them. */
 const SUPERVISORS = '_supervisors';
@@ -132,24 +132,14 @@ export class Cgroups {
     for (const hierarchy of this.#hierarchies) await removeDir(join(hierarchy.mountPoint, PARENT, id));
   }
 
-  /** Removes our own folders where no VM and no supervisor is left in them. */
-  async removeParents(): Promise<void> {
+  /** Processes in the groups of a VM. */
+  async processes(id: string): Promise<number[]> {
+    const pids = new Set<number>();
     for (const { mountPoint } of this.#hierarchies) {
-      for (const dir of [join(mountPoint, PARENT, SUPERVISORS), join(mountPoint, PARENT)])
-        await rmdir(dir).catch(() => undefined); // in use, or gone already
+      const text = await readFile(join(mountPoint, PARENT, id, 'cgroup.procs'), 'utf8').catch(() => '');
+      for (const line of text.split('\n')) if (line !== '') pids.add(Number(line));
     }
-  }
-
-  /** Ids of all VMs that have a group. */
-  async list(): Promise<string[]> {
-    const ids = new Set<string>();
-    for (const hierarchy of this.#hierarchies) {
-      const entries = await readdir(join(hierarchy.mountPoint, PARENT), { withFileTypes: true }).catch(
-        () => [],
-      );
-      for (const entry of entries) if (entry.isDirectory() && entry.name !== SUPERVISORS) ids.add(entry.name);
-    }
-    return [...ids];
+    return [...pids];
   }
 }
 

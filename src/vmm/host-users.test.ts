@@ -11,13 +11,13 @@ test('300 VMs claimed at once get 300 users, keep them, and give them back', asy
     const users = new HostUsers(dir);
     await users.init();
     const ids = Array.from({ length: 300 }, (_, index) => `vm-${index}`);
-    const claimed = await Promise.all(ids.map((id) => users.claim(id)));
+    const claimed = await Promise.all(ids.map((id) => users.claim(id, '/vms')));
     assert.equal(new Set(claimed).size, 300);
-    assert.deepEqual(await Promise.all(ids.map((id) => users.claim(id))), claimed);
-    assert.equal(await new HostUsers(dir).claim('vm-7'), claimed[7], 'also after a restart');
+    assert.deepEqual(await Promise.all(ids.map((id) => users.claim(id, '/vms'))), claimed);
+    assert.equal(await new HostUsers(dir).claim('vm-7', '/vms/vm-7'), claimed[7], 'also after a restart');
     await users.release('vm-7');
     await users.release('vm-7');
-    assert.equal(await users.claim('vm-7'), claimed[7]);
+    assert.equal(await users.claim('vm-7', '/vms/vm-7'), claimed[7]);
   } finally {
     rmSync(dir, { recursive: true });
   }

@@ -1,7 +1,7 @@
 // Empty ext4 disks of a given size, in about a millisecond.
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, rename, rm, truncate } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { BulkheadError } from '../api/errors.ts';
@@ -26,6 +26,8 @@ const MKFS_FEATURES =
 const MKFS_EXTENDED = 'nodiscard,assume_storage_prezeroed=1';
 /** Raised when the options change; part of the template's name. */
 const TEMPLATE_VERSION = 2;
+/** Ends the names of templates that are being made. */
+const TEMPORARY = '.tmp';
 
 /** Copies the data extents of a sparse file to a new file; fails when the target exists. */
 export type SparseCopy = (source: string, target: string) => Promise<void>;
@@ -41,6 +43,13 @@ export class DiskFactory {
     this.#copy = copy;
   }
 
+  /** Removes half-made templates. Only while nobody else makes disks from this folder. */
+  async removeLeftovers(): Promise<void> {
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(this.#dir))
+      if (name.endsWith(TEMPORARY)) await rm(join(this.#dir, name), { force: true });
+  }
+
   /**
    * Makes a sparse file of `sizeBytes`, rounded up to whole 4 KiB blocks, with an empty ext4 file system. Not synced: the
    * guest's first flush does that, and a file that a power cut loses before it holds nothing yet. An existing file is replaced.
@@ -54,6 +63,25 @@ export class DiskFactory {
       );
     try {
       await this.copy(await this.#template(size), path);
+    } catch (error) {
+      throw diskError(error, path);
+    }
+  }
+
+  /**
+   * Makes an existing disk's file at least `sizeBytes` long, and gives its size; the guest grows the file system when it
+   * mounts it. A disk never shrinks: what is asked for may be less than what it holds.
+   */
+  async grow(path: string, sizeBytes: number): Promise<number> {
+    const wanted = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    if (!Number.isSafeInteger(sizeBytes) || wanted > MAX_DISK_BYTES)
+      throw new BulkheadError('INVALID', `a disk cannot grow to ${sizeBytes} bytes: at most ${MAX_DISK_BYTES}`);
+    try {
+      await using file = await open(path, 'r+');
+      const { size } = await file.stat();
+      if (size >= wanted) return size;
+      await file.truncate(wanted);
+      return wanted;
     } catch (error) {
       throw diskError(error, path);
     }
@@ -89,7 +117,7 @@ export class DiskFactory {
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
     }
-    const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+    const temporary = `${path}.${randomBytes(6).toString('hex')}${TEMPORARY}`;
     try {
       await (await open(temporary, 'wx', 0o600)).close();
       await truncate(temporary, size);

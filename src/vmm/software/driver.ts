@@ -9,6 +9,7 @@ import { LOCK_FILE } from '../records.ts';
 import { StartQueue } from '../start-queue.ts';
 import { adoptVm, readLastExit, type VmProcess } from '../vm-process.ts';
 import { checkHost, openSoftwareHost, type SoftwareHost, type SoftwareOptions } from './host.ts';
+import { removeLeftovers } from './leftovers.ts';
 import { releaseMachine } from './machine.ts';
 import { coldStart, warmStart } from './start.ts';
 import { prepareGuest } from './template-guest.ts';
@@ -137,7 +138,6 @@ class SoftwareDriver implements VmmDriver {
 
   async close(): Promise<void> {
     await this.#templates.close();
-    await this.#host.cgroups.removeParents();
     await this.#host.watcher.close();
   }
 }
@@ -166,7 +166,12 @@ function validate(config: VmConfig): void {
     throw invalid(`the directory of VM ${config.id} must carry its id`);
 }
 
-/** Opens the driver. It starts nothing; `probe` tells whether the host can run it. */
+/**
+ * Opens the driver. It starts nothing, and ends what a killed predecessor left that nobody can adopt; `probe` tells
+ * whether the host can run it.
+ */
 export async function openSoftwareDriver(options: SoftwareOptions): Promise<VmmDriver> {
-  return new SoftwareDriver(await openSoftwareHost(options), options);
+  const host = await openSoftwareHost(options);
+  await removeLeftovers(host, options.onWarning ?? (() => undefined));
+  return new SoftwareDriver(host, options);
 }

@@ -86,7 +86,7 @@ export async function startMachine(
     });
 
     const limit = memoryLimitBytes(spec.memoryBytes);
-    const uid = await host.users.claim(spec.id);
+    const uid = await host.users.claim(spec.id, spec.dir);
     const cgroups = await host.cgroups.create(spec.id, { cpus: spec.cpus, memoryBytes: limit });
     const annotations: Annotations = {
       launch: stateNumber === undefined ? 'cold' : 'warm',

@@ -35,6 +35,8 @@ export async function coldStart(
       const disk = stopwatch();
       await host.disks.create(config.upper.path, config.upper.sizeBytes);
       stages.disk = disk();
+    } else {
+      await host.disks.grow(config.upper.path, config.upper.sizeBytes);
     }
     const spawn = stopwatch();
     const { coldReason } = how;
@@ -67,6 +69,7 @@ export async function warmStart(
   const { lease, spec } = template;
   const stages: StartStages = {};
   const fresh = spec.kind === 'image';
+  let upperBytes = config.upper.sizeBytes;
   let machine: Machine | undefined;
   const stateFd = openSync(lease.statePath, 'r');
   try {
@@ -74,6 +77,8 @@ export async function warmStart(
       const disk = stopwatch();
       await host.disks.copy(lease.upperPath, config.upper.path);
       stages.disk = disk();
+    } else {
+      upperBytes = await host.disks.grow(config.upper.path, config.upper.sizeBytes);
     }
     const spawn = stopwatch();
     machine = await startMachine(
@@ -84,7 +89,7 @@ export async function warmStart(
     stages.spawn = spawn();
     const restore = stopwatch();
     await restoreState(machine.qmp, machine.stateNumber ?? -1, signal);
-    if (!fresh) await resizeDisk(machine.qmp, 'upper', config.upper.sizeBytes, signal);
+    if (!fresh) await resizeDisk(machine.qmp, 'upper', upperBytes, signal);
     stages.restore = restore();
     machine.qmp.close();
     machine.vm.stages = stages;

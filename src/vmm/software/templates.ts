@@ -4,9 +4,7 @@ import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkheadError } from '../../api/errors.ts';
 import type { StartQueue } from '../start-queue.ts';
-import { adoptVm } from '../vm-process.ts';
 import type { SoftwareHost } from './host.ts';
-import { releaseMachine } from './machine.ts';
 import { fileDigest, hostFingerprint, type TemplateSpec, templateKey } from './template-key.ts';
 import {
   isMaker,
@@ -123,18 +121,14 @@ export class Templates {
     return this.#fingerprint;
   }
 
-  /** Removes what crashed makers, other boots of the host and other builds left. */
+  /** Removes the templates of other boots of the host and other builds. */
   async #prepareDir(): Promise<string> {
     const fingerprint = await hostFingerprint(this.#host);
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     for (const name of await readdir(this.#dir)) {
       const dir = join(this.#dir, name);
       const record = await readTemplateRecord(dir);
-      if (record?.fingerprint === fingerprint) continue;
-      if (isMaker(name)) {
-        await (await adoptVm(this.#host, dir))?.kill();
-        await releaseMachine(this.#host, name);
-      }
+      if (record?.fingerprint === fingerprint || isMaker(name)) continue;
       await rm(dir, { recursive: true, force: true });
     }
     return fingerprint;
