@@ -1,5 +1,5 @@
-// The allow-list. It was learnt by tracing QEMU through cold boots, template saves, restores, disk and
-// network load and shutdown; what is not on it fails with EPERM (clone3 with ENOSYS, so that libc falls back
+// The allow-list. It holds what QEMU calls in the lives that test/e2e/vmm-*.test.ts lead it through
+// (cold boots, template saves, restores, disk writes, shutdown) and what its sources call nearby; what is not on it fails with EPERM (clone3 with ENOSYS, so that libc falls back
 // to clone, whose flags can be checked). QEMU's own -sandbox comes on top of it and takes execve away again.
 #include <asm/ioctls.h>
 #include <asm/termbits.h>

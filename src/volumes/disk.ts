@@ -75,7 +75,10 @@ export class DiskFactory {
   async grow(path: string, sizeBytes: number): Promise<number> {
     const wanted = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
     if (!Number.isSafeInteger(sizeBytes) || wanted > MAX_DISK_BYTES)
-      throw new BulkheadError('INVALID', `a disk cannot grow to ${sizeBytes} bytes: at most ${MAX_DISK_BYTES}`);
+      throw new BulkheadError(
+        'INVALID',
+        `a disk cannot grow to ${sizeBytes} bytes: at most ${MAX_DISK_BYTES}`,
+      );
     try {
       await using file = await open(path, 'r+');
       const { size } = await file.stat();

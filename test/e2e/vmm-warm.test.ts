@@ -60,6 +60,34 @@ test('a restart restores too, with the data of the run before and the true size 
   await bench.driver.release(config.dir);
 });
 
+test('a disk that is asked larger grows, with its data, in restored and booted guests; it never shrinks', async () => {
+  for (const coldBoot of [false, true]) {
+    const config = bench.config({ coldBoot });
+    const kib: number[] = [];
+    for (const mib of [128, 512, 256]) {
+      const sizeBytes = mib * 1024 * 1024;
+      const vm = await bench.start({ ...config, upper: { ...config.upper, sizeBytes } });
+      assert.equal(vm.launch, coldBoot ? 'cold' : 'warm', vm.coldReason);
+      const agent = await connect(vm);
+      const { output } = await run(
+        agent,
+        'echo kept >> /data; sync; cat /data; /bin/busybox df -k / | /bin/busybox tail -n 1',
+      );
+      const lines = output.trim().split('\n');
+      assert.equal(lines.filter((line) => line === 'kept').length, kib.length + 1, output);
+      kib.push(Number(lines.at(-1)?.trim().split(/ +/)[1]));
+      await agent.shutdown({ graceMs: 1000 });
+      await vm.exited;
+      await agent.close();
+    }
+    await bench.driver.release(config.dir);
+    const [before = 0, grown = 0, after = 0] = kib;
+    assert.ok(before > 64 * 1024 && before < 128 * 1024, `${kib}`);
+    assert.ok(grown > 450 * 1024 && grown < 512 * 1024, `${kib}`);
+    assert.equal(after, grown);
+  }
+});
+
 test('eight at once all start, each with its own disk', async () => {
   const configs = Array.from({ length: 8 }, () => bench.config());
   const vms = await Promise.all(configs.map((config) => bench.start(config)));
