@@ -2,19 +2,24 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
+  closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
+  readSync,
   rmSync,
   truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { openSoftwareDriver } from '../../src/vmm/software/driver.ts';
-import { connect, run, VmmBench } from './vmm-support.ts';
+import { BUILD_DIR, connect, run, VmmBench } from './vmm-support.ts';
 
 let bench: VmmBench;
 before(async () => {
@@ -138,18 +143,50 @@ test('a broken template means a cold boot that says so, and a new template next 
   assert.equal((await warm()).launch, 'warm');
 });
 
-test('templates of a daemon before are used again; broken ones on disk are made again', async () => {
+/** Starts and ends a VM with a driver that has nothing in memory yet; gives its warnings. */
+async function startAfresh(): Promise<string[]> {
+  const warnings: string[] = [];
   const config = bench.config();
   const other = await openSoftwareDriver({
     stateDir: bench.dir,
-    buildDir: join(import.meta.dirname, '../../build'),
+    buildDir: BUILD_DIR,
+    onWarning: (message) => warnings.push(message),
   });
   const vm = await other.start(config, AbortSignal.timeout(120_000));
-  assert.equal(vm.launch, 'warm');
+  assert.equal(vm.launch, 'warm', vm.coldReason);
+  const agent = await connect(vm);
+  assert.equal((await run(agent, 'echo fine')).output, 'fine\n');
+  await agent.close();
   await vm.kill();
   await other.release(config.dir);
   await other.close();
+  return warnings;
+}
+
+test('templates of a daemon before are used again', async () => {
+  await startAfresh();
+  assert.deepEqual(await startAfresh(), []);
 });
+
+for (const [file, words] of [
+  ['ram', /guest memory changed/],
+  ['state', /device state changed/],
+] as const)
+  test(`one wrong bit in the ${file} file of a template is noticed, and the template made again`, async () => {
+    await startAfresh();
+    const templates = join(bench.dir, 'templates');
+    for (const name of readdirSync(templates)) {
+      const fd = openSync(join(templates, name, file), 'r+');
+      const offset = Math.floor(fstatSync(fd).size / 2);
+      const byte = Buffer.alloc(1);
+      readSync(fd, byte, 0, 1, offset);
+      byte[0] = (byte[0] ?? 0) ^ 1;
+      writeSync(fd, byte, 0, 1, offset);
+      closeSync(fd);
+    }
+    assert.match((await startAfresh()).join('\n'), words);
+    assert.deepEqual(await startAfresh(), []);
+  });
 
 test('a full disk is a clear error that leaves nothing, and a start works when there is room again', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'bulkhead-full-'));

@@ -3,8 +3,12 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
+import { crc32 } from 'node:zlib';
 import { MACHINE_VERSION } from './command-line.ts';
 import type { SoftwareHost } from './host.ts';
+
+/** The event loop is held for less than a millisecond by each. */
+const CHECKSUM_CHUNK_BYTES = 1024 * 1024;
 
 export interface TemplateSpec {
   /**
@@ -44,4 +48,12 @@ export async function fileDigest(path: string): Promise<string> {
   const hash = createHash('sha256');
   await pipeline(createReadStream(path), hash);
   return hash.digest('hex');
+}
+
+/** CRC-32 of the content; finds what a disk mangled, at several times the speed of a digest. */
+export async function fileChecksum(path: string): Promise<number> {
+  let sum = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: CHECKSUM_CHUNK_BYTES }))
+    sum = crc32(chunk, sum);
+  return sum;
 }

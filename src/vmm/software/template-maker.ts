@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream';
 import type { SoftwareHost } from './host.ts';
 import { type Machine, releaseMachine, startMachine } from './machine.ts';
 import { awaitAgentPortIdle, saveState } from './migration.ts';
-import { fileDigest, type TemplateSpec } from './template-key.ts';
+import { fileChecksum, fileDigest, type TemplateSpec } from './template-key.ts';
 
 export const RAM_FILE = 'ram';
 export const STATE_FILE = 'state';
@@ -33,6 +33,8 @@ export interface TemplateRecord {
   fingerprint: string;
   memoryBytes: number;
   stateDigest: string;
+  /** CRC-32 of the memory file. */
+  ramChecksum: number;
 }
 
 /** Name prefix of the machines that make templates. */
@@ -65,6 +67,7 @@ export async function makeTemplate(
       fingerprint: target.fingerprint,
       memoryBytes: spec.memoryBytes,
       stateDigest: await fileDigest(join(result, STATE_FILE)),
+      ramChecksum: await fileChecksum(`/proc/self/fd/${ramFd}`),
     };
     // Nothing is synced: a template fits only this boot of the host, so no power cut can leave half of one behind.
     await writeFile(join(result, TEMPLATE_RECORD), JSON.stringify(record), { mode: 0o600 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { BulkheadError } from '../../api/errors.ts';
 import type { StartQueue } from '../start-queue.ts';
 import type { SoftwareHost } from './host.ts';
-import { fileDigest, hostFingerprint, type TemplateSpec, templateKey } from './template-key.ts';
+import { fileChecksum, fileDigest, hostFingerprint, type TemplateSpec, templateKey } from './template-key.ts';
 import {
   isMaker,
   makeTemplate,
@@ -165,7 +165,11 @@ export class Templates {
       if (size !== spec.memoryBytes) throw new Error(`memory file of ${size} bytes`);
       if ((await fileDigest(join(dir, STATE_FILE))) !== record.stateDigest)
         throw new Error('device state changed');
-      return await this.#host.library.memfdFromFile(join(dir, RAM_FILE));
+      const ramFd = await this.#host.library.memfdFromFile(join(dir, RAM_FILE));
+      // What is in memory now is what clones run on.
+      if ((await fileChecksum(`/proc/self/fd/${ramFd}`)) === record.ramChecksum) return ramFd;
+      closeSync(ramFd);
+      throw new Error('guest memory changed');
     } catch (error) {
       this.#options.warn(
         `template ${dir} is broken and made again: ${error instanceof Error ? error.message : error}`,
@@ -211,13 +215,14 @@ export class Templates {
 
 async function readTemplateRecord(
   dir: string,
-): Promise<{ fingerprint: string; stateDigest: string } | undefined> {
+): Promise<{ fingerprint: string; stateDigest: string; ramChecksum: number } | undefined> {
   try {
     const value: unknown = JSON.parse(await readFile(join(dir, TEMPLATE_RECORD), 'utf8'));
     const fields: Record<string, unknown> = typeof value === 'object' && value !== null ? { ...value } : {};
-    const { version, fingerprint, stateDigest } = fields;
+    const { version, fingerprint, stateDigest, ramChecksum } = fields;
     if (version !== 1 || typeof fingerprint !== 'string' || typeof stateDigest !== 'string') return undefined;
-    return { fingerprint, stateDigest };
+    if (typeof ramChecksum !== 'number') return undefined;
+    return { fingerprint, stateDigest, ramChecksum };
   } catch {
     return undefined;
   }
