@@ -13,6 +13,7 @@
 
 #include "../src/cleanup.h"
 #include "../src/error.h"
+#include "closed.h"
 
 #define TAP_NAME "tap0"
 
@@ -62,6 +63,9 @@ int network_create(const struct launch_config *config, int *out, char *error, si
     struct ifreq request = {.ifr_name = TAP_NAME, .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
     if (ioctl(tap, TUNSETIFF, &request) != 0)
         return bh_fail(error, error_size, errno, "TAP");
+    result = network_close(TAP_NAME);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "nftables rule that drops the guest's frames");
     uint32_t mask = htonl((uint32_t)(~0ull << (32 - config->tap_prefix)));
     result = set_address(control, SIOCSIFADDR, config->tap_address);
     if (result == 0)

@@ -125,6 +125,23 @@ test('a cancelled start leaves neither process, cgroup, host user nor disk', asy
   }
 });
 
+test('nothing on the host answers what a guest sends', async () => {
+  const config = bench.config({ coldBoot: true });
+  const vm = await bench.start(config);
+  const agent = await connect(vm);
+  const line =
+    'cd /sys/class/net; for d in e*; do /bin/busybox ip link set $d up; /bin/busybox ip addr add 10.77.0.2/24 dev $d; done; ' +
+    'ping -c 2 -W 1 10.77.0.1; echo status $?; cat e*/statistics/tx_packets e*/statistics/rx_packets';
+  const { output } = await run(agent, line);
+  const [status = '', sent = '', received = ''] = output.trim().split('\n').slice(-3);
+  assert.equal(status, 'status 1', output);
+  assert.ok(Number(sent) > 0, output);
+  assert.equal(received, '0', output);
+  await agent.close();
+  await vm.kill();
+  await bench.driver.release(config.dir);
+});
+
 test('a guest that ends by itself with a panic counts as crashed', async () => {
   const config = bench.config({ coldBoot: true });
   const vm = await bench.start(config);
