@@ -1,6 +1,7 @@
 // The allow-list. It holds what QEMU calls in the lives that test/e2e/vmm-*.test.ts lead it through
-// (cold boots, template saves, restores, disk writes, shutdown) and what its sources call nearby; what is not on it fails with EPERM (clone3 with ENOSYS, so that libc falls back
-// to clone, whose flags can be checked). QEMU's own -sandbox comes on top of it and takes execve away again.
+// (cold boots, template saves, restores, disk writes, shutdown) and what its sources call nearby; what is not
+// on it fails with EPERM (clone3 with ENOSYS, so that libc falls back to clone, whose flags can be checked).
+// QEMU's own -sandbox comes on top of it and takes execve away again.
 #include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <errno.h>

@@ -518,6 +518,16 @@ test('a Secret keeps its data in the store, and the inventory is for its owner a
   assert.equal((await h.must('s', 'Secret')).metadata.resourceVersion, before.metadata.resourceVersion);
 });
 
+test('an edited Secret is taken over', async () => {
+  await using h = await SourceHarness.create();
+  const secret = { apiVersion: 'v1', kind: 'Secret', metadata: { name: 's' }, stringData: { k: 'old' } };
+  await h.folder.write('s.json', JSON.stringify(secret));
+  await h.pass();
+  await h.folder.write('s.json', JSON.stringify({ ...secret, stringData: { k: 'new' } }));
+  assert.equal((await h.pass()).result, 'success', h.problems().join('\n'));
+  assert.deepEqual((await h.must('s', 'Secret')).data, { k: Buffer.from('new').toString('base64') });
+});
+
 test('a change that the kind forbids is refused with the field, and the running version kept', async () => {
   await using h = await SourceHarness.create();
   await h.folder.write('web.yaml', sandboxYaml('web'));

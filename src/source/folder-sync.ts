@@ -307,6 +307,8 @@ function resultOf(problems: readonly SourceProblem[], failures: number): SyncRes
 
 /** The kind's own rules about what may not change, in the words of the validator. */
 function refuseUpdate(live: StoredObject, manifest: ObjectManifest): string | undefined {
+  // Secrets and ConfigMaps have no spec, and with it nothing that may not change.
+  if (manifest.spec === undefined) return undefined;
   const { errors } = validateObject(manifest, { spec: live.spec });
   return errors.length === 0 ? undefined : errors.map(formatFieldError).join('; ');
 }
