@@ -45,7 +45,11 @@ const BUILD_DIR = resolve(import.meta.dirname, '..', '..', 'build');
 
 /** Runs until `signal` aborts. Throws when a part cannot start or go on. */
 export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Promise<void> {
-  const log = pino({ level: options.logLevel, base: { component: 'bulkhead' } });
+  const log = pino({
+    level: options.logLevel,
+    base: { component: 'bulkhead' },
+    serializers: { error: pino.stdSerializers.err },
+  });
   const clock = systemClock;
   const paths = {
     sandboxes: join(options.stateDir, 'sandboxes'),
