@@ -428,6 +428,16 @@ test('doctor works with and without a daemon', async () => {
   assert.ok(without.some(({ name }) => name === 'cgroups'));
 });
 
+test('options without a command are a usage error, --help is not', async () => {
+  const socketPath = '/nonexistent/bulkhead.sock';
+  for (const options of [['--nope'], ['-n', 'default']]) {
+    const result = await bulkhead(socketPath, ...options);
+    assert.equal(result.code, 2, options.join(' '));
+    assert.match(result.stderr, /needs a command/);
+  }
+  assert.equal((await bulkhead(socketPath, '--help')).code, 0);
+});
+
 test('without a daemon commands say so at once', async () => {
   const result = await bulkhead('/nonexistent/bulkhead.sock', 'get', 'sbx');
   assert.equal(result.code, 1);

@@ -55,6 +55,8 @@ async function main(args: readonly string[]): Promise<void> {
     const [topic] = rest;
     if (topic === undefined) {
       if (leading.includes('--version')) return run(find('version'), ['--client']);
+      const unknown = leading.find((option) => !['--help', '-h'].includes(option));
+      if (unknown !== undefined) throw usage(`"${unknown}" needs a command; bulkhead --help lists them`);
       process.stdout.write(overview());
       return;
     }
