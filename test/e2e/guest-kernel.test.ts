@@ -262,10 +262,9 @@ describe('control groups and namespaces', () => {
     assert.equal(await guest(`su dev -c '/usr/bin/unshare -Ur id -u'`), '0\n');
   });
 
-  test('process ids go above 32768', async () => {
+  test('the highest process id can be raised above 32768', async () => {
     const out = await guest(`
       echo 4194304 > /proc/sys/kernel/pid_max
-      echo 99998 > /proc/sys/kernel/ns_last_pid || true
       cat /proc/sys/kernel/pid_max`);
     assert.equal(out, '4194304\n');
   });
