@@ -1,77 +1,9 @@
-// What a daemon that was killed left on the host, and nobody can adopt.
-import { closeSync } from 'node:fs';
-import { readdir, rm, stat } from 'node:fs/promises';
+// What a killed daemon left of the software driver: beside what every driver may leave, the machines that made templates.
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { HostError } from '../ffi.ts';
-import { LOCK_FILE } from '../records.ts';
-import { adoptVm } from '../vm-process.ts';
+import { removeVmLeftovers } from '../leftovers.ts';
 import type { SoftwareHost } from './host.ts';
-import { releaseMachine } from './machine.ts';
 import { isMaker } from './template-maker.ts';
 
-/** A launcher that holds the lock writes its record within milliseconds; 10 s cover a loaded host. */
-const RECORD_ATTEMPTS = 2000;
-const RECORD_PAUSE_MS = 5;
-
-/**
- * Ends and removes the machines that made templates, half-made disks, and whatever remains of VMs whose directory is gone.
- * Touches only what this state directory can prove to be its own: by the lock in a maker's directory, and by the claims of
- * host users. VMs whose directory is there are left alone, for the daemon to adopt or release.
- */
 export async function removeLeftovers(host: SoftwareHost, warn: (message: string) => void): Promise<void> {
-  const attempt = async (what: string, work: Promise<void>) => {
-    try {
-      await work;
-    } catch (error) {
-      warn(`${what} of an earlier run stays: ${error instanceof Error ? error.message : error}`);
-    }
-  };
-  const templates = join(host.stateDir, 'templates');
-  for (const name of await readdir(templates).catch(() => []))
-    if (isMaker(name)) await attempt(`template machine ${name}`, endMaker(host, join(templates, name), name));
-  for (const { id, dir } of await host.users.claims())
-    if (!(await isThere(dir))) await attempt(`VM ${id}`, endLost(host, id));
-  await attempt('a half-made disk', host.disks.removeLeftovers());
-}
-
-/** The directory goes last, so that a kill in between is noticed by the next start. */
-async function endMaker(host: SoftwareHost, dir: string, id: string): Promise<void> {
-  const lock = join(dir, LOCK_FILE);
-  for (let attempt = 1; host.library.lockIsHeld(lock); attempt++) {
-    const vm = await adoptVm(host, dir);
-    if (vm) await vm.kill();
-    else if (attempt === RECORD_ATTEMPTS) throw new Error(`${lock} is held by a process that left no record`);
-    else await sleep(RECORD_PAUSE_MS); // its launcher has not written the record yet
-  }
-  await releaseMachine(host, id);
-  await rm(dir, { recursive: true, force: true });
-}
-
-/** Ends a VM that no record tells of any more; its supervisor ends with it. */
-async function endLost(host: SoftwareHost, id: string): Promise<void> {
-  for (const pid of await host.cgroups.processes(id)) {
-    try {
-      const pidfd = host.library.pidfdOpen(pid, host.library.processStartTime(pid));
-      try {
-        // Read again: now the descriptor holds the process, and its number cannot pass to another.
-        if ((await host.cgroups.processes(id)).includes(pid)) host.library.pidfdKill(pidfd, 'SIGKILL');
-      } finally {
-        closeSync(pidfd);
-      }
-    } catch (error) {
-      if (!(error instanceof HostError && error.code === 'ESRCH')) throw error;
-    }
-  }
-  await releaseMachine(host, id);
-}
-
-async function isThere(dir: string): Promise<boolean> {
-  try {
-    await stat(dir);
-    return true;
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
-    throw error;
-  }
+  await removeVmLeftovers(host, { parent: join(host.stateDir, 'templates'), isOwn: isMaker }, warn);
 }

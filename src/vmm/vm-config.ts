@@ -1,0 +1,24 @@
+// What holds for the configuration of a VM under every driver.
+import { basename } from 'node:path';
+import { BulkheadError } from '../api/errors.ts';
+import type { VmConfig } from './driver.ts';
+
+export const MIB = 1024 * 1024;
+const MAX_CPUS = 32;
+/** The kernel and the agent need about 40 MiB. */
+export const MIN_MEMORY_BYTES = 64 * MIB;
+
+/** Throws INVALID. */
+export function checkVmConfig(config: VmConfig): void {
+  const invalid = (message: string) => new BulkheadError('INVALID', message);
+  if (!Number.isInteger(config.cpus) || config.cpus < 1 || config.cpus > MAX_CPUS)
+    throw invalid(`${config.cpus} vCPUs are not possible: 1 to ${MAX_CPUS}`);
+  if (!Number.isSafeInteger(config.memoryBytes) || config.memoryBytes % MIB !== 0)
+    throw invalid('memory must be whole MiB');
+  if (config.memoryBytes < MIN_MEMORY_BYTES)
+    throw invalid(
+      `${config.memoryBytes / MIB} MiB of memory are too little: at least ${MIN_MEMORY_BYTES / MIB}`,
+    );
+  if (!/^[A-Za-z0-9-]{1,63}$/.test(config.id) || basename(config.dir) !== config.id)
+    throw invalid(`the directory of VM ${config.id} must carry its id`);
+}

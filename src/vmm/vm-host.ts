@@ -1,0 +1,99 @@
+// What every driver needs of this host, found once.
+import { access, constants, mkdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BulkheadError } from '../api/errors.ts';
+import { DiskFactory } from '../volumes/disk.ts';
+import { Cgroups } from './cgroups.ts';
+import { ExitWatcher } from './exit-watcher.ts';
+import { type HostLibrary, loadHostLibrary } from './ffi.ts';
+import { HostUsers } from './host-users.ts';
+import { readBootId } from './vm-process.ts';
+
+/** The dynamic loader and the folders of a VMM's libraries and modules, as Debian and its kin lay them out. */
+const LIBRARY_PATHS = [
+  '/lib64',
+  '/lib/ld-linux-aarch64.so.1',
+  '/lib/x86_64-linux-gnu',
+  '/usr/lib/x86_64-linux-gnu',
+  '/lib/aarch64-linux-gnu',
+  '/usr/lib/aarch64-linux-gnu',
+  '/usr/lib64',
+];
+
+export interface VmHostOptions {
+  /** Root-owned folder of what belongs to no single VM: host users, disk templates and more. Drivers may share one. */
+  stateDir: string;
+  /** Holds guest/{vmlinux,initramfs.cpio} and libvmm/{libvmm.so,bulkhead-vmm}. */
+  buildDir: string;
+}
+
+export interface VmHost {
+  library: HostLibrary;
+  /** The same as `library`, under the name that the shared parts use. */
+  host: HostLibrary;
+  watcher: ExitWatcher;
+  cgroups: Cgroups;
+  users: HostUsers;
+  disks: DiskFactory;
+  launcherPath: string;
+  guest: { kernel: string; initramfs: string };
+  /** Those of LIBRARY_PATHS that this host has. */
+  libraryPaths: string[];
+  bootId: string;
+  stateDir: string;
+}
+
+export async function openVmHost({ stateDir, buildDir }: VmHostOptions): Promise<VmHost> {
+  const library = loadHostLibrary(buildDir);
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  const users = new HostUsers(join(stateDir, 'host-users'));
+  await users.init();
+  return {
+    library,
+    host: library,
+    watcher: new ExitWatcher(library),
+    cgroups: await Cgroups.detect(),
+    users,
+    disks: new DiskFactory(join(stateDir, 'disk-templates'), (source, target) =>
+      library.sparseCopy(source, target),
+    ),
+    launcherPath: join(buildDir, 'libvmm/bulkhead-vmm'),
+    guest: { kernel: join(buildDir, 'guest/vmlinux'), initramfs: join(buildDir, 'guest/initramfs.cpio') },
+    libraryPaths: await presentPaths(LIBRARY_PATHS),
+    bootId: await readBootId(),
+    stateDir,
+  };
+}
+
+async function presentPaths(paths: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const path of paths) if (await stat(path).catch(() => undefined)) found.push(path);
+  return found;
+}
+
+/** A file that must be there, and what to do when it is not. */
+export type NeededFile = readonly [path: string, remedy: string];
+
+/** Rejects with DRIVER_UNAVAILABLE, and what to do, when the host lacks what all drivers or `more` need. Opens nothing. */
+export async function checkVmHost(host: VmHost, driver: string, more: readonly NeededFile[]): Promise<void> {
+  if (process.getuid?.() !== 0)
+    throw new BulkheadError(
+      'DRIVER_UNAVAILABLE',
+      `The ${driver} driver needs root: network and mount namespaces, TAP devices, cgroups and a host user for each VM.`,
+    );
+  const needed: readonly NeededFile[] = [
+    ...more,
+    [host.guest.kernel, 'run `make build`'],
+    [host.guest.initramfs, 'run `make build`'],
+    [host.launcherPath, 'run `make build`'],
+    ['/dev/net/tun', 'load the kernel module tun'],
+  ];
+  for (const [path, remedy] of needed) {
+    const readable = await access(path, constants.R_OK).then(
+      () => true,
+      () => false,
+    );
+    if (!readable)
+      throw new BulkheadError('DRIVER_UNAVAILABLE', `${path} is missing or cannot be read: ${remedy}.`);
+  }
+}
