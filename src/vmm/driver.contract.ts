@@ -56,6 +56,8 @@ export function testDriverContract(name: string, fixture: () => DriverFixture): 
       assert.ok(handle.pid > 0);
       assert.ok((await handle.stats()).memoryLimitBytes > 0);
       (await handle.dialAgent(signal())).destroy();
+      assert.equal(handle.stall, undefined, 'a host with room holds no VM');
+      handle.onStallChange(() => assert.fail('a VM on a host with room stood still'));
 
       await assert.rejects(driver.start(vm, signal()), withCode('VM_ALREADY_RUNNING'));
       await assert.rejects(next.start(vm, signal()), withCode('VM_ALREADY_RUNNING'));
@@ -66,6 +68,7 @@ export function testDriverContract(name: string, fixture: () => DriverFixture): 
       assert.equal(found.pid, handle.pid);
       assert.equal(found.startedAt.getTime(), handle.startedAt.getTime());
       assert.equal(found.launch, handle.launch);
+      assert.equal(found.stall, undefined);
 
       await found.kill();
       await found.kill();

@@ -1,5 +1,6 @@
 // The contract of a VMM driver. Two implementations: software/ (QEMU, TCG) and libkrun/ (KVM).
 import type { Duplex } from 'node:stream';
+import type { ErrorCode } from '../api/errors.ts';
 
 export type DriverName = 'libkrun' | 'software';
 
@@ -55,6 +56,14 @@ export interface VmStats {
 /** How a start went, in milliseconds by stage; only the stages that happened. */
 export type StartStages = Partial<Record<'disk' | 'template' | 'spawn' | 'restore' | 'kernel', number>>;
 
+/** Why a VM that lives stands still. Nothing of it is lost; the driver lets it go on by itself when it can. */
+export interface VmStall {
+  /** `DISK_FULL`: what the guest wrote found no room on the host's file system. */
+  code: Extract<ErrorCode, 'DISK_FULL'>;
+  /** One or two sentences for people: what stands still, and what to do. */
+  message: string;
+}
+
 /** A VM that runs, or ran, on this host. Holding one keeps nothing alive: VMs outlive the daemon. */
 export interface VmHandle {
   readonly id: string;
@@ -70,6 +79,13 @@ export interface VmHandle {
   readonly limitations: readonly string[];
   /** Resolves once, when every process of this VM is gone. Never rejects. */
   readonly exited: Promise<VmExit>;
+  /**
+   * Set while the VM stands still because of the host; also of a VM that stood still before it was adopted.
+   * A driver whose guests get such failures as I/O errors never sets it.
+   */
+  readonly stall: VmStall | undefined;
+  /** Calls `listener` after each change of `stall`, until the function that it returns is called. */
+  onStallChange(listener: () => void): () => void;
   /**
    * A fresh connection to the agent port. Only one at a time is served; a new one ends the former. Rejects with
    * SANDBOX_NOT_RUNNING when the VM has ended, AGENT_UNREACHABLE when it does not accept now.

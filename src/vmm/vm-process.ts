@@ -6,7 +6,7 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BulkheadError } from '../api/errors.ts';
 import { dialUnix } from './dial.ts';
-import type { DriverName, StartStages, VmExit, VmHandle, VmStats } from './driver.ts';
+import type { DriverName, StartStages, VmExit, VmHandle, VmStall, VmStats } from './driver.ts';
 import type { ExitWatcher } from './exit-watcher.ts';
 import { decodeExit } from './exits.ts';
 import { HostError, type HostLibrary } from './ffi.ts';
@@ -107,6 +107,8 @@ export class VmProcess implements VmHandle {
   readonly dir: string;
   readonly #tools: ProcessTools;
   readonly #memoryLimitBytes: number;
+  readonly #stallListeners = new Set<() => void>();
+  #stall: VmStall | undefined;
   #agent: Duplex | undefined;
   #gone = false;
 
@@ -157,6 +159,22 @@ export class VmProcess implements VmHandle {
     }
     this.#agent = socket;
     return socket;
+  }
+
+  get stall(): VmStall | undefined {
+    return this.#stall;
+  }
+
+  /** For the driver, which watches the VMM. */
+  setStall(stall: VmStall | undefined): void {
+    if (this.#stall?.code === stall?.code && this.#stall?.message === stall?.message) return;
+    this.#stall = stall;
+    for (const listener of this.#stallListeners) listener();
+  }
+
+  onStallChange(listener: () => void): () => void {
+    this.#stallListeners.add(listener);
+    return () => void this.#stallListeners.delete(listener);
   }
 
   stats(): Promise<VmStats> {

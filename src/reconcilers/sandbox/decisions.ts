@@ -110,10 +110,13 @@ export function ttlIn(o: Observation): number | undefined {
   return seconds * 1_000 - o.elapsed.sinceFinished;
 }
 
-/** Milliseconds until a guest that is not up is given up; `undefined` once it was up. */
+/**
+ * Milliseconds until a guest that is not up is given up; `undefined` once it was up. One that the host made stand still has
+ * the whole time again when it goes on.
+ */
 export function bootDeadlineIn(o: Observation): number | undefined {
   if (o.vm === undefined || wasUp(o)) return undefined;
-  return BOOT_DEADLINE_MS - (o.elapsed.sinceRunStart ?? 0);
+  return BOOT_DEADLINE_MS - Math.min(o.elapsed.sinceRunStart ?? 0, o.elapsed.sinceStall ?? Infinity);
 }
 
 /** Was the guest of this run fully up at some time? */

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 
 import { BulkheadError } from '../../api/errors.ts';
 import { IMAGE, sandboxKey, World } from '../testing/world.ts';
+import { BOOT_DEADLINE_MS } from './limits.ts';
 
 const secret = (name: string, data: Record<string, string>) => ({
   apiVersion: 'v1',
@@ -441,4 +442,54 @@ test('the image of a sandbox stays the one its disk belongs to', async () => {
   await world.untilPhase('app', 'Running');
   assert.equal(world.images.pulls, 1);
   assert.equal(world.host.vm(await world.dirOf('app'))?.config.image.digest, digest);
+});
+
+test('a VM that a full disk holds is not Ready and says why, is not given up, and is Ready again when it goes on', async () => {
+  await using world = new World();
+  const daemon = await world.daemon();
+  await world.create('full', { main: {} });
+  await world.untilPhase('full', 'Running');
+  const dir = await world.dirOf('full');
+  world.host.stall(dir, { code: 'DISK_FULL', message: 'The disk is full. Free space there.' });
+  await world.settle();
+  assert.equal(await world.condition('full', 'Ready'), 'False/DiskFull');
+  assert.equal(await world.condition('full', 'Reconciling'), 'True/DiskFull');
+  assert.equal(await world.condition('full', 'Stalled'), undefined, 'it goes on by itself');
+  const told = () => world.events.filter(({ reason }) => reason === 'DiskFull' || reason === 'Resumed');
+  assert.deepEqual(
+    told().map(({ reason, message }) => `${reason}: ${message}`),
+    ['DiskFull: The disk is full. Free space there.'],
+  );
+
+  daemon.process.kill();
+  await world.daemon();
+  await world.settle();
+  assert.equal(await world.condition('full', 'Ready'), 'False/DiskFull');
+  assert.equal(told().length, 1, 'the next daemon does not tell it again');
+
+  world.host.stall(dir, undefined);
+  await world.settle();
+  assert.equal(await world.condition('full', 'Ready'), 'True/Ready');
+  assert.deepEqual(
+    told().map(({ reason }) => reason),
+    ['DiskFull', 'Resumed'],
+  );
+  assert.equal(world.host.starts.get(dir), 1);
+});
+
+test('a guest that a full disk held while it booted has the whole time again to come up', async () => {
+  await using world = new World();
+  await world.daemon();
+  world.faults.failAlways('connect', new BulkheadError('AGENT_UNREACHABLE', 'no answer'));
+  await world.create('slow', { main: {} });
+  await world.settle();
+  const dir = await world.dirOf('slow');
+  world.host.stall(dir, { code: 'DISK_FULL', message: 'full' });
+  await world.advance(BOOT_DEADLINE_MS * 2);
+  assert.equal(await world.condition('slow', 'Ready'), 'False/DiskFull');
+  world.host.stall(dir, undefined);
+  await world.advance(BOOT_DEADLINE_MS - 1_000);
+  assert.equal(world.host.running.length, 1);
+  await world.advance(2_000);
+  assert.equal(world.host.running.length, 0);
 });

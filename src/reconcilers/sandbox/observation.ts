@@ -3,7 +3,7 @@
 import type { ErrorCode } from '../../api/errors.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import type { BootableImage, PullProgress } from '../../images/images.ts';
-import type { DriverName, VmExit } from '../../vmm/driver.ts';
+import type { DriverName, VmExit, VmStall } from '../../vmm/driver.ts';
 import type { MainExit, RunRecord } from './run-record.ts';
 
 /** Long effects; a sandbox has at most one of them under way. */
@@ -36,6 +36,8 @@ export interface ObservedVm {
   pid: number;
   startedAt: string;
   limitations: readonly string[];
+  /** Set while the host holds it where it stands. */
+  stall?: VmStall;
 }
 
 export interface ObservedAgent {
@@ -57,6 +59,8 @@ export interface ObservedGuest {
 export interface ObservedElapsed {
   sinceActive?: number;
   sinceRunStart?: number;
+  /** Since this process last saw the VM stand still. */
+  sinceStall?: number;
   sinceStop?: number;
   sinceEnd?: number;
   sinceFinished?: number;

@@ -61,8 +61,11 @@ export async function observe(
 
 function vmOf({ handle }: SandboxRuntime): ObservedVm | undefined {
   if (handle === undefined) return undefined;
-  const { driver, pid, startedAt, limitations } = handle;
-  return { driver, pid, startedAt: startedAt.toISOString(), limitations };
+  const { driver, pid, startedAt, limitations, stall } = handle;
+  return {
+    ...{ driver, pid, startedAt: startedAt.toISOString(), limitations },
+    ...(stall === undefined ? {} : { stall }),
+  };
 }
 
 /** Looked up only while they can matter: before a start, and where there are any. */
@@ -92,6 +95,7 @@ function elapsedOf(object: DefaultedSandbox, runtime: SandboxRuntime): ObservedE
   return {
     ...since('sinceActive', activeSince(record)),
     ...since('sinceRunStart', record?.end === undefined ? record?.startedAt : undefined),
+    ...(runtime.sinceStallMs === undefined ? {} : { sinceStall: runtime.sinceStallMs }),
     ...since(
       'sinceStop',
       (record?.end === undefined ? record?.stop?.at : undefined) ?? object.metadata.deletionTimestamp,

@@ -1,7 +1,7 @@
 // One step of a sandbox: fetch, observe, let the machine decide, carry out what it asks, write the status once.
 import { asBulkheadError, BulkheadError } from '../../api/errors.ts';
 import type { StoredObject } from '../../api/meta.ts';
-import type { DefaultedSandbox } from '../../api/sandbox.ts';
+import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
 import type { Outcome, Reconciler, Request } from '../../controller/reconciler.ts';
 import type { ObjectKey } from '../../store/store.ts';
 import { blockedBy } from './decisions.ts';
@@ -15,10 +15,11 @@ import { deriveState, type Step, step } from './machine.ts';
 import type { Observation } from './observation.ts';
 import { observe } from './observe.ts';
 import { sweepOrphans } from './orphans.ts';
+import { emit } from './recorder.ts';
 import { ReferenceIndex } from './reference-index.ts';
 import { LiveSandboxes } from './runtime/live-sandboxes.ts';
 import { SandboxRuntime } from './runtime/sandbox-runtime.ts';
-import { computeStatus, isSameStatus, isSignificant } from './status.ts';
+import { computeStatus, isSameStatus, isSignificant, tellsOfStall } from './status.ts';
 import { nextWake } from './wake.ts';
 
 /** The reconciler of Sandboxes, and what the rest of the daemon needs of it. */
@@ -190,7 +191,17 @@ class DefaultSandboxReconciler implements SandboxReconciler {
       throw error;
     }
     runtime.statusWrittenAt = now;
+    this.#tellStall(object, status, observation);
     return { done: true };
+  }
+
+  /** The status is what was told: so a daemon that comes after another one tells nothing twice, and nothing is missed. */
+  #tellStall(object: DefaultedSandbox, status: SandboxStatus, { vm }: Observation): void {
+    const [told, holds] = [tellsOfStall(object.status), tellsOfStall(status)];
+    if (holds && !told) emit(this.#deps.recorder, object, 'DiskFull', vm?.stall?.message ?? '');
+    if (told && !holds && vm !== undefined) {
+      emit(this.#deps.recorder, object, 'Resumed', 'There is room on the host again; the VM goes on.');
+    }
   }
 
   #runtimeOf(request: ObjectKey, object: DefaultedSandbox): SandboxRuntime {

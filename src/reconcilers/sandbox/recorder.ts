@@ -15,6 +15,8 @@ export const EVENTS = {
   FailedBoot: 'Warning',
   Limited: 'Warning',
   Running: 'Normal',
+  DiskFull: 'Warning',
+  Resumed: 'Normal',
   Stopping: 'Normal',
   Killing: 'Warning',
   Suspended: 'Normal',

@@ -7,11 +7,13 @@ import { isDeepStrictEqual } from 'node:util';
 import { REQUESTED_AT_ANNOTATION, SOURCE_PROBLEM_ANNOTATION } from '../../api/annotations.ts';
 import {
   type ConditionUpdate,
+  findCondition,
   formatTime,
   REASONS,
   type SandboxConditionType,
   setCondition,
 } from '../../api/conditions.ts';
+import { ERRORS } from '../../api/errors.ts';
 import type { Condition } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
 import { HANDLED_RECONCILE_MAX } from '../../api/sandbox-status.ts';
@@ -131,6 +133,8 @@ function summarize(o: Observation, step: Step): Summary {
   switch (step.state) {
     case 'Running': {
       if (block?.terminal === true) return { ...block, kind: 'stalled' };
+      const stall = stallSummary(o);
+      if (stall !== undefined) return stall;
       if (step.states.includes('Running.Unreachable')) {
         return {
           reason: 'AgentUnreachable',
@@ -177,8 +181,23 @@ function summarize(o: Observation, step: Step): Summary {
     case 'Preparing':
       return failureSummary(o) ?? imageSummary(o);
     case 'Starting':
-      return failureSummary(o) ?? startingSummary(step);
+      return stallSummary(o) ?? failureSummary(o) ?? startingSummary(step);
   }
+}
+
+/** A VM that lives but is held by the host. It goes on by itself, so that this is no terminal failure. */
+function stallSummary({ vm }: Observation): Summary | undefined {
+  if (vm?.stall === undefined) return undefined;
+  return { reason: ERRORS[vm.stall.code].reason, message: vm.stall.message, kind: 'working' };
+}
+
+/**
+ * Does the status say that a VM is held by the host? The reason alone does not: an image or a start may lack room too, but
+ * then there is no VM.
+ */
+export function tellsOfStall(status: SandboxStatus | undefined): boolean {
+  const { reason } = findCondition(status?.conditions, 'Ready') ?? {};
+  return status?.vm !== undefined && reason === ERRORS.DISK_FULL.reason;
 }
 
 /** A failed step that is, or is not, tried again. */

@@ -5,7 +5,15 @@ import { Duplex } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
 import type { Clock } from '../../controller/clock.ts';
 import type { GuestAgent } from '../../guest/agent.ts';
-import type { DriverName, ProbeResult, VmConfig, VmExit, VmHandle, VmmDriver } from '../../vmm/driver.ts';
+import type {
+  DriverName,
+  ProbeResult,
+  VmConfig,
+  VmExit,
+  VmHandle,
+  VmmDriver,
+  VmStall,
+} from '../../vmm/driver.ts';
 import { FakeAgent, FakeGuest } from './fake-guest.ts';
 import type { Faults } from './faults.ts';
 import type { FakeProcess } from './process.ts';
@@ -18,6 +26,8 @@ interface FakeVm {
   guest: FakeGuest;
   exit: PromiseWithResolvers<VmExit>;
   ended: boolean;
+  stall: VmStall | undefined;
+  stallListeners: Set<() => void>;
 }
 
 /** The machine on which daemons come and go. */
@@ -83,6 +93,8 @@ export class FakeHost {
       guest: new FakeGuest(`boot-${this.#pids}`, this.warm),
       exit: Promise.withResolvers<VmExit>(),
       ended: false,
+      stall: undefined,
+      stallListeners: new Set(),
     };
     vm.guest.onShutdown = () => {
       if (!this.stubborn) this.end(dir, { kind: 'clean', message: 'The guest rebooted.' });
@@ -107,6 +119,14 @@ export class FakeHost {
 
   crash(dir: string): void {
     this.end(dir, { kind: 'crashed', exitCode: 1, message: 'Kernel panic - not syncing: test' });
+  }
+
+  /** The host stops the VM where it stands, or lets it go on. */
+  stall(dir: string, stall: VmStall | undefined): void {
+    const vm = this.#vms.get(dir);
+    if (vm === undefined) return;
+    vm.stall = stall;
+    for (const listener of vm.stallListeners) listener();
   }
 
   /** The host restarts: every VM is gone without a record. */
@@ -184,6 +204,13 @@ export class FakeVmmDriver implements VmmDriver {
       stages: { spawn: 1 },
       limitations: [],
       exited: this.#process.hear(vm.exit.promise),
+      get stall() {
+        return vm.stall;
+      },
+      onStallChange: (listener) => {
+        vm.stallListeners.add(listener);
+        return () => void vm.stallListeners.delete(listener);
+      },
       dialAgent: async () => {
         if (vm.ended) throw new BulkheadError('SANDBOX_NOT_RUNNING', 'the VM has ended');
         return new Duplex();

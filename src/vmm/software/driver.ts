@@ -2,6 +2,7 @@
 import { access } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BulkheadError } from '../../api/errors.ts';
 import type { ProbeResult, VmConfig, VmExit, VmHandle, VmmDriver } from '../driver.ts';
 import { hostFailure } from '../ffi.ts';
@@ -10,7 +11,9 @@ import { StartQueue } from '../start-queue.ts';
 import { adoptVm, readLastExit, type VmProcess } from '../vm-process.ts';
 import { checkHost, openSoftwareHost, type SoftwareHost, type SoftwareOptions } from './host.ts';
 import { removeLeftovers } from './leftovers.ts';
-import { releaseMachine } from './machine.ts';
+import { connectMonitor, type Machine, releaseMachine } from './machine.ts';
+import type { QmpClient } from './qmp.ts';
+import { StallWatch } from './stall-watch.ts';
 import { coldStart, warmStart } from './start.ts';
 import { prepareGuest } from './template-guest.ts';
 import type { TemplateSpec } from './template-key.ts';
@@ -18,6 +21,11 @@ import { Templates } from './templates.ts';
 
 const MIB = 1024 * 1024;
 const MAX_CPUS = 32;
+/**
+ * An adopted VM is asked whether it stands still before it is handed out, so that it does not look well for a moment. QEMU
+ * answers within milliseconds; one that does not is watched on, but not waited for.
+ */
+const ADOPT_WAIT_MS = 2_000;
 /** The kernel and the agent need about 40 MiB. */
 const MIN_MEMORY_BYTES = 64 * MIB;
 
@@ -27,6 +35,7 @@ class SoftwareDriver implements VmmDriver {
   readonly #queue: StartQueue;
   readonly #templates: Templates;
   readonly #warn: (message: string) => void;
+  readonly #watches = new Set<StallWatch>();
   #probe: Promise<ProbeResult> | undefined;
 
   constructor(host: SoftwareHost, options: SoftwareOptions) {
@@ -69,14 +78,16 @@ class SoftwareDriver implements VmmDriver {
     if (this.#host.library.lockIsHeld(join(config.dir, LOCK_FILE)))
       throw new BulkheadError('VM_ALREADY_RUNNING', `${config.dir} is locked by a running VM`);
     try {
-      return await this.#start(config, signal);
+      const { vm, qmp } = await this.#start(config, signal);
+      this.#watch(vm, qmp);
+      return vm;
     } catch (error) {
       if (signal.aborted) throw error;
       throw hostFailure(error, `start of ${config.id}`);
     }
   }
 
-  async #start(config: VmConfig, signal: AbortSignal): Promise<VmProcess> {
+  async #start(config: VmConfig, signal: AbortSignal): Promise<Machine> {
     const fresh = !(await exists(config.upper.path));
     const cold = (coldReason?: string) =>
       this.#queue.run(
@@ -102,7 +113,7 @@ class SoftwareDriver implements VmmDriver {
     }
   }
 
-  async #warm(config: VmConfig, fresh: boolean, signal: AbortSignal): Promise<VmProcess> {
+  async #warm(config: VmConfig, fresh: boolean, signal: AbortSignal): Promise<Machine> {
     const { cpus, memoryBytes, image, upper } = config;
     const spec: TemplateSpec = fresh
       ? { kind: 'image', cpus, memoryBytes, image, upperSizeBytes: upper.sizeBytes }
@@ -111,9 +122,12 @@ class SoftwareDriver implements VmmDriver {
     const lease = await this.#templates.lease(spec, signal);
     const templateMs = Math.round((performance.now() - waited) * 10) / 10;
     try {
-      const vm = await this.#queue.run(() => warmStart(this.#host, config, { lease, spec }, signal), signal);
-      vm.stages = { template: templateMs, ...vm.stages };
-      return vm;
+      const machine = await this.#queue.run(
+        () => warmStart(this.#host, config, { lease, spec }, signal),
+        signal,
+      );
+      machine.vm.stages = { template: templateMs, ...machine.vm.stages };
+      return machine;
     } catch (error) {
       const { code, message } = hostFailure(error, 'restore');
       if (!signal.aborted && code !== 'DISK_FULL' && code !== 'VM_ALREADY_RUNNING')
@@ -125,7 +139,20 @@ class SoftwareDriver implements VmmDriver {
   }
 
   async adopt(dir: string): Promise<VmHandle | undefined> {
-    return adoptVm(this.#host, dir);
+    const vm = await adoptVm(this.#host, dir);
+    if (vm) {
+      const { known } = this.#watch(vm);
+      await Promise.race([known, sleep(ADOPT_WAIT_MS, undefined, { ref: false })]);
+    }
+    return vm;
+  }
+
+  #watch(vm: VmProcess, session?: QmpClient): StallWatch {
+    const connect = (signal: AbortSignal) => connectMonitor(this.#host, vm.dir, signal);
+    const watch = new StallWatch(vm, { connect }, session);
+    this.#watches.add(watch);
+    void watch.done.then(() => this.#watches.delete(watch));
+    return watch;
   }
 
   async lastExit(dir: string): Promise<VmExit | undefined> {
@@ -137,6 +164,7 @@ class SoftwareDriver implements VmmDriver {
   }
 
   async close(): Promise<void> {
+    await Promise.all([...this.#watches].map((watch) => watch.close()));
     await this.#templates.close();
     await this.#host.watcher.close();
   }

@@ -32,9 +32,12 @@ export class QmpClient {
   #buffer = '';
   #nextId = 1;
   #failure: Error | undefined;
+  /** Resolves at the next event, rejects when the connection ends. */
+  #news = Promise.withResolvers<void>();
 
   private constructor(host: HostLibrary, dialled: DialledSocket) {
     this.#host = host;
+    this.#news.promise.catch(() => {}); // a client that awaits no events misses none
     this.#socket = dialled.socket;
     this.#fd = dialled.fd;
     this.#socket.setEncoding('utf8');
@@ -66,6 +69,14 @@ export class QmpClient {
   /** The same with a descriptor beside it. */
   executeWithFd(command: string, parameters: Json, fd: number, signal: AbortSignal): Promise<unknown> {
     return this.#send(command, parameters, signal, (bytes) => this.#host.sendFd(this.#fd, bytes, fd));
+  }
+
+  /**
+   * Resolves at the next event after this call, whichever it is: what it means is asked for by a command, so that one that
+   * came too early, or twice, tells the same. Rejects when the connection ends.
+   */
+  nextEvent(): Promise<void> {
+    return this.#news.promise;
   }
 
   close(): void {
@@ -125,7 +136,14 @@ export class QmpClient {
       this.#greeted = undefined;
       return;
     }
-    if (typeof message.id !== 'number') return; // an event
+    if ('event' in message) {
+      if (this.#failure) return;
+      this.#news.resolve();
+      this.#news = Promise.withResolvers<void>();
+      this.#news.promise.catch(() => {});
+      return;
+    }
+    if (typeof message.id !== 'number') return;
     const waiter = this.#waiters.get(message.id);
     if ('return' in message) waiter?.resolve(message.return);
     else
@@ -139,6 +157,7 @@ export class QmpClient {
     });
     this.#socket.destroy();
     this.#greeted?.reject(this.#failure);
+    this.#news.reject(this.#failure);
     for (const waiter of this.#waiters.values()) waiter.reject(this.#failure);
   }
 }

@@ -3,7 +3,6 @@
 import { closeSync, openSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import type { StartStages, VmConfig } from '../driver.ts';
-import type { VmProcess } from '../vm-process.ts';
 import type { SoftwareHost } from './host.ts';
 import { type Machine, type MachineSpec, releaseMachine, startMachine } from './machine.ts';
 import { resizeDisk, restoreState } from './migration.ts';
@@ -22,13 +21,13 @@ function machineSpec(config: VmConfig): Omit<MachineSpec, 'memory'> {
   };
 }
 
-/** Boots. Makes the upper disk when `fresh`, and removes it again on failure. */
+/** Boots. Makes the upper disk when `fresh`, and removes it again on failure. The monitor's session is the caller's to close. */
 export async function coldStart(
   host: SoftwareHost,
   config: VmConfig,
   how: { fresh: boolean; coldReason?: string },
   signal: AbortSignal,
-): Promise<VmProcess> {
+): Promise<Machine> {
   const stages: StartStages = {};
   try {
     if (how.fresh) {
@@ -40,7 +39,7 @@ export async function coldStart(
     }
     const spawn = stopwatch();
     const { coldReason } = how;
-    const { vm, qmp } = await startMachine(
+    const machine = await startMachine(
       host,
       {
         ...machineSpec(config),
@@ -49,23 +48,25 @@ export async function coldStart(
       },
       signal,
     );
-    qmp.close();
     stages.spawn = spawn();
-    vm.stages = stages;
-    return vm;
+    machine.vm.stages = stages;
+    return machine;
   } catch (error) {
     if (how.fresh) await rm(config.upper.path, { force: true });
     throw error;
   }
 }
 
-/** Restores the template. On failure nothing of the try is left, so that a cold start may follow. */
+/**
+ * Restores the template. On failure nothing of the try is left, so that a cold start may follow. The monitor's session is
+ * the caller's to close.
+ */
 export async function warmStart(
   host: SoftwareHost,
   config: VmConfig,
   template: { lease: TemplateLease; spec: TemplateSpec },
   signal: AbortSignal,
-): Promise<VmProcess> {
+): Promise<Machine> {
   const { lease, spec } = template;
   const stages: StartStages = {};
   const fresh = spec.kind === 'image';
@@ -91,9 +92,8 @@ export async function warmStart(
     await restoreState(machine.qmp, machine.stateNumber ?? -1, signal);
     if (!fresh) await resizeDisk(machine.qmp, 'upper', upperBytes, signal);
     stages.restore = restore();
-    machine.qmp.close();
     machine.vm.stages = stages;
-    return machine.vm;
+    return machine;
   } catch (error) {
     machine?.qmp.close();
     await machine?.vm.kill();

@@ -96,6 +96,8 @@ export class SandboxRuntime {
   #handle: VmHandle | undefined;
   #agent: GuestAgent | undefined;
   #silentSince: number;
+  /** Monotonic time at which the VM was last seen standing still. */
+  #stalledAt: number | undefined;
 
   constructor(
     uid: string,
@@ -132,6 +134,12 @@ export class SandboxRuntime {
     return this.#agent?.connected === true ? 0 : this.#clock.monotonic() - this.#silentSince;
   }
 
+  /** Milliseconds since the VM of this run stood still; 0 while it does, `undefined` when it never did. */
+  get sinceStallMs(): number | undefined {
+    if (this.#handle?.stall !== undefined) return 0;
+    return this.#stalledAt === undefined ? undefined : this.#clock.monotonic() - this.#stalledAt;
+  }
+
   /** Finds what earlier processes left: record, running VM, the end of one that ran. Does its work once. */
   async load(drivers: readonly VmmDriver[], object: DefaultedSandbox): Promise<void> {
     if (this.#loaded) return;
@@ -166,7 +174,14 @@ export class SandboxRuntime {
     this.exit = undefined;
     this.guest = { ...NO_GUEST };
     this.#silentSince = this.#clock.monotonic();
+    this.#stalledAt = undefined;
+    const unwatch = handle.onStallChange(() => {
+      if (this.#handle !== handle) return;
+      this.#stalledAt = this.#clock.monotonic();
+      this.#wake();
+    });
     void handle.exited.then((exit) => {
+      unwatch();
       if (this.#handle !== handle) return;
       this.#handle = undefined;
       this.exit = exit;
