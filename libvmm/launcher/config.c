@@ -53,7 +53,8 @@ static bool valid_path(const char *path) {
     return true;
 }
 
-// "SOURCE TARGET FLAGS" with unit separators (0x1f) between, flags out of x (executable) and d (device).
+// "SOURCE TARGET FLAGS" with unit separators (0x1f) between, flags out of x (executable), w (writable) and
+// d (device).
 static bool decode_bind(char *text, struct launch_config *config) {
     if (config->bind_count == MAX_BINDS)
         return false;
@@ -64,10 +65,18 @@ static bool decode_bind(char *text, struct launch_config *config) {
     *target++ = '\0';
     *flags++ = '\0';
     if (!valid_path(text) || !valid_path(target) || strcmp(target, "/") == 0 ||
-        strspn(flags, "xd") != strlen(flags))
+        strspn(flags, "xwd") != strlen(flags))
         return false;
-    config->binds[config->bind_count++] = (struct bind_mount){
-        .source = text, .target = target, .executable = strchr(flags, 'x'), .device = strchr(flags, 'd')};
+    struct bind_mount bind = {.source = text,
+                              .target = target,
+                              .executable = strchr(flags, 'x'),
+                              .writable = strchr(flags, 'w'),
+                              .device = strchr(flags, 'd')};
+    // What can be written is never run, and a device is neither.
+    if (bind.executable + bind.writable + bind.device > 1 ||
+        (bind.device && (strncmp(target, "/dev/", 5) != 0 || strcmp(target, "/dev/null") == 0)))
+        return false;
+    config->binds[config->bind_count++] = bind;
     return true;
 }
 
@@ -163,8 +172,10 @@ static int check_complete(const struct launch_config *config, char *error, size_
         return bh_fail(error, error_size, EINVAL, "launch configuration: a required field is missing");
     int first_free = BH_SPAWN_FIRST_FD + (int)config->vmm_fds;
     if (config->console_fd < first_free || (config->tap_fd >= 0 && config->tap_fd < first_free) ||
-        config->tap_fd == config->console_fd || (config->tap_fd >= 0 && !config->tap_prefix))
+        config->tap_fd == config->console_fd)
         return bh_fail(error, error_size, EINVAL, "launch configuration: descriptor numbers collide");
+    if (config->kind == VMM_LIBKRUN ? config->tap_fd >= 0 : (config->tap_fd >= 0) != (config->tap_prefix > 0))
+        return bh_fail(error, error_size, EINVAL, "launch configuration: TAP of the wrong kind");
     if (!valid_path(config->arguments[0]))
         return bh_fail(error, error_size, EINVAL, "launch configuration: argv[0] is no absolute path");
     return 0;

@@ -34,15 +34,27 @@ enum config_tag {
     TAG_LAST = TAG_LIMITATION,
 };
 
+// In the jail of kind libkrun: a file system of its own in memory, with room for one socket, that belongs to
+// the VM's user. The daemon reaches it through /proc/PID/root (bh_jail_connect).
+#define AGENT_DIRECTORY "/agent"
+
+// Name of the TAP in every VM's network namespace.
+#define TAP_NAME "tap0"
+
 enum vmm_kind { VMM_SOFTWARE = 1, VMM_LIBKRUN };
 
 // Far above what a launch needs; they bound the tables below.
 enum { MAX_ARGUMENTS = 128, MAX_BINDS = 32, MAX_CGROUPS = 16, MAX_LIMITATIONS = 16 };
 
+// What of the host the VMM finds in its jail. `source` on the host, `target` in the jail, both absolute.
 struct bind_mount {
-    const char *source; // on the host
-    const char *target; // in the jail, absolute
+    const char *source;
+    const char *target;
     bool executable;
+    // One regular file that the VMM may write. It belongs to the VM's user before the launch.
+    bool writable;
+    // A character device below /dev: not the host's file but a new node of the same numbers that belongs to
+    // the VM's user, so that the modes and groups of the host's /dev do not matter.
     bool device;
 };
 
@@ -65,9 +77,13 @@ struct launch_config {
     struct string_list vmm_cgroups;        // directories whose cgroup.procs the VMM enters
     struct string_list supervisor_cgroups; // the same for the supervisor
     const char *oom_file;                  // file with a line "oom_kill N"; NULL for none
-    uint32_t vmm_fds;       // inherited descriptors, from BH_SPAWN_FIRST_FD, that the VMM keeps
-    int tap_fd, console_fd; // numbers in the VMM
-    uint32_t tap_address;   // host side of the TAP, network byte order
+    uint32_t vmm_fds; // inherited descriptors, from BH_SPAWN_FIRST_FD, that the VMM keeps
+    // Numbers in the VMM. kind software: tap_fd is -1 for a VM without network. kind libkrun: always -1, as
+    // the VMM attaches to the TAP by its name; the console is a pipe's write end, which the VMM opens anew by
+    // /proc/self/fd.
+    int tap_fd, console_fd;
+    // Host side of the TAP, network byte order; tap_prefix 0 for a VM without network.
+    uint32_t tap_address;
     uint32_t tap_prefix;
     uint64_t log_bytes;      // bound of each log (console, VMM's stderr)
     uint64_t address_space;  // RLIMIT_AS, 0 for none

@@ -15,8 +15,6 @@
 #include "../src/error.h"
 #include "closed.h"
 
-#define TAP_NAME "tap0"
-
 static int set_up(int control, const char *name) {
     struct ifreq request = {0};
     (void)strncpy(request.ifr_name, name, sizeof request.ifr_name - 1);

@@ -67,7 +67,16 @@ static void refuses_bad_records(void) {
     refuses("a climbing path is refused", TAG_VMM_CGROUP, "/sys/../etc", 12);
     refuses("a mount without target is refused", TAG_BIND, "/lib", 5);
     refuses("a mount over the root is refused", TAG_BIND, "/lib\x1f/\x1f", 8);
-    refuses("an unknown mount flag is refused", TAG_BIND, "/lib\x1f/lib\x1fw", 12);
+    refuses("an unknown mount flag is refused", TAG_BIND, "/lib\x1f/lib\x1fr", 12);
+    refuses("a mount that is writable and executable is refused", TAG_BIND, "/lib\x1f/lib\x1fxw", 13);
+    refuses("a device outside of /dev is refused", TAG_BIND,
+            "/dev/kvm\x1f/kvm\x1f"
+            "d",
+            16);
+    refuses("a device in place of /dev/null is refused", TAG_BIND,
+            "/dev/kvm\x1f/dev/null\x1f"
+            "d",
+            21);
     refuses("a second address is refused", TAG_TAP_ADDRESS, "10.0.0.1/8", 11);
     refuses("a repeated number is refused", TAG_LOG_BYTES, &huge, 8);
     refuses("a short number is refused", TAG_ADDRESS_SPACE, &zero, 4);
@@ -93,7 +102,43 @@ static void bounds_lists(void) {
     CHECK(decode(&blob, &config) == -EINVAL, "arguments beyond the table are refused");
 }
 
+static void decodes_each_mount_flag(void) {
+    struct blob blob;
+    struct launch_config config;
+    complete(&blob);
+    blob_text(&blob, TAG_BIND, "/state/upper\x1f/upper\x1fw");
+    blob_text(&blob, TAG_BIND,
+              "/dev/kvm\x1f/dev/kvm\x1f"
+              "d");
+    CHECK(decode(&blob, &config) == 0 && config.bind_count == 3, "mounts are accepted");
+    CHECK(config.binds[1].writable && !config.binds[1].executable && !config.binds[1].device,
+          "writable arrives");
+    CHECK(config.binds[2].device && !config.binds[2].writable, "device arrives");
+}
+
+static void libkrun_names_its_tap(void) {
+    struct blob blob;
+    struct launch_config config;
+    blob_begin(&blob);
+    blob_text(&blob, TAG_ID, "vm-1");
+    blob_text(&blob, TAG_DIRECTORY, "/state/vm-1");
+    blob_text(&blob, TAG_KIND, "libkrun");
+    blob_number(&blob, TAG_UID, 1900000000);
+    blob_number(&blob, TAG_GID, 1900000000);
+    blob_text(&blob, TAG_ARGUMENT, "/bulkhead-krun");
+    blob_text(&blob, TAG_TAP_ADDRESS, "10.77.0.1/24");
+    blob_number(&blob, TAG_CONSOLE_FD, 5);
+    blob_number(&blob, TAG_LOG_BYTES, 65536);
+    struct blob with_descriptor = blob;
+    CHECK(decode(&blob, &config) == 0 && config.tap_fd < 0 && config.tap_prefix == 24,
+          "a TAP by name is accepted");
+    blob_number(&with_descriptor, TAG_TAP_FD, 6);
+    CHECK(decode(&with_descriptor, &config) == -EINVAL, "a TAP by descriptor is refused for libkrun");
+}
+
 int main(void) {
+    decodes_each_mount_flag();
+    libkrun_names_its_tap();
     accepts_a_complete_configuration();
     refuses_every_truncation();
     refuses_bad_records();

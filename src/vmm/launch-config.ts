@@ -26,12 +26,21 @@ const TAG = {
   limitation: 18,
 } as const;
 
-/** A read-only view of a host file or folder in the jail. */
+/** A read-only view of a host file or folder in the jail. At most one of the flags; `struct bind_mount` says more. */
 export interface BindMount {
   source: string;
   target: string;
   executable?: boolean;
+  /** One regular file that the VMM may write. Give it to the VM's user before the launch. */
+  writable?: boolean;
+  /** A character device; the target lies below /dev. The launcher makes a node of its own for the VM's user. */
+  device?: boolean;
 }
+
+/** Name of the TAP in a VM's network namespace. */
+export const TAP_NAME = 'tap0';
+/** In the jail of kind libkrun: the VMM's own tiny file system, where it makes the agent's socket. */
+export const AGENT_DIRECTORY = '/agent';
 
 export interface LaunchConfig {
   id: string;
@@ -47,9 +56,10 @@ export interface LaunchConfig {
   oomFile?: string;
   /** How many inherited descriptors there are, from FIRST_INHERITED_FD on. */
   vmmFds: number;
-  tapFd: number;
-  /** Host side of the TAP, in CIDR notation. */
-  tapAddress: string;
+  /** Absent for kind libkrun: its VMM attaches to the TAP by name, TAP_NAME. */
+  tapFd?: number;
+  /** Host side of the TAP, in CIDR notation; absent for a VM without network. */
+  tapAddress?: string;
   consoleFd: number;
   /** Bound of the console log and of the VMM's own log, in bytes each. */
   logBytes: number;
@@ -76,6 +86,10 @@ export class InheritedFds {
   }
 }
 
+function bindFlags(bind: BindMount): string {
+  return (bind.executable ? 'x' : '') + (bind.writable ? 'w' : '') + (bind.device ? 'd' : '');
+}
+
 export function encodeLaunchConfig(config: LaunchConfig): Uint8Array {
   const head = Buffer.alloc(8);
   head.write(MAGIC, 'latin1');
@@ -100,14 +114,13 @@ export function encodeLaunchConfig(config: LaunchConfig): Uint8Array {
   number(TAG.uid, config.uid);
   number(TAG.gid, config.gid);
   for (const argument of config.argv) text(TAG.argument, argument);
-  for (const bind of config.binds)
-    text(TAG.bind, [bind.source, bind.target, bind.executable ? 'x' : ''].join('\x1f'));
+  for (const bind of config.binds) text(TAG.bind, [bind.source, bind.target, bindFlags(bind)].join('\x1f'));
   for (const path of config.vmmCgroups) text(TAG.vmmCgroup, path);
   for (const path of config.supervisorCgroups) text(TAG.supervisorCgroup, path);
   if (config.oomFile !== undefined) text(TAG.oomFile, config.oomFile);
   number(TAG.vmmFds, config.vmmFds);
-  number(TAG.tapFd, config.tapFd);
-  text(TAG.tapAddress, config.tapAddress);
+  if (config.tapFd !== undefined) number(TAG.tapFd, config.tapFd);
+  if (config.tapAddress !== undefined) text(TAG.tapAddress, config.tapAddress);
   number(TAG.consoleFd, config.consoleFd);
   number(TAG.logBytes, config.logBytes);
   if (config.addressSpaceBytes !== undefined) number(TAG.addressSpace, config.addressSpaceBytes);
