@@ -9,6 +9,8 @@ packages=(
   libseccomp-dev libcap-dev clang libclang-rt-14-dev clang-format
   # the software driver and disks
   qemu-system-x86 e2fsprogs
+  # the KVM lab's host
+  mmdebstrap
   # the built-in image, and what the tests compare with
   busybox-static debootstrap erofs-utils umoci skopeo docker-registry apache2-utils openssl attr acl libcap2-bin
   # what the test of the guest kernel runs in a guest
