@@ -8,10 +8,12 @@ import type { ProbeResult, VmConfig, VmExit, VmHandle, VmmDriver } from '../driv
 import { hostFailure } from '../ffi.ts';
 import { LOCK_FILE } from '../records.ts';
 import { StartQueue } from '../start-queue.ts';
+import { checkVmConfig } from '../vm-config.ts';
+import { releaseVm } from '../vm-launch.ts';
 import { adoptVm, readLastExit, type VmProcess } from '../vm-process.ts';
 import { checkHost, openSoftwareHost, type SoftwareHost, type SoftwareOptions } from './host.ts';
 import { removeLeftovers } from './leftovers.ts';
-import { connectMonitor, type Machine, releaseMachine } from './machine.ts';
+import { connectMonitor, type Machine } from './machine.ts';
 import type { QmpClient } from './qmp.ts';
 import { StallWatch } from './stall-watch.ts';
 import { coldStart, warmStart } from './start.ts';
@@ -19,15 +21,11 @@ import { prepareGuest } from './template-guest.ts';
 import type { TemplateSpec } from './template-key.ts';
 import { Templates } from './templates.ts';
 
-const MIB = 1024 * 1024;
-const MAX_CPUS = 32;
 /**
  * An adopted VM is asked whether it stands still before it is handed out, so that it does not look well for a moment. QEMU
  * answers within milliseconds; one that does not is watched on, but not waited for.
  */
 const ADOPT_WAIT_MS = 2_000;
-/** The kernel and the agent need about 40 MiB. */
-const MIN_MEMORY_BYTES = 64 * MIB;
 
 class SoftwareDriver implements VmmDriver {
   readonly name = 'software';
@@ -72,7 +70,7 @@ class SoftwareDriver implements VmmDriver {
   }
 
   async start(config: VmConfig, signal: AbortSignal): Promise<VmHandle> {
-    validate(config);
+    checkVmConfig(config);
     const probe = await this.probe(signal);
     if (!probe.usable) throw new BulkheadError('DRIVER_UNAVAILABLE', probe.message);
     if (this.#host.library.lockIsHeld(join(config.dir, LOCK_FILE)))
@@ -160,7 +158,7 @@ class SoftwareDriver implements VmmDriver {
   }
 
   async release(dir: string): Promise<void> {
-    await releaseMachine(this.#host, basename(dir));
+    await releaseVm(this.#host, basename(dir));
   }
 
   async close(): Promise<void> {
@@ -178,20 +176,6 @@ async function exists(path: string): Promise<boolean> {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
     throw error;
   }
-}
-
-function validate(config: VmConfig): void {
-  const invalid = (message: string) => new BulkheadError('INVALID', message);
-  if (!Number.isInteger(config.cpus) || config.cpus < 1 || config.cpus > MAX_CPUS)
-    throw invalid(`${config.cpus} vCPUs are not possible: 1 to ${MAX_CPUS}`);
-  if (!Number.isSafeInteger(config.memoryBytes) || config.memoryBytes % MIB !== 0)
-    throw invalid('memory must be whole MiB');
-  if (config.memoryBytes < MIN_MEMORY_BYTES)
-    throw invalid(
-      `${config.memoryBytes / MIB} MiB of memory are too little: at least ${MIN_MEMORY_BYTES / MIB}`,
-    );
-  if (!/^[A-Za-z0-9-]{1,63}$/.test(config.id) || basename(config.dir) !== config.id)
-    throw invalid(`the directory of VM ${config.id} must carry its id`);
 }
 
 /**

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { dialUnix } from '../dial.ts';
 import { type BindMount, InheritedFds } from '../launch-config.ts';
 import { AGENT_SOCKET } from '../records.ts';
+import { MIB } from '../vm-config.ts';
 import { abandonVm, launchVm } from '../vm-launch.ts';
 import type { VmProcess } from '../vm-process.ts';
 import {
@@ -16,9 +17,6 @@ import {
 import type { SoftwareHost } from './host.ts';
 import { QmpClient } from './qmp.ts';
 
-export { releaseVm as releaseMachine } from '../vm-launch.ts';
-
-const MIB = 1024 * 1024;
 export const QMP_SOCKET = 'qmp.sock';
 /** QEMU itself beside guest memory and translation cache: about 50 MB measured, doubled, and page cache that it may keep. */
 const VMM_OVERHEAD_BYTES = 128 * MIB;

@@ -3,16 +3,13 @@
 import { closeSync, openSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import type { StartStages, VmConfig } from '../driver.ts';
+import { stopwatch } from '../stopwatch.ts';
+import { releaseVm } from '../vm-launch.ts';
 import type { SoftwareHost } from './host.ts';
-import { type Machine, type MachineSpec, releaseMachine, startMachine } from './machine.ts';
+import { type Machine, type MachineSpec, startMachine } from './machine.ts';
 import { resizeDisk, restoreState } from './migration.ts';
 import type { TemplateSpec } from './template-key.ts';
 import type { TemplateLease } from './templates.ts';
-
-function stopwatch(): () => number {
-  const start = performance.now();
-  return () => Math.round((performance.now() - start) * 10) / 10;
-}
 
 function machineSpec(config: VmConfig): Omit<MachineSpec, 'memory'> {
   return {
@@ -97,7 +94,7 @@ export async function warmStart(
   } catch (error) {
     machine?.qmp.close();
     await machine?.vm.kill();
-    if (machine) await releaseMachine(host, config.id);
+    if (machine) await releaseVm(host, config.id);
     if (fresh) await rm(config.upper.path, { force: true });
     throw error;
   } finally {

@@ -4,8 +4,9 @@ import { closeSync, openSync } from 'node:fs';
 import { mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { releaseVm } from '../vm-launch.ts';
 import type { SoftwareHost } from './host.ts';
-import { type Machine, releaseMachine, startMachine } from './machine.ts';
+import { type Machine, startMachine } from './machine.ts';
 import { awaitAgentPortIdle, saveState } from './migration.ts';
 import { fileChecksum, fileDigest, type TemplateSpec } from './template-key.ts';
 
@@ -118,7 +119,7 @@ async function runTemplate(
   } finally {
     machine.qmp.close();
     await machine.vm.kill();
-    await releaseMachine(host, place.id);
+    await releaseVm(host, place.id);
   }
 }
 
