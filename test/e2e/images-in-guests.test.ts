@@ -25,10 +25,6 @@ const run = promisify(execFile);
 const CERTIFICATES = '/etc/bulkhead/certs.d';
 const MACHINE = { cpus: 1, memory: '256Mi', disk: '512Mi' };
 
-/** Printed with each skipped test. */
-const SKIP =
-  "the guest's agent falls silent while a command lists thousands of files, and the command is cut off; open defect";
-
 let work: string;
 before(async () => {
   work = await mkdtemp(join(tmpdir(), 'bulkhead-guest-images-'));
@@ -36,9 +32,9 @@ before(async () => {
 after(() => rm(work, { recursive: true }));
 
 /** What the guest mounts over the image: there the tree is the machine's, not the image's. */
-const MOUNTED_BY_THE_GUEST = ['./dev', './proc', './sys'];
+const MOUNTED_BY_THE_GUEST = ['dev', 'proc', 'sys'];
 /** Files that the agent writes, as container engines do: they tell who this machine is. */
-const WRITTEN_BY_THE_AGENT = ['./etc/hostname', './etc/hosts', './etc/resolv.conf', './etc/machine-id'];
+const WRITTEN_BY_THE_AGENT = ['etc/hostname', 'etc/hosts', 'etc/resolv.conf', 'etc/machine-id'];
 /** Column of the mtime in a listing. */
 const MTIME = 6;
 
@@ -52,7 +48,7 @@ function imageLines(listing: readonly string[]): string[] {
     })
     .map((line) => {
       const columns = line.split('\t');
-      return columns[0] === './etc' ? columns.toSpliced(MTIME, 1, '-').join('\t') : line;
+      return columns[0] === 'etc' ? columns.toSpliced(MTIME, 1, '-').join('\t') : line;
     });
 }
 
@@ -85,7 +81,7 @@ async function guestListing(daemon: TestDaemon, name: string): Promise<string[]>
 
 async function assertTreeOfImage(daemon: TestDaemon, name: string, layout: ImageLayout): Promise<void> {
   const mounts = (await daemon.ok('exec', name, '--', 'cat', '/proc/mounts')).trimEnd().split('\n');
-  const points = mounts.map((line) => `.${line.split(' ')[1]}`).filter((point) => point !== './');
+  const points = mounts.map((line) => line.split(' ')[1]?.slice(1) ?? '').filter((point) => point !== '');
   const others = points.filter(
     (point) => !MOUNTED_BY_THE_GUEST.some((mount) => `${point}/`.startsWith(`${mount}/`)),
   );
@@ -97,7 +93,7 @@ async function assertTreeOfImage(daemon: TestDaemon, name: string, layout: Image
   assert.deepEqual({ missing: missing.slice(0, 5), extra: extra.slice(0, 5) }, { missing: [], extra: [] });
   assert.ok(expected.length > 3000, 'the listing is of a whole system');
   assert.ok(
-    expected.some((line) => line.startsWith('./srv/torture/ping\t')),
+    expected.some((line) => line.startsWith('srv/torture/ping\t')),
     'with all that is hard to unpack',
   );
 }
@@ -124,9 +120,7 @@ function pullSecretYaml(name: string, registry: TestRegistry, password?: string)
   })}\n`;
 }
 
-test('a Debian image of three layers, from a registry over plain http, is in its guest what umoci unpacks', {
-  skip: SKIP,
-}, async () => {
+test('a Debian image of three layers, from a registry over plain http, is in its guest what umoci unpacks', async () => {
   await using registry = await startRegistry();
   await using daemon = await TestDaemon.start();
   const layout = await debianImage();
@@ -136,7 +130,7 @@ test('a Debian image of three layers, from a registry over plain http, is in its
   await assertTreeOfImage(daemon, 'debian', layout);
 });
 
-test('a registry with a private authority and a password', { skip: SKIP }, async (t) => {
+test('a registry with a private authority and a password', async (t) => {
   await using registry = await startRegistry({ tls: true, auth: true });
   await using daemon = await TestDaemon.start();
   const layout = await debianImage();

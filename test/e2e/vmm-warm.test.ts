@@ -21,6 +21,8 @@ import { after, before, test } from 'node:test';
 import { openSoftwareDriver } from '../../src/vmm/software/driver.ts';
 import { BUILD_DIR, connect, run, VmmBench } from './vmm-support.ts';
 
+const MIB = 1024 * 1024;
+
 let bench: VmmBench;
 before(async () => {
   bench = await VmmBench.open();
@@ -91,6 +93,21 @@ test('a disk that is asked larger grows, with its data, in restored and booted g
     assert.ok(grown > 450 * 1024 && grown < 512 * 1024, `${kib}`);
     assert.equal(after, grown);
   }
+});
+
+test('a restored guest may use all of its memory', async () => {
+  const memoryBytes = 256 * MIB;
+  const config = bench.config({ memoryBytes });
+  const vm = await bench.start({ ...config, upper: { ...config.upper, sizeBytes: 2 * memoryBytes } });
+  assert.equal(vm.launch, 'warm', vm.coldReason);
+  const agent = await connect(vm);
+  // More than fits, so that the guest's page cache takes every free page.
+  const fill = '/bin/busybox dd if=/dev/zero of=/fill bs=1M count=300 2>&1 && sync';
+  const { exit, output } = await run(agent, `${fill} && cat /fill | /bin/busybox wc -c`);
+  assert.deepEqual([exit.exitCode, output.trim().split('\n').at(-1)], [0, String(300 * MIB)], output);
+  await agent.close();
+  await vm.kill();
+  await bench.driver.release(config.dir);
 });
 
 test('eight at once all start, each with its own disk', async () => {
