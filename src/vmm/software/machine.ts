@@ -1,12 +1,12 @@
 // One QEMU process in its jail: descriptors, cgroups, host user, launch. Cold boots, templates and clones all go through here.
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import type { VmCgroups } from '../cgroups.ts';
 import { dialUnix } from '../dial.ts';
-import { InheritedFds, type LaunchConfig } from '../launch-config.ts';
-import { type Launched, launch } from '../launcher.ts';
+import { type BindMount, InheritedFds } from '../launch-config.ts';
 import { AGENT_SOCKET } from '../records.ts';
-import { type Annotations, encodeAnnotations, VmProcess } from '../vm-process.ts';
+import { MIB } from '../vm-config.ts';
+import { abandonVm, launchVm } from '../vm-launch.ts';
+import type { VmProcess } from '../vm-process.ts';
 import {
   JAIL,
   kernelArguments,
@@ -17,14 +17,9 @@ import {
 import type { SoftwareHost } from './host.ts';
 import { QmpClient } from './qmp.ts';
 
-const MIB = 1024 * 1024;
 export const QMP_SOCKET = 'qmp.sock';
 /** QEMU itself beside guest memory and translation cache: about 50 MB measured, doubled, and page cache that it may keep. */
 const VMM_OVERHEAD_BYTES = 128 * MIB;
-/** A verbose kernel boot is about 30 KiB. */
-const LOG_BYTES = 512 * 1024;
-/** Host side of every VM's TAP. Each lies in a network namespace of its own, so all may have the same. */
-const TAP_ADDRESS = '10.77.0.1/24';
 /** Address space of QEMU beyond guest memory: libraries, thread stacks and the translation cache, which reserves ahead. */
 const ADDRESS_SPACE_OVERHEAD_BYTES = 4096 * MIB;
 
@@ -91,43 +86,28 @@ export async function startMachine(
           : { kind: 'restore' },
     });
 
-    const limit = memoryLimitBytes(spec.memoryBytes, spec.memory.kind);
-    const uid = await host.users.claim(spec.id, spec.dir);
-    const cgroups = await host.cgroups.create(spec.id, { cpus: spec.cpus, memoryBytes: limit });
-    const annotations: Annotations = {
-      launch: stateNumber === undefined ? 'cold' : 'warm',
-      memoryLimitBytes: limit,
-      ...(spec.coldReason === undefined ? {} : { coldReason: spec.coldReason.slice(0, 500) }),
-    };
-    const config = launchConfig(host, spec, cgroups, {
-      ...{ argv, uid, tapFd, consoleFd, vmmFds: inherited.fds.length },
-      annotations: encodeAnnotations(annotations),
-    });
-    const launched = await launch(host, config, inherited.fds, signal);
-    vm = new VmProcess(host, spec.dir, launched.record, processesGone(launched));
+    const { id, dir, cpus } = spec;
+    vm = await launchVm(
+      host,
+      {
+        ...{ driver: 'software', id, dir, cpus, argv, inherited },
+        uid: await host.users.claim(id, dir),
+        binds: jailBinds(host),
+        memoryLimitBytes: memoryLimitBytes(spec.memoryBytes, spec.memory.kind),
+        addressSpaceBytes: spec.memoryBytes + ADDRESS_SPACE_OVERHEAD_BYTES,
+        launch: stateNumber === undefined ? 'cold' : 'warm',
+        ...(spec.coldReason === undefined ? {} : { coldReason: spec.coldReason }),
+      },
+      signal,
+    );
     const qmp = await connectMonitor(host, spec.dir, signal);
     return { vm, qmp, ...(stateNumber === undefined ? {} : { stateNumber }) };
   } catch (error) {
-    // A machine that runs there already keeps what is its own.
-    if (!host.library.lockIsHeld(join(spec.dir, 'lock')) || vm) {
-      await vm?.kill();
-      await releaseMachine(host, spec.id);
-    }
+    await abandonVm(host, spec, vm);
     throw error;
   } finally {
     for (const fd of opened) closeSync(fd);
   }
-}
-
-/** What a machine leaves on the host beside its directory. Safe to repeat; only when its processes are gone. */
-export async function releaseMachine(host: SoftwareHost, id: string): Promise<void> {
-  await host.cgroups.remove(id);
-  await host.users.release(id);
-}
-
-/** The VMM dies with its supervisor, but a moment later. */
-async function processesGone(launched: Launched): Promise<void> {
-  await Promise.all([launched.supervisorExited, launched.vmmExited]);
 }
 
 export async function connectMonitor(
@@ -138,42 +118,13 @@ export async function connectMonitor(
   return QmpClient.connect(host.library, await dialUnix(host.library, join(dir, QMP_SOCKET), signal), signal);
 }
 
-interface LaunchParts {
-  argv: string[];
-  uid: number;
-  tapFd: number;
-  consoleFd: number;
-  vmmFds: number;
-  annotations: string;
-}
-
-function launchConfig(
-  host: SoftwareHost,
-  spec: MachineSpec,
-  cgroups: VmCgroups,
-  parts: LaunchParts,
-): LaunchConfig {
-  const limitsMemory = cgroups.oomFile !== undefined;
-  return {
-    id: spec.id,
-    directory: spec.dir,
-    kind: 'software',
-    gid: parts.uid,
-    ...parts,
-    binds: [
-      { source: host.files.qemu, target: JAIL.qemu, executable: true },
-      { source: host.files.firmware, target: JAIL.firmware },
-      { source: host.files.bootRom, target: JAIL.bootRom },
-      { source: host.files.kernel, target: JAIL.kernel },
-      { source: host.files.initramfs, target: JAIL.initramfs },
-      ...host.files.libraries.map((path) => ({ source: path, target: path, executable: true })),
-    ],
-    vmmCgroups: cgroups.vmmDirs,
-    supervisorCgroups: cgroups.supervisorDirs,
-    ...(cgroups.oomFile === undefined ? {} : { oomFile: cgroups.oomFile }),
-    ...(limitsMemory ? {} : { addressSpaceBytes: spec.memoryBytes + ADDRESS_SPACE_OVERHEAD_BYTES }),
-    tapAddress: TAP_ADDRESS,
-    logBytes: LOG_BYTES,
-    limitations: cgroups.limitations,
-  };
+function jailBinds(host: SoftwareHost): BindMount[] {
+  return [
+    { source: host.files.qemu, target: JAIL.qemu, executable: true },
+    { source: host.files.firmware, target: JAIL.firmware },
+    { source: host.files.bootRom, target: JAIL.bootRom },
+    { source: host.files.kernel, target: JAIL.kernel },
+    { source: host.files.initramfs, target: JAIL.initramfs },
+    ...host.libraryPaths.map((path) => ({ source: path, target: path, executable: true })),
+  ];
 }
