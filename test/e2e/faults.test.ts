@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { debianImage, startRegistry, type TestRegistry } from '../fixtures/images.ts';
-import { sandboxYaml, TestDaemon } from './daemon-harness.ts';
+import { type SandboxStatusView, sandboxYaml, TestDaemon } from './daemon-harness.ts';
 import { allEvents, condition, eventually, until, untilEvent } from './daemon-observations.ts';
 
 const run = promisify(execFile);
@@ -54,6 +54,67 @@ test('a disk that is full while an image is pulled: DiskFull, and the pull ends 
   await daemon.remove('full.yaml');
   await daemon.stop();
 });
+
+/** What the guest writes: more than there is room for. */
+const FILL_MIB = 40;
+/** Room for the sandboxes' directories, and what of it is taken before the guest begins. */
+const ROOM_MIB = 64;
+const BALLAST_MIB = 40;
+/** Writes, reads back from the disk, and says what it saw. */
+const FILL = [
+  'until [ -e /begin ]; do sleep 0.2; done',
+  `yes bulkhead | dd of=/fill bs=1M count=${FILL_MIB} iflag=fullblock conv=fsync 2>/dev/null`,
+  'echo "dd $?"; sync; echo 3 > /proc/sys/vm/drop_caches',
+  `a=$(md5sum < /fill); b=$(yes bulkhead | head -c ${FILL_MIB * MIB} | md5sum)`,
+  '[ "$a" = "$b" ] && echo intact || echo corrupt',
+  'while :; do sleep 1000; done',
+].join('\n');
+
+for (const killed of [false, true]) {
+  const during = killed ? ', also when the daemon is killed meanwhile' : '';
+  test(`a disk that is full while a VM runs: the VM waits, says so, and goes on when there is room${during}`, async () => {
+    await using daemon = await TestDaemon.start();
+    await daemon.stop();
+    const sandboxes = join(daemon.stateDir, 'sandboxes');
+    const ballast = join(sandboxes, 'ballast');
+    await using _space = await limitSpace(sandboxes, ROOM_MIB);
+    await daemon.launch();
+    await daemon.write('full.yaml', sandboxYaml('full', { main: { command: ['sh', '-c', FILL] } }));
+    await daemon.waitReady('full');
+    const pid = await pidOf(daemon, 'full');
+    await writeFile(ballast, Buffer.alloc(BALLAST_MIB * MIB, 1));
+    await daemon.ok('exec', 'full', '--', 'touch', '/begin');
+
+    const isFull = ({ conditions }: SandboxStatusView) =>
+      condition(conditions, 'Ready')?.status === 'False' &&
+      condition(conditions, 'Ready')?.reason === 'DiskFull';
+    const { conditions } = await until(daemon, 'full', isFull);
+    assert.match(condition(conditions, 'Ready')?.message ?? '', /sandboxes.* is full.*Free space/);
+    assert.equal(condition(conditions, 'Stalled'), undefined, 'it goes on by itself');
+    await untilEvent(daemon, /"DiskFull"/);
+    if (killed) {
+      await daemon.crash();
+      await daemon.launch();
+      await until(daemon, 'full', isFull);
+    }
+
+    await rm(ballast);
+    await daemon.waitReady('full');
+    await untilEvent(daemon, /"Resumed"/);
+    await eventually(
+      'the end of the writing',
+      async () => (/intact|corrupt/.test(await daemon.ok('logs', 'full')) ? true : undefined),
+      () => daemon.log(),
+    );
+    assert.equal(await daemon.ok('logs', 'full'), 'dd 0\nintact\n');
+    const { status } = await daemon.get('full');
+    assert.equal(status.vm?.pid, pid, 'it is the same VM');
+    assert.equal(status.restarts ?? 0, 0);
+    await daemon.remove('full.yaml');
+    await daemon.waitGone('full');
+    await daemon.stop();
+  });
+}
 
 test('a registry that goes down is said so, and the image is pulled when it is up again', async () => {
   await using registry = await startRegistry();
