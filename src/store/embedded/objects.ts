@@ -6,6 +6,7 @@ import type { ObjectManifest, ObjectMeta, OwnerReference, StoredObject } from '.
 import { isJsonObject } from '../merge-patch.ts';
 import { isLabelKey, isLabelValue } from '../selectors.ts';
 import type { ObjectKey } from '../store.ts';
+import { freezeObject } from './sharing.ts';
 
 /** Largest object as JSON: what a Kubernetes Secret may hold, and far above any Sandbox. */
 export const MAX_OBJECT_BYTES = 1024 * 1024;
@@ -47,31 +48,27 @@ function invalid(key: ObjectKey, problem: string): BulkheadError {
   return new BulkheadError('INVALID', `${describeKey(key)}: ${problem}`);
 }
 
-function deepFreeze<T>(value: T): T {
-  if (typeof value === 'object' && value !== null) {
-    for (const part of Object.values(value)) deepFreeze(part);
-    Object.freeze(value);
-  }
-  return value;
+/** Parses stored text into a frozen object that shares what equals its `former` state. Throws SyntaxError where it is not JSON. */
+export function decodeObject(json: string, former?: StoredObject): StoredObject {
+  return freezeObject(JSON.parse(json) as StoredObject, former);
 }
 
-/** Parses stored text into a frozen object. Throws SyntaxError where it is not JSON. */
-export function decodeObject(json: string): StoredObject {
-  return deepFreeze(JSON.parse(json)) as StoredObject;
-}
-
-/** A frozen copy, with its text. */
-function encode(object: StoredObject): EncodedObject {
+/** A frozen copy, with its text. What equals its `former` state is shared with that. */
+function encode(object: StoredObject, former: StoredObject | undefined): EncodedObject {
   const json = JSON.stringify(object);
-  return { object: decodeObject(json), json };
+  return { object: decodeObject(json, former), json };
 }
 
 /** `encode` for what comes from a client: refuses what is too large or too deep, so nothing later needs to ask. */
-function encodeChecked(key: ObjectKey, object: StoredObject): EncodedObject {
+function encodeChecked(
+  key: ObjectKey,
+  object: StoredObject,
+  former: StoredObject | undefined,
+): EncodedObject {
   if (isDeeperThan(object, MAX_OBJECT_DEPTH)) {
     throw invalid(key, `nested deeper than ${MAX_OBJECT_DEPTH} levels.`);
   }
-  const encoded = encode(object);
+  const encoded = encode(object, former);
   const bytes = Buffer.byteLength(encoded.json);
   if (bytes > MAX_OBJECT_BYTES) {
     throw new BulkheadError(
@@ -182,6 +179,7 @@ function settableMeta(key: ObjectKey, from: Partial<ObjectMeta>): SettableMeta {
 function assemble(
   key: ObjectKey,
   parts: { apiVersion: string; metadata: ObjectMeta; spec: unknown; data: unknown; status: unknown },
+  former: StoredObject | undefined,
 ): EncodedObject {
   const { apiVersion, metadata, spec, data, status } = parts;
   if (typeof apiVersion !== 'string' || apiVersion === '') throw invalid(key, 'apiVersion is missing.');
@@ -191,35 +189,43 @@ function assemble(
   ) {
     throw invalid(key, 'data must map names to texts.');
   }
-  return encodeChecked(key, {
-    apiVersion,
-    kind: key.kind,
-    metadata,
-    ...(spec === undefined ? {} : { spec }),
-    ...(data === undefined ? {} : { data }),
-    ...(status === undefined ? {} : { status }),
-  } as StoredObject);
+  return encodeChecked(
+    key,
+    {
+      apiVersion,
+      kind: key.kind,
+      metadata,
+      ...(spec === undefined ? {} : { spec }),
+      ...(data === undefined ? {} : { data }),
+      ...(status === undefined ? {} : { status }),
+    } as StoredObject,
+    former,
+  );
 }
 
 /** A new object from what a client sent. Server-side metadata in the manifest is ignored, as Kubernetes does. */
 export function newObject(manifest: ObjectManifest, resourceVersion: number, now: Date): EncodedObject {
   const key = keyOf(manifest);
   checkKey(key);
-  return assemble(key, {
-    apiVersion: manifest.apiVersion,
-    metadata: {
-      name: key.name,
-      namespace: key.namespace,
-      uid: randomUUID(),
-      resourceVersion: String(resourceVersion),
-      generation: 1,
-      creationTimestamp: timestamp(now),
-      ...settableMeta(key, manifest.metadata),
+  return assemble(
+    key,
+    {
+      apiVersion: manifest.apiVersion,
+      metadata: {
+        name: key.name,
+        namespace: key.namespace,
+        uid: randomUUID(),
+        resourceVersion: String(resourceVersion),
+        generation: 1,
+        creationTimestamp: timestamp(now),
+        ...settableMeta(key, manifest.metadata),
+      },
+      spec: manifest.spec,
+      data: manifest.data,
+      status: undefined,
     },
-    spec: manifest.spec,
-    data: manifest.data,
-    status: undefined,
-  });
+    undefined,
+  );
 }
 
 /** What an update or a patch wants an object to be. Absent finalizers and ownerReferences stay as they are. */
@@ -264,18 +270,22 @@ export function changedObject(
     data: desired.data,
     status: current.status,
   };
-  const changed = assemble(key, { ...draft, metadata: { ...serverSide, ...settable } });
+  const changed = assemble(key, { ...draft, metadata: { ...serverSide, ...settable } }, current);
   if (isDeepStrictEqual(changed.object, current)) return undefined;
   const specMoved = !isDeepStrictEqual(changed.object.spec, current.spec);
-  return assemble(key, {
-    ...draft,
-    metadata: {
-      ...serverSide,
-      ...settable,
-      resourceVersion: String(resourceVersion),
-      generation: current.metadata.generation + (specMoved ? 1 : 0),
+  return assemble(
+    key,
+    {
+      ...draft,
+      metadata: {
+        ...serverSide,
+        ...settable,
+        resourceVersion: String(resourceVersion),
+        generation: current.metadata.generation + (specMoved ? 1 : 0),
+      },
     },
-  });
+    current,
+  );
 }
 
 /** `current` with another status, or `undefined` where it has that status already. */
@@ -284,11 +294,15 @@ export function withStatus(
   status: unknown,
   resourceVersion: number,
 ): EncodedObject | undefined {
-  const changed = encodeChecked(keyOf(current), {
-    ...current,
-    metadata: { ...current.metadata, resourceVersion: String(resourceVersion) },
-    status,
-  });
+  const changed = encodeChecked(
+    keyOf(current),
+    {
+      ...current,
+      metadata: { ...current.metadata, resourceVersion: String(resourceVersion) },
+      status,
+    },
+    current,
+  );
   return isDeepStrictEqual(changed.object.status, current.status) ? undefined : changed;
 }
 
@@ -298,10 +312,13 @@ export function withMeta(
   changes: Partial<ObjectMeta>,
   resourceVersion: number,
 ): EncodedObject {
-  return encode({
-    ...current,
-    metadata: { ...current.metadata, ...changes, resourceVersion: String(resourceVersion) },
-  });
+  return encode(
+    {
+      ...current,
+      metadata: { ...current.metadata, ...changes, resourceVersion: String(resourceVersion) },
+    },
+    current,
+  );
 }
 
 /** RFC 3339 in UTC with whole seconds, as Kubernetes writes it. */
