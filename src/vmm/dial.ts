@@ -17,11 +17,16 @@ function transient(error: unknown): boolean {
 }
 
 /** Connects to a path of any length. Waits while the listener's queue is full; any other failure rejects. */
-export async function dialUnix(host: HostLibrary, path: string, signal: AbortSignal): Promise<DialledSocket> {
+export function dialUnix(host: HostLibrary, path: string, signal: AbortSignal): Promise<DialledSocket> {
+  return dial(() => host.unixConnect(path), signal);
+}
+
+/** The same, by a call of libvmm that gives the descriptor. */
+export async function dial(connect: () => number, signal: AbortSignal): Promise<DialledSocket> {
   for (;;) {
     signal.throwIfAborted();
     try {
-      const fd = host.unixConnect(path);
+      const fd = connect();
       return { socket: new Socket({ fd, readable: true, writable: true, allowHalfOpen: false }), fd };
     } catch (error) {
       if (!transient(error)) throw error;

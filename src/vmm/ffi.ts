@@ -60,6 +60,8 @@ export interface HostLibrary {
   extents(path: string, capacity: number): [number, number][];
   unixListen(path: string): number;
   unixConnect(path: string): number;
+  /** Connects to a socket at `path` inside the jail of a VMM; follows no link. */
+  jailConnect(pid: number, path: string): number;
   sendFd(socket: number, data: Uint8Array, fd: number): void;
   tscKhz(): Promise<number>;
 }
@@ -203,6 +205,11 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     unixConnect(path) {
       const out = new Int32Array(1);
       unixConnect.now(path, out);
+      return first(out);
+    },
+    jailConnect(pid, path) {
+      const out = new Int32Array(1);
+      declare('bh_jail_connect', 'int32_t pid, const char *path, int32_t *fd').now(pid, path, out);
       return first(out);
     },
     sendFd(socket, data, fd) {

@@ -2,11 +2,15 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DriverName } from './driver.ts';
+import { AGENT_DIRECTORY } from './launch-config.ts';
 
 export const RUNNING_RECORD = 'vmm.json';
 export const EXIT_RECORD = 'exit.json';
 export const LOCK_FILE = 'lock';
+/** The agent port of a software VM: QEMU takes it as a descriptor. */
 export const AGENT_SOCKET = 'agent.sock';
+/** That of a libkrun VM, which makes it by itself, inside its jail. */
+export const AGENT_SOCKET_IN_JAIL = `${AGENT_DIRECTORY}/sock`;
 export const CONSOLE_LOG = 'console.log';
 export const VMM_LOG = 'vmm.log';
 

@@ -25,6 +25,8 @@ export interface VmLaunch {
   argv: string[];
   binds: BindMount[];
   inherited: InheritedFds;
+  /** How the VMM gets at its TAP: as a descriptor from the launcher, by its name, or not at all. */
+  tap: 'descriptor' | 'name' | 'none';
   /** Limit of the VMM's cgroup, guest memory included. */
   memoryLimitBytes: number;
   /** Limit of its address space, for hosts without a memory cgroup. */
@@ -36,6 +38,7 @@ export interface VmLaunch {
 /** Starts the VMM. When it rejects, or what follows fails, `abandonVm` gives everything back. */
 export async function launchVm(host: VmHost, vm: VmLaunch, signal: AbortSignal): Promise<VmProcess> {
   const { id, dir, uid, argv, binds, inherited } = vm;
+  const { tapFd, consoleFd } = inherited.launcherMade();
   const cgroups = await host.cgroups.create(id, { cpus: vm.cpus, memoryBytes: vm.memoryLimitBytes });
   const annotations: Annotations = {
     launch: vm.launch,
@@ -50,8 +53,9 @@ export async function launchVm(host: VmHost, vm: VmLaunch, signal: AbortSignal):
       ? { addressSpaceBytes: vm.addressSpaceBytes }
       : { oomFile: cgroups.oomFile }),
     vmmFds: inherited.fds.length,
-    ...inherited.launcherMade(),
-    tapAddress: TAP_ADDRESS,
+    consoleFd,
+    ...(vm.tap === 'descriptor' ? { tapFd } : {}),
+    ...(vm.tap === 'none' ? {} : { tapAddress: TAP_ADDRESS }),
     logBytes: LOG_BYTES,
     annotations: encodeAnnotations(annotations),
     limitations: cgroups.limitations,

@@ -5,13 +5,14 @@ import { basename, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BulkheadError } from '../api/errors.ts';
-import { dialUnix } from './dial.ts';
+import { dial } from './dial.ts';
 import type { DriverName, StartStages, VmExit, VmHandle, VmStall, VmStats } from './driver.ts';
 import type { ExitWatcher } from './exit-watcher.ts';
 import { decodeExit } from './exits.ts';
 import { HostError, type HostLibrary } from './ffi.ts';
 import {
   AGENT_SOCKET,
+  AGENT_SOCKET_IN_JAIL,
   CONSOLE_LOG,
   LOCK_FILE,
   type ProcessIdentity,
@@ -150,7 +151,7 @@ export class VmProcess implements VmHandle {
     this.#agent = undefined;
     let socket: Duplex;
     try {
-      ({ socket } = await dialUnix(this.#tools.host, join(this.dir, AGENT_SOCKET), signal));
+      ({ socket } = await dial(() => this.#connectAgent(), signal));
     } catch (error) {
       if (!(error instanceof HostError)) throw error;
       throw new BulkheadError('AGENT_UNREACHABLE', `agent port of ${this.id}: ${error.message}`, {
@@ -159,6 +160,16 @@ export class VmProcess implements VmHandle {
     }
     this.#agent = socket;
     return socket;
+  }
+
+  #connectAgent(): number {
+    const { host } = this.#tools;
+    if (this.driver === 'software') return host.unixConnect(join(this.dir, AGENT_SOCKET));
+    const fd = host.jailConnect(this.pid, AGENT_SOCKET_IN_JAIL);
+    // Its number may have passed to another VM's process, whose guest must not be taken for this one.
+    if (withPidfd(host, this.record.vmm, () => true) === true) return fd;
+    closeSync(fd);
+    throw new HostError('ECONNREFUSED', 'the VMM has ended');
   }
 
   get stall(): VmStall | undefined {
@@ -224,10 +235,16 @@ export async function processGone(tools: ProcessTools, identity: ProcessIdentity
 
 /**
  * The VM that runs in the directory, found by its record and checked against the processes: same host boot, same
- * start time. A VM whose supervisor was killed is dying with it and still counts until it is gone.
+ * start time. A VM whose supervisor was killed is dying with it and still counts until it is gone. With `driver`: only a VM
+ * of that driver.
  */
-export async function adoptVm(tools: ProcessTools, dir: string): Promise<VmProcess | undefined> {
+export async function adoptVm(
+  tools: ProcessTools,
+  dir: string,
+  driver?: DriverName,
+): Promise<VmProcess | undefined> {
   const record = await readRunningRecord(dir);
+  if (driver !== undefined && record?.driver !== driver) return undefined;
   if (!record || record.id !== basename(dir) || record.bootId !== (await readBootId())) return undefined;
   if ((await stat(dir)).uid !== process.getuid?.()) return undefined;
   const alive = (identity: ProcessIdentity) => withPidfd(tools.host, identity, () => true) === true;

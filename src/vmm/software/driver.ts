@@ -137,7 +137,7 @@ class SoftwareDriver implements VmmDriver {
   }
 
   async adopt(dir: string): Promise<VmHandle | undefined> {
-    const vm = await adoptVm(this.#host, dir);
+    const vm = await adoptVm(this.#host, dir, this.name);
     if (vm) {
       const { known } = this.#watch(vm);
       await Promise.race([known, sleep(ADOPT_WAIT_MS, undefined, { ref: false })]);

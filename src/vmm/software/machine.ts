@@ -90,7 +90,7 @@ export async function startMachine(
     vm = await launchVm(
       host,
       {
-        ...{ driver: 'software', id, dir, cpus, argv, inherited },
+        ...{ driver: 'software', tap: 'descriptor', id, dir, cpus, argv, inherited },
         uid: await host.users.claim(id, dir),
         binds: jailBinds(host),
         memoryLimitBytes: memoryLimitBytes(spec.memoryBytes, spec.memory.kind),

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { pipeline } from 'node:stream/promises';
 import { crc32 } from 'node:zlib';
+import { fileDigest } from '../file-digest.ts';
 import { MACHINE_VERSION } from './command-line.ts';
 import type { SoftwareHost } from './host.ts';
 
@@ -42,12 +42,6 @@ export function templateKey(fingerprint: string, spec: TemplateSpec): string {
   const parts = [fingerprint, spec.kind, spec.cpus, spec.memoryBytes];
   if (spec.kind === 'image') parts.push(spec.image?.digest ?? '', spec.upperSizeBytes ?? 0);
   return createHash('sha256').update(parts.join('\n')).digest('hex').slice(0, 32);
-}
-
-export async function fileDigest(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
-  return hash.digest('hex');
 }
 
 /** CRC-32 of the content; finds what a disk mangled, at several times the speed of a digest. */

@@ -4,11 +4,12 @@ import { closeSync, openSync } from 'node:fs';
 import { mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { fileDigest } from '../file-digest.ts';
 import { releaseVm } from '../vm-launch.ts';
 import type { SoftwareHost } from './host.ts';
 import { type Machine, startMachine } from './machine.ts';
 import { awaitAgentPortIdle, saveState } from './migration.ts';
-import { fileChecksum, fileDigest, type TemplateSpec } from './template-key.ts';
+import { fileChecksum, type TemplateSpec } from './template-key.ts';
 
 export const RAM_FILE = 'ram';
 export const STATE_FILE = 'state';

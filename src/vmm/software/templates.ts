@@ -3,9 +3,10 @@ import { closeSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkheadError } from '../../api/errors.ts';
+import { fileDigest } from '../file-digest.ts';
 import type { StartQueue } from '../start-queue.ts';
 import type { SoftwareHost } from './host.ts';
-import { fileChecksum, fileDigest, hostFingerprint, type TemplateSpec, templateKey } from './template-key.ts';
+import { fileChecksum, hostFingerprint, type TemplateSpec, templateKey } from './template-key.ts';
 import {
   isMaker,
   makeTemplate,
