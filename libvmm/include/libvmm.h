@@ -92,6 +92,11 @@ BH_API int bh_extents(const char *path, uint64_t *extents, size_t capacity, size
 BH_API int bh_unix_listen(const char *path, int32_t *fd, char *error, size_t error_size);
 // A non-blocking connection. -EAGAIN when the listener's backlog is full.
 BH_API int bh_unix_connect(const char *path, int32_t *fd, char *error, size_t error_size);
+// A non-blocking connection to the socket that a VMM made at `path` inside its jail. No link is followed, and
+// the socket must belong to the process's user (-EPERM). -ESRCH when there is no such process, -ENOENT while
+// there is no socket, -EAGAIN as above. The number may be another process's by now: check the identity after
+// this call.
+BH_API int bh_jail_connect(int32_t pid, const char *path, int32_t *fd, char *error, size_t error_size);
 // Sends `data` with one descriptor beside it (SCM_RIGHTS) on a connected unix socket.
 BH_API int bh_send_fd(int32_t socket, const uint8_t *data, size_t size, int32_t fd, char *error,
                       size_t error_size);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <linux/capability.h>
 #include <linux/mount.h>
 #include <sched.h>
@@ -14,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../src/cleanup.h"
@@ -21,6 +23,11 @@
 
 // The root holds directories and mount points only; 64 KiB leave no room to hide anything.
 #define ROOT_OPTIONS "size=64k,nr_inodes=64,mode=0755"
+// Device nodes and their directories, apart from the root, which has none.
+#define DEVICES "/dev"
+#define DEVICES_OPTIONS "size=64k,nr_inodes=16,mode=0755"
+// One inode for the directory, one for the socket, and not a byte of content.
+#define AGENT_DIRECTORY_OPTIONS "size=4k,nr_inodes=2,mode=0700,uid=%" PRIu32 ",gid=%" PRIu32
 
 int jail_join_cgroups(const struct string_list *cgroups, char *error, size_t error_size) {
     for (size_t i = 0; i < cgroups->count; i++) {
@@ -33,9 +40,8 @@ int jail_join_cgroups(const struct string_list *cgroups, char *error, size_t err
     return 0;
 }
 
-// Makes the directories above `path` (absolute, inside the new root at `root`) and, at its end, a file or
-// directory.
-static int make_mount_point(int root, const char *path, bool directory) {
+// Makes the directories above `path` (absolute, inside the new root at `root`).
+static int make_parents(int root, const char *path) {
     char part[4096];
     for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         size_t length = (size_t)(slash - path - 1);
@@ -44,19 +50,26 @@ static int make_mount_point(int root, const char *path, bool directory) {
         if (mkdirat(root, part, 0755) != 0 && errno != EEXIST)
             return -errno;
     }
+    return 0;
+}
+
+static int make_mount_point(int root, const char *path, bool directory) {
+    int result = make_parents(root, path);
+    if (result != 0)
+        return result;
     if (directory)
         return mkdirat(root, path + 1, 0755) == 0 || errno == EEXIST ? 0 : -errno;
     CLEANUP_FD fd = openat(root, path + 1, O_CREAT | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0444);
     return fd >= 0 ? 0 : -errno;
 }
 
-// A private, read-only view of a file or folder of the host that is not attached anywhere yet.
+// A private view of a file or folder of the host that is not attached anywhere yet.
 static int detached_mount(const struct bind_mount *bind, int *out) {
     CLEANUP_FD fd = (int)syscall(SYS_open_tree, AT_FDCWD, bind->source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (fd < 0)
         return -errno;
-    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
-                                                (bind->device ? 0 : MOUNT_ATTR_NODEV) |
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+                                                (bind->writable ? 0 : MOUNT_ATTR_RDONLY) |
                                                 (bind->executable ? 0 : MOUNT_ATTR_NOEXEC),
                                     .propagation = MS_PRIVATE};
     if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
@@ -69,12 +82,50 @@ static int attach(int root, const struct bind_mount *bind, int mount_fd) {
     struct stat status;
     if (fstat(mount_fd, &status) != 0)
         return -errno;
+    if (bind->writable && !S_ISREG(status.st_mode))
+        return -EINVAL;
     int result = make_mount_point(root, bind->target, S_ISDIR(status.st_mode));
     if (result != 0)
         return result;
     if (syscall(SYS_move_mount, mount_fd, "", root, bind->target + 1, MOVE_MOUNT_F_EMPTY_PATH) != 0)
         return -errno;
     return 0;
+}
+
+static int bind_into(int root, const struct bind_mount *bind) {
+    CLEANUP_FD mount_fd = -1;
+    int result = detached_mount(bind, &mount_fd);
+    return result == 0 ? attach(root, bind, mount_fd) : result;
+}
+
+// A file system in memory at `target`, which is made.
+static int mount_below(const struct launch_config *config, const char *target, unsigned long flags,
+                       const char *options, int root) {
+    char path[4096 + 64];
+    if (mkdirat(root, target + 1, 0755) != 0)
+        return -errno;
+    (void)snprintf(path, sizeof path, "%s%s", config->directory, target);
+    return mount("jail", path, "tmpfs", flags, options) == 0 ? 0 : -errno;
+}
+
+// A character device for everybody, or for the VM's user alone.
+static int make_node(int root, const char *path, dev_t numbers, const struct launch_config *owner) {
+    int result = make_parents(root, path);
+    if (result != 0)
+        return result;
+    if (mknodat(root, path + 1, S_IFCHR | 0600, numbers) != 0 ||
+        (owner ? fchownat(root, path + 1, owner->uid, owner->gid, AT_SYMLINK_NOFOLLOW)
+               : fchmodat(root, path + 1, 0666, 0)) != 0)
+        return -errno;
+    return 0;
+}
+
+// The host's file is only looked at: opening some devices has effects.
+static int copy_device(int root, const struct bind_mount *bind, const struct launch_config *config) {
+    struct stat status;
+    if (stat(bind->source, &status) != 0)
+        return -errno;
+    return S_ISCHR(status.st_mode) ? make_node(root, bind->target, status.st_rdev, config) : -ENODEV;
 }
 
 static int build_root(const struct launch_config *config, char *error, size_t error_size) {
@@ -87,16 +138,23 @@ static int build_root(const struct launch_config *config, char *error, size_t er
     CLEANUP_FD root = open(config->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         return bh_fail(error, error_size, errno, "root of the jail");
-    static const struct bind_mount null_device = {
-        .source = "/dev/null", .target = "/dev/null", .device = true};
-    for (size_t i = 0; i <= config->bind_count; i++) {
-        const struct bind_mount *bind = i < config->bind_count ? &config->binds[i] : &null_device;
-        CLEANUP_FD mount_fd = -1;
-        int result = detached_mount(bind, &mount_fd);
-        if (result == 0)
-            result = attach(root, bind, mount_fd);
+    int result = mount_below(config, DEVICES, MS_NOSUID | MS_NOEXEC, DEVICES_OPTIONS, root);
+    if (result == 0)
+        result = make_node(root, "/dev/null", makedev(1, 3), NULL);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "devices of the jail");
+    for (size_t i = 0; i < config->bind_count; i++) {
+        const struct bind_mount *bind = &config->binds[i];
+        result = bind->device ? copy_device(root, bind, config) : bind_into(root, bind);
         if (result != 0)
             return bh_fail(error, error_size, -result, "%s in the jail", bind->source);
+    }
+    if (config->kind == VMM_LIBKRUN) {
+        char options[128];
+        (void)snprintf(options, sizeof options, AGENT_DIRECTORY_OPTIONS, config->uid, config->gid);
+        result = mount_below(config, AGENT_DIRECTORY, MS_NOSUID | MS_NODEV | MS_NOEXEC, options, root);
+        if (result != 0)
+            return bh_fail(error, error_size, -result, "%s in the jail", AGENT_DIRECTORY);
     }
     if (mkdirat(root, "proc", 0555) != 0)
         return bh_fail(error, error_size, errno, "/proc in the jail");
@@ -108,7 +166,8 @@ static int build_root(const struct launch_config *config, char *error, size_t er
               "hidepid=2,subset=pid") != 0)
         return bh_fail(error, error_size, errno, "/proc in the jail");
     if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) !=
-        0)
+            0 ||
+        mount(NULL, DEVICES, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL) != 0)
         return bh_fail(error, error_size, errno, "read-only root");
     return 0;
 }
@@ -128,6 +187,18 @@ int jail_enter(const struct launch_config *config, struct limitations *limitatio
     return build_root(config, error, error_size);
 }
 
+// Inside the jail. Size of the largest file that may be written.
+static rlim_t largest_writable(const struct launch_config *config) {
+    rlim_t largest = 0;
+    for (size_t i = 0; i < config->bind_count; i++) {
+        struct stat status;
+        if (config->binds[i].writable && stat(config->binds[i].target, &status) == 0 &&
+            (rlim_t)status.st_size > largest)
+            largest = (rlim_t)status.st_size;
+    }
+    return largest;
+}
+
 static int set_limits(const struct launch_config *config) {
     const struct {
         int resource;
@@ -140,6 +211,9 @@ static int set_limits(const struct launch_config *config) {
         {RLIMIT_MEMLOCK, 0},
         {RLIMIT_MSGQUEUE, 0},
         {RLIMIT_RTPRIO, 0},
+        // A disk that is opened by path can be grown by the VMM, so the host's file system needs this bound.
+        // QEMU has its disks as descriptors, and grows them when it is told to.
+        {RLIMIT_FSIZE, config->kind == VMM_LIBKRUN ? largest_writable(config) : RLIM_INFINITY},
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         struct rlimit limit = {limits[i].value, limits[i].value};

@@ -16,7 +16,16 @@
 // Everything up to the last right of ABI 1.
 #define ACCESS_V1 ((1ULL << 13) - 1)
 
-int jail_landlock(struct limitations *limitations, char *error, size_t error_size) {
+static int allow_below(int ruleset, const char *path, uint64_t access) {
+    CLEANUP_FD fd = open(path, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = fd};
+    return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0 ? 0 : -errno;
+}
+
+int jail_landlock(const struct launch_config *config, struct limitations *limitations, char *error,
+                  size_t error_size) {
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     if (abi < 1) {
         limitation_add(limitations,
@@ -33,19 +42,21 @@ int jail_landlock(struct limitations *limitations, char *error, size_t error_siz
     CLEANUP_FD ruleset = (int)syscall(SYS_landlock_create_ruleset, &rules, sizeof rules.handled_access_fs, 0);
     if (ruleset < 0)
         return bh_fail(error, error_size, errno, "Landlock");
-    CLEANUP_FD root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    CLEANUP_FD null = open("/dev/null", O_PATH | O_CLOEXEC);
-    if (root < 0 || null < 0)
-        return bh_fail(error, error_size, errno, "Landlock");
-    struct landlock_path_beneath_attr read_below_root = {.allowed_access = LANDLOCK_ACCESS_FS_EXECUTE |
-                                                                           LANDLOCK_ACCESS_FS_READ_FILE |
-                                                                           LANDLOCK_ACCESS_FS_READ_DIR,
-                                                         .parent_fd = root};
-    struct landlock_path_beneath_attr write_null = {
-        .allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE, .parent_fd = null};
-    if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &read_below_root, 0) != 0 ||
-        syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &write_null, 0) != 0 ||
-        syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
-        return bh_fail(error, error_size, errno, "Landlock");
-    return 0;
+    const uint64_t read = LANDLOCK_ACCESS_FS_READ_FILE, write = LANDLOCK_ACCESS_FS_WRITE_FILE;
+    int result = allow_below(ruleset, "/", LANDLOCK_ACCESS_FS_EXECUTE | read | LANDLOCK_ACCESS_FS_READ_DIR);
+    if (result == 0)
+        result = allow_below(ruleset, "/dev/null", read | write);
+    for (size_t i = 0; result == 0 && i < config->bind_count; i++) {
+        const struct bind_mount *bind = &config->binds[i];
+        if (bind->device)
+            result =
+                allow_below(ruleset, bind->target, read | write | (rules.handled_access_fs & ACCESS_IOCTL));
+        else if (bind->writable)
+            result = allow_below(ruleset, bind->target, read | write);
+    }
+    if (result == 0 && config->kind == VMM_LIBKRUN)
+        result = allow_below(ruleset, AGENT_DIRECTORY, LANDLOCK_ACCESS_FS_MAKE_SOCK);
+    if (result == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
+        result = -errno;
+    return result == 0 ? 0 : bh_fail(error, error_size, -result, "Landlock");
 }

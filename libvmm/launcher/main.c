@@ -38,7 +38,7 @@ struct launch {
     struct launch_config config;
     struct limitations limitations;
     int directory, lock, tap;
-    int console[2]; // [0] ours, [1] the VMM's
+    int console[2]; // socket pair or pipe: [0] ours, [1] the VMM's
     int errors[2];  // pipe: [0] ours, [1] the VMM's stderr
     int report[2];  // pipe: limitations, or nothing and a failure text, from the child
     int permit[2];  // pipe: one byte lets the child go on
@@ -108,12 +108,19 @@ static int move_high(int *fd) {
     return 0;
 }
 
+// QEMU treats sockets as non-blocking, so a slow log cannot stop its main loop. libkrun opens its console by
+// a path, which works for pipes alone; a thread of its own writes to it.
+static int make_console(struct launch *launch) {
+    if (launch->config.kind == VMM_SOFTWARE)
+        return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, launch->console);
+    if (pipe2(launch->console, O_CLOEXEC) != 0)
+        return -1;
+    return fchown(launch->console[1], launch->config.uid, launch->config.gid);
+}
+
 static int make_channels(struct launch *launch) {
-    // A socket pair for the console: QEMU treats sockets as non-blocking, so a slow log cannot stop its main
-    // loop.
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, launch->console) != 0 ||
-        pipe2(launch->errors, O_CLOEXEC) != 0 || pipe2(launch->report, O_CLOEXEC) != 0 ||
-        pipe2(launch->permit, O_CLOEXEC) != 0)
+    if (make_console(launch) != 0 || pipe2(launch->errors, O_CLOEXEC) != 0 ||
+        pipe2(launch->report, O_CLOEXEC) != 0 || pipe2(launch->permit, O_CLOEXEC) != 0)
         return bh_fail(launch->error, BH_ERROR_BYTES, errno, "pipes");
     if (fcntl(launch->console[0], F_SETFL, O_NONBLOCK) != 0 ||
         fcntl(launch->errors[0], F_SETFL, O_NONBLOCK) != 0)
@@ -153,7 +160,7 @@ static int become_vmm(struct launch *launch) {
     if (result == 0)
         result = jail_drop_privileges(&launch->config, launch->error, BH_ERROR_BYTES);
     if (result == 0)
-        result = jail_landlock(limitations, launch->error, BH_ERROR_BYTES);
+        result = jail_landlock(&launch->config, limitations, launch->error, BH_ERROR_BYTES);
     if (result != 0)
         return result;
     result = arrange_descriptors(launch);

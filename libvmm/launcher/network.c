@@ -52,7 +52,7 @@ int network_create(const struct launch_config *config, int *out, char *error, si
         result = set_up(control, "lo");
     if (result != 0)
         return bh_fail(error, error_size, -result, "network namespace");
-    if (config->tap_fd < 0)
+    if (config->tap_prefix == 0)
         return 0;
 
     CLEANUP_FD tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -72,6 +72,11 @@ int network_create(const struct launch_config *config, int *out, char *error, si
         result = set_up(control, TAP_NAME);
     if (result != 0)
         return bh_fail(error, error_size, -result, "address of the TAP");
+    if (config->kind == VMM_LIBKRUN) {
+        if (ioctl(tap, TUNSETOWNER, (unsigned long)config->uid) != 0 || ioctl(tap, TUNSETPERSIST, 1UL) != 0)
+            return bh_fail(error, error_size, errno, "owner of the TAP");
+        return 0;
+    }
     *out = bh_take_fd(&tap);
     return 0;
 }

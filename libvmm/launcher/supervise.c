@@ -19,6 +19,7 @@
 #include "../src/error.h"
 #include "log.h"
 #include "record.h"
+#include "seccomp.h"
 
 #define CONSOLE_LOG "console.log"
 #define STDERR_LOG "vmm.log"
@@ -101,6 +102,9 @@ int supervise(struct supervision *vm, char *error, size_t error_size) {
     if (result != 0)
         return result;
 
+    result = seccomp_confine(&allow_supervisor);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "seccomp of the supervisor");
     struct exit_record record = {0};
     do
         result = turn(vm, logs, signals, &record.asked);

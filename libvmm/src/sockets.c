@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -77,6 +80,45 @@ int bh_unix_connect(const char *path, int32_t *out, char *error, size_t error_si
     CLEANUP_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
         return bh_fail(error, error_size, errno, "%s", path);
+    *out = bh_take_fd(&fd);
+    return 0;
+}
+
+// Opens a socket file below the root of a process without following a link: everything there may be the work
+// of a guest that has taken its VMM over.
+static int open_socket_in_jail(int32_t pid, const char *path, int *out) {
+    char name[64];
+    struct stat process, file;
+    (void)snprintf(name, sizeof name, "/proc/%" PRId32, pid);
+    CLEANUP_FD directory = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return errno == ENOENT ? -ESRCH : -errno;
+    CLEANUP_FD root = openat(directory, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0 || fstat(directory, &process) != 0)
+        return -errno;
+    struct open_how how = {.flags = O_PATH | O_CLOEXEC,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+    CLEANUP_FD fd = (int)syscall(SYS_openat2, root, path + 1, &how, sizeof how);
+    if (fd < 0 || fstat(fd, &file) != 0)
+        return -errno;
+    if (!S_ISSOCK(file.st_mode) || file.st_uid != process.st_uid)
+        return -EPERM;
+    *out = bh_take_fd(&fd);
+    return 0;
+}
+
+int bh_jail_connect(int32_t pid, const char *path, int32_t *out, char *error, size_t error_size) {
+    if (pid <= 0 || !path || path[0] != '/' || path[1] == '\0' || !out)
+        return bh_fail(error, error_size, EINVAL, "connect");
+    CLEANUP_FD file = -1;
+    int result = open_socket_in_jail(pid, path, &file);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "%s of process %" PRId32, path, pid);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d", file);
+    CLEANUP_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        return bh_fail(error, error_size, errno, "%s of process %" PRId32, path, pid);
     *out = bh_take_fd(&fd);
     return 0;
 }

@@ -120,6 +120,29 @@ static void reaches_long_socket_paths(void) {
     CHECK(bh_unix_connect(path, &client, error, sizeof error) == -ECONNREFUSED, "a dead socket refuses");
 }
 
+static void reaches_sockets_in_a_jail(void) {
+    char path[128], link[128];
+    (void)snprintf(path, sizeof path, "%s", in_directory("agent"));
+    (void)snprintf(link, sizeof link, "%s", in_directory("link"));
+    int32_t listener = -1, client = -1;
+    CHECK(bh_jail_connect(getpid(), path, &client, error, sizeof error) == -ENOENT, "no socket is said");
+    CHECK(bh_unix_listen(path, &listener, error, sizeof error) == 0, "a socket of this process");
+    CHECK(bh_jail_connect(getpid(), path, &client, error, sizeof error) == 0,
+          "it is reached by the process's root");
+    (void)close(client);
+    CHECK(symlink(path, link) == 0, "a link to it");
+    CHECK(bh_jail_connect(getpid(), link, &client, error, sizeof error) == -ELOOP, "a link is not followed");
+    CHECK(bh_jail_connect(getpid(), directory, &client, error, sizeof error) == -EPERM,
+          "only sockets are reached");
+    CHECK(bh_jail_connect(getpid(), "agent", &client, error, sizeof error) == -EINVAL, "paths are absolute");
+    if (geteuid() == 0) {
+        CHECK(chown(path, 12345, 12345) == 0, "another owner");
+        CHECK(bh_jail_connect(getpid(), path, &client, error, sizeof error) == -EPERM,
+              "another user's socket is not reached");
+    }
+    (void)close(listener);
+}
+
 static void spawns_without_leaks(void) {
     const char *script = in_directory("script");
     int fd = open(script, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
@@ -199,6 +222,7 @@ int main(void) {
     removes_a_failed_copy();
     probes_locks();
     reaches_long_socket_paths();
+    reaches_sockets_in_a_jail();
     spawns_without_leaks();
     watches_processes();
     measures_the_clock();
