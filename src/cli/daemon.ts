@@ -8,9 +8,11 @@ interface Options {
   stateDir: string;
   socket?: string;
   metricsAddress: string;
+  driver: (typeof DRIVERS)[number];
   logLevel: string;
 }
 
+const DRIVERS = ['auto', 'libkrun', 'software'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
 /** For `--metrics-address`: no listener on TCP. */
 const NO_METRICS = 'none';
@@ -26,6 +28,15 @@ export function define(command: Command): void {
       '127.0.0.1:9464',
     )
     .addOption(
+      new Option(
+        '--driver <driver>',
+        'what may run VMs; auto: libkrun where a trial VM answers, else the software driver',
+      )
+        .choices(DRIVERS)
+        .default('auto')
+        .env('BULKHEAD_DRIVER'),
+    )
+    .addOption(
       new Option('--log-level <level>', 'least important messages to log')
         .choices(LOG_LEVELS)
         .default('info'),
@@ -34,7 +45,7 @@ export function define(command: Command): void {
 }
 
 async function daemon(options: Options): Promise<void> {
-  const { manifests, metricsAddress, logLevel } = options;
+  const { manifests, metricsAddress, driver, logLevel } = options;
   const stateDir = resolve(options.stateDir);
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
@@ -43,6 +54,7 @@ async function daemon(options: Options): Promise<void> {
     {
       stateDir,
       socketPath: resolve(options.socket ?? defaultSocket(stateDir)),
+      driver,
       logLevel,
       ...(manifests === undefined ? {} : { manifestsDir: resolve(manifests) }),
       ...(metricsAddress === NO_METRICS ? {} : { metricsAddress }),

@@ -75,7 +75,7 @@ async function checkKvm(): Promise<Finding> {
   const message =
     found === undefined
       ? 'no /dev/kvm: VMs run in software, correctly and slower'
-      : '/dev/kvm exists, which proves nothing until a VM has run on it; this release has the software driver only and does not use it';
+      : '/dev/kvm exists, which proves nothing until a VM has run on it; a running daemon tells whether one did';
   return { status: 'ok', message };
 }
 

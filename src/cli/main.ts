@@ -31,7 +31,7 @@ function overview(): string {
     ...lines,
     '',
     'bulkhead COMMAND --help tells more about one of them.',
-    'BULKHEAD_STATE_DIR, BULKHEAD_SOCKET and BULKHEAD_NAMESPACE set defaults.',
+    'BULKHEAD_STATE_DIR, BULKHEAD_SOCKET, BULKHEAD_NAMESPACE and BULKHEAD_DRIVER set defaults.',
     '',
   ].join('\n');
 }

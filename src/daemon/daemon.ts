@@ -20,7 +20,8 @@ import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
 import { FolderSource } from '../source/source.ts';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
-import { HostDrivers } from '../vmm/select.ts';
+import { openLibkrunDriver } from '../vmm/libkrun/driver.ts';
+import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
 import { openSoftwareDriver } from '../vmm/software/driver.ts';
 import { parseBody } from './body.ts';
 import { daemonChecks } from './doctor.ts';
@@ -37,6 +38,8 @@ export interface DaemonOptions {
   manifestsDir?: string;
   /** HOST:PORT of /metrics, /healthz and /readyz; not served when absent. */
   metricsAddress?: string;
+  /** What may run VMs; `auto` tries libkrun with a VM of its own and takes the software driver where that fails. */
+  driver: AllowedDrivers;
   logLevel: string;
 }
 
@@ -54,7 +57,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const paths = {
     sandboxes: join(options.stateDir, 'sandboxes'),
     images: join(options.stateDir, 'images'),
-    driver: join(options.stateDir, 'software'),
+    vmm: join(options.stateDir, 'vmm'),
     uploads: join(options.stateDir, 'uploads'),
     source: join(options.stateDir, 'source'),
   };
@@ -72,13 +75,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => registries.close());
   const images = await openImages({ folder: paths.images, registries });
   opened.defer(() => images.close());
-  const drivers = new HostDrivers({
-    software: await openSoftwareDriver({
-      stateDir: paths.driver,
-      buildDir: BUILD_DIR,
-      onWarning: (message) => log.warn({ driver: 'software' }, message),
-    }),
-  });
+  const drivers = await openDrivers(options.driver, paths.vmm, log);
   opened.defer(() => drivers.close());
 
   const metrics = new DaemonMetrics(hostname());
@@ -147,7 +144,30 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       ),
     );
 
-  await manager.run(signal, () => log.info({ socket: socketPath, manifests: options.manifestsDir }, 'ready'));
+  await manager.run(signal, () => {
+    log.info({ socket: socketPath, manifests: options.manifestsDir }, 'ready');
+    void tryDrivers(drivers, signal, log);
+  });
+}
+
+/** Finds out now which driver works, so that the first sandbox does not wait for a trial VM. */
+async function tryDrivers(drivers: HostDrivers, signal: AbortSignal, log: Logger): Promise<void> {
+  try {
+    const { usable, message } = await drivers.probe(signal);
+    log[usable ? 'info' : 'warn'](message);
+  } catch (error) {
+    if (!signal.aborted) log.warn({ error }, 'the drivers could not be tried');
+  }
+}
+
+async function openDrivers(allowed: AllowedDrivers, stateDir: string, log: Logger): Promise<HostDrivers> {
+  const options = (driver: string) => ({
+    ...{ stateDir, buildDir: BUILD_DIR },
+    onWarning: (message: string) => log.warn({ driver }, message),
+  });
+  const software = await openSoftwareDriver(options('software'));
+  const libkrun = await openLibkrunDriver(options('libkrun'));
+  return new HostDrivers({ libkrun, software }, allowed);
 }
 
 interface Controllers {

@@ -13,7 +13,8 @@ export interface DaemonParts {
   source?: FolderSource;
 }
 
-const PROBE_TIMEOUT_MS = 20_000;
+/** A trial VM that stays silent is given up after a minute; longer means that the driver hangs. */
+const PROBE_TIMEOUT_MS = 90_000;
 const GIB = 2 ** 30;
 
 export async function daemonChecks({ drivers, store, images, source }: DaemonParts): Promise<DoctorCheck[]> {

@@ -6,62 +6,78 @@ import type { ProbeResult, VmmDriver } from './driver.ts';
 /** `spec.driver` of a Sandbox. */
 export type DriverChoice = DefaultedSandboxSpec['driver'];
 
+/** What the daemon was told to use: `auto` leaves it to the host and the specs, the others allow one driver alone. */
+export type AllowedDrivers = 'auto' | 'libkrun' | 'software';
+
 export interface SelectedDriver {
   driver: VmmDriver;
   /** One sentence for `doctor`, events and the status. */
   reason: string;
 }
 
-/** The drivers of this host. `libkrun` is absent where this build has none. */
 export interface HostDriverSet {
-  libkrun?: VmmDriver;
+  libkrun: VmmDriver;
   software: VmmDriver;
 }
 
-const LIBKRUN_ABSENT = 'This build has no libkrun driver.';
-
-/** Chooses among the drivers that this build has: libkrun where it can be used, else the software driver. */
+/** Chooses: libkrun where it can be used, else the software driver. A driver that is not allowed is not even probed. */
 export class HostDrivers {
-  /** All that this host knows, usable or not. */
+  /** All that this host knows, usable and allowed or not: a VM of an earlier daemon may run under any. */
   readonly all: readonly VmmDriver[];
   readonly #drivers: HostDriverSet;
+  readonly #allowed: AllowedDrivers;
 
-  constructor(drivers: HostDriverSet) {
+  constructor(drivers: HostDriverSet, allowed: AllowedDrivers) {
     this.#drivers = drivers;
-    this.all = drivers.libkrun === undefined ? [drivers.software] : [drivers.libkrun, drivers.software];
+    this.#allowed = allowed;
+    this.all = [drivers.libkrun, drivers.software];
   }
 
-  /** Rejects with DRIVER_UNAVAILABLE and the probe's message when what is wanted cannot be used. */
+  /** Rejects with DRIVER_UNAVAILABLE and the reason when what is wanted cannot be used. */
   async select(wanted: DriverChoice, signal: AbortSignal): Promise<SelectedDriver> {
-    const asked = 'The spec asks for it.';
-    if (wanted === 'Software') return this.#use(this.#drivers.software, asked, signal);
     const { libkrun, software } = this.#drivers;
-    const probe = await libkrun?.probe(signal);
-    if (libkrun !== undefined && probe?.usable === true)
-      return { driver: libkrun, reason: wanted === 'Auto' ? probe.message : `${asked} ${probe.message}` };
-    const missing = probe?.message ?? LIBKRUN_ABSENT;
-    if (wanted === 'Libkrun')
-      throw new BulkheadError('DRIVER_UNAVAILABLE', `${missing} Use driver Software or Auto.`);
-    return this.#use(software, missing, signal);
+    if (wanted === 'Auto') return this.#auto(signal);
+    const driver = wanted === 'Libkrun' ? libkrun : software;
+    if (this.#allowed !== 'auto' && this.#allowed !== driver.name)
+      throw new BulkheadError(
+        'DRIVER_UNAVAILABLE',
+        `The spec asks for driver ${wanted}, but the daemon runs with --driver ${this.#allowed}.`,
+      );
+    const probe = await driver.probe(signal);
+    if (!probe.usable)
+      throw new BulkheadError(
+        'DRIVER_UNAVAILABLE',
+        driver === libkrun ? `${probe.message} Or use driver Software or Auto.` : probe.message,
+      );
+    return { driver, reason: `The spec asks for it. ${probe.message}` };
   }
 
   /** The answer for a spec that leaves the choice to the host. */
   async probe(signal: AbortSignal): Promise<ProbeResult> {
-    let result: ProbeResult = { usable: false, message: LIBKRUN_ABSENT };
-    for (const driver of this.all) {
-      result = await driver.probe(signal);
-      if (result.usable) break;
+    try {
+      const { driver, reason } = await this.#auto(signal);
+      return { usable: true, message: `${driver.name}: ${reason}` };
+    } catch (error) {
+      if (error instanceof BulkheadError) return { usable: false, message: error.message };
+      throw error;
     }
-    return result;
   }
 
   async close(): Promise<void> {
     for (const driver of this.all) await driver.close();
   }
 
-  async #use(driver: VmmDriver, why: string, signal: AbortSignal): Promise<SelectedDriver> {
-    const probe = await driver.probe(signal);
-    if (!probe.usable) throw new BulkheadError('DRIVER_UNAVAILABLE', probe.message);
-    return { driver, reason: `${why} ${probe.message}` };
+  async #auto(signal: AbortSignal): Promise<SelectedDriver> {
+    const { libkrun, software } = this.#drivers;
+    let why = 'The daemon runs with --driver software.';
+    if (this.#allowed !== 'software') {
+      const probe = await libkrun.probe(signal);
+      if (probe.usable) return { driver: libkrun, reason: probe.message };
+      if (this.#allowed === 'libkrun') throw new BulkheadError('DRIVER_UNAVAILABLE', probe.message);
+      why = probe.message;
+    }
+    const probe = await software.probe(signal);
+    if (!probe.usable) throw new BulkheadError('DRIVER_UNAVAILABLE', `${why} ${probe.message}`);
+    return { driver: software, reason: `${why} ${probe.message}` };
   }
 }

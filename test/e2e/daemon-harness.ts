@@ -6,6 +6,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { mkdir, mkdtemp, open, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { TEST_DRIVER } from './test-driver.ts';
 
 const PROJECT = join(import.meta.dirname, '..', '..');
 const BULKHEAD = join(PROJECT, 'bin', 'bulkhead');
@@ -175,7 +176,8 @@ export class TestDaemon {
   }
 
   #environment(): NodeJS.ProcessEnv {
-    return { ...process.env, BULKHEAD_STATE_DIR: this.stateDir, BULKHEAD_SOCKET: this.socket };
+    const paths = { BULKHEAD_STATE_DIR: this.stateDir, BULKHEAD_SOCKET: this.socket };
+    return { ...process.env, ...paths, BULKHEAD_DRIVER: TEST_DRIVER };
   }
 }
 
@@ -236,7 +238,7 @@ export function hostResources(stateDir: string): HostResources {
 export const nameOf = (pid: string): string => readIfThere(`/proc/${pid}/comm`).trim();
 
 /** Parent of a process, from the fields after its name in parentheses. */
-const parentOf = (pid: string): string =>
+export const parentOf = (pid: string): string =>
   readIfThere(`/proc/${pid}/stat`).split(') ').at(-1)?.split(' ')[1] ?? '';
 
 /** Paths of the files that a process has open; those it closes meanwhile may be missing. */
