@@ -456,3 +456,65 @@ test('completion scripts are valid and know the commands', async () => {
   assert.match((await bulkhead('/nonexistent', 'completion', 'zsh')).stdout, /^#compdef bulkhead/);
   assert.match((await bulkhead('/nonexistent', 'completion', 'fish')).stdout, /complete -c bulkhead/);
 });
+
+const MISTAKES: { args: string[]; code: number; stderr: RegExp }[] = [
+  {
+    args: ['apply', '-f', '/no/such.yaml'],
+    code: 2,
+    stderr: /^error: \/no\/such\.yaml: no such file or folder\n$/,
+  },
+  { args: ['apply'], code: 2, stderr: /^error: say which files, with -f\n$/ },
+  {
+    args: ['validate', '/no/such.yaml'],
+    code: 2,
+    stderr: /^error: \/no\/such\.yaml: no such file or folder\n$/,
+  },
+  {
+    args: ['image', 'load', '/no/such.tar'],
+    code: 2,
+    stderr: /^error: \/no\/such\.tar: no such file or folder\n$/,
+  },
+  { args: ['image', 'rm', 'absent:1'], code: 1, stderr: /absent:1 .*\n`bulkhead image ls` lists/ },
+  { args: ['logs', 'absent'], code: 1, stderr: /^error: sandboxes\.bulkhead\.dev "absent" not found\n/ },
+  {
+    args: ['describe', 'sandbox', 'absent'],
+    code: 1,
+    stderr: /^error: sandboxes\.bulkhead\.dev "absent" not found\n/,
+  },
+  { args: ['daemon', '--registry-mirror', 'docker.io'], code: 2, stderr: /expected REGISTRY=URL/ },
+  {
+    args: ['daemon', '--registry-mirror', 'docker.io=https://m.example/path'],
+    code: 2,
+    stderr: /without a path/,
+  },
+  {
+    args: ['daemon', '--plain-http-registry', 'http://r.example'],
+    code: 2,
+    stderr: /expected HOST or HOST:PORT/,
+  },
+  {
+    args: ['daemon', '--registry-ca', '/no/such.pem'],
+    code: 2,
+    stderr: /\/no\/such\.pem: no such file or folder/,
+  },
+  { args: ['daemon', '--registry-ca', '/dev/null'], code: 2, stderr: /holds no PEM certificate/ },
+];
+
+test('mistakes of users are told in one line, with the way out and the exit code', async () => {
+  await using harness = await startHarness();
+  for (const { args, code, stderr } of MISTAKES) {
+    const result = await bulkhead(harness.socketPath, ...args);
+    assert.equal(result.code, code, args.join(' '));
+    assert.match(result.stderr, stderr);
+    assert.equal(result.stdout, '');
+  }
+});
+
+test('validate takes paths with and without -f', async () => {
+  await using harness = await startHarness();
+  const [a, b] = [join(harness.dir, 'a.yaml'), join(harness.dir, 'b.yaml')];
+  await writeFile(a, manifest('a'));
+  await writeFile(b, manifest('b'));
+  const { stdout } = await bulkhead(harness.socketPath, 'validate', a, '-f', b);
+  assert.equal(stdout, '2 objects are valid\n');
+});

@@ -1,9 +1,10 @@
 // bulkhead daemon
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { type RegistryFlags, registryOptions, registrySettings } from './registry-options.ts';
 import { defaultSocket, defaultStateDir } from './settings.ts';
 
-interface Options {
+interface Options extends RegistryFlags {
   manifests?: string;
   stateDir: string;
   socket?: string;
@@ -18,7 +19,7 @@ const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
 const NO_METRICS = 'none';
 
 export function define(command: Command): void {
-  command
+  registryOptions(command)
     .option('--manifests <dir>', 'folder of manifests to follow')
     .option('--state-dir <dir>', 'where everything is kept', defaultStateDir())
     .option('--socket <path>', 'socket of the API (default: bulkhead.sock in the state directory)')
@@ -47,6 +48,7 @@ export function define(command: Command): void {
 async function daemon(options: Options): Promise<void> {
   const { manifests, metricsAddress, driver, logLevel } = options;
   const stateDir = resolve(options.stateDir);
+  const registries = await registrySettings(options);
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
   const { runDaemon } = await import('../daemon/daemon.ts');
@@ -56,6 +58,7 @@ async function daemon(options: Options): Promise<void> {
       socketPath: resolve(options.socket ?? defaultSocket(stateDir)),
       driver,
       logLevel,
+      registries,
       ...(manifests === undefined ? {} : { manifestsDir: resolve(manifests) }),
       ...(metricsAddress === NO_METRICS ? {} : { metricsAddress }),
     },

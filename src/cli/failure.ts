@@ -37,6 +37,14 @@ export function describeFailure(error: unknown): string {
   return [...lines, failure.row.hint].join('\n');
 }
 
+/** Why a path cannot be used, in words for people. */
+export function pathProblem(path: string, error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === 'ENOENT' || code === 'ENOTDIR') return `${path}: no such file or folder`;
+  if (code === 'EACCES' || code === 'EPERM') return `${path}: permission denied`;
+  return `${path}: ${message}`;
+}
+
 /** Says a failure on stderr. */
 export function report(error: unknown): void {
   const text = describeFailure(error);

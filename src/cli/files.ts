@@ -7,7 +7,7 @@ import { formatManifestError, type ManifestError } from '../api/manifest/manifes
 import type { ManifestDocument } from '../api/manifest/read.ts';
 import { readManifestFile, readManifestStream } from '../api/manifest/read-file.ts';
 import type { ResourceKind } from '../api/meta.ts';
-import { CommandFailure, EXIT, usage } from './failure.ts';
+import { CommandFailure, EXIT, pathProblem, usage } from './failure.ts';
 
 const EXTENSIONS = ['.yaml', '.yml', '.json'];
 /** A folder of manifests, not a file system. */
@@ -58,7 +58,7 @@ export async function readDocuments(
       continue;
     }
     const found = await stat(path).catch((error: unknown) => {
-      throw new CommandFailure(EXIT.usage, `${path}: ${(error as Error).message}`);
+      throw new CommandFailure(EXIT.usage, pathProblem(path, error));
     });
     const files = found.isDirectory() ? await filesOf(path) : [path];
     for (const file of files) add(await readManifestFile(file, { namespace }));

@@ -1,15 +1,16 @@
 // bulkhead image pull|load|save|ls|rm|prune
 import { createWriteStream } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { rename, rm, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { type Command, Option } from 'commander';
+import { asBulkheadError } from '../api/errors.ts';
 import { parseBytes } from '../api/quantity.ts';
 import type { CachedImage, ImageSummary, PullRequest } from '../api/wire.ts';
 import type { BulkheadClient } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { ageOf } from './duration.ts';
-import { CommandFailure, EXIT, report, usage } from './failure.ts';
+import { CommandFailure, EXIT, pathProblem, report, usage } from './failure.ts';
 import { formatBytes } from './output/bytes.ts';
 import { progressView } from './output/progress.ts';
 import { Table } from './output/table.ts';
@@ -76,6 +77,8 @@ async function pull(
 async function load(path: string, options: ConnectionOptions & { reference?: string }): Promise<void> {
   const name = options.reference === undefined ? {} : { reference: options.reference };
   if (path === '-' && process.stdin.isTTY) throw usage('standard input is a terminal; give an archive');
+  // The daemon is on this host, behind a socket: what is not there for us is not there for it.
+  if (path !== '-') await checkExists(path);
   await withClient(options, async (client) => {
     const progress = await progressView(path === '-' ? 'standard input' : path);
     try {
@@ -87,6 +90,14 @@ async function load(path: string, options: ConnectionOptions & { reference?: str
       progress.stop();
     }
   });
+}
+
+async function checkExists(path: string): Promise<void> {
+  try {
+    await stat(path);
+  } catch (error) {
+    throw new CommandFailure(EXIT.usage, pathProblem(path, error));
+  }
 }
 
 async function save(reference: string, options: ConnectionOptions & { output?: string }): Promise<void> {
@@ -142,12 +153,23 @@ async function remove(references: string[], options: ConnectionOptions): Promise
         await client.images.remove(reference);
         process.stdout.write(`image "${reference}" removed\n`);
       } catch (error) {
-        report(error);
+        reportRemoval(error);
         failed = true;
       }
     }
     if (failed) throw new CommandFailure(EXIT.failed);
   });
+}
+
+/** The general hints are for those who want to use an image, not to be rid of it. */
+function reportRemoval(error: unknown): void {
+  const hints: Partial<Record<string, string>> = {
+    IMAGE_NOT_PRESENT: '`bulkhead image ls` lists the images of this machine.',
+    CONFLICT: 'Delete the sandboxes that use it first; `bulkhead image prune` keeps what is in use.',
+  };
+  const { code, message } = asBulkheadError(error);
+  const hint = hints[code];
+  report(hint === undefined ? error : new CommandFailure(EXIT.failed, `${message}\n${hint}`));
 }
 
 function bytesOf(text: string): number {

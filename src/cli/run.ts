@@ -29,6 +29,7 @@ interface Options extends ConnectionOptions {
 
 /** A command that has ended needs no more time than this to be cleared away. */
 const REMOVE_TIMEOUT_MS = 60_000;
+const REMOVE_TIMED_OUT = `it was not removed within ${REMOVE_TIMEOUT_MS / 1_000} s; \`bulkhead describe\` says why`;
 
 export function define(command: Command): void {
   connectionOptions(command)
@@ -189,18 +190,17 @@ async function removeSandbox(
   name: string,
   uid: string,
 ): Promise<void> {
+  const deadline = AbortSignal.timeout(REMOVE_TIMEOUT_MS);
   try {
-    await client.delete(SANDBOX_KIND, namespace, name, { gracePeriodSeconds: 0, preconditions: { uid } });
-    await waitFor(
-      client,
-      { kind: SANDBOX_KIND, namespace, name },
-      DELETED,
-      AbortSignal.timeout(REMOVE_TIMEOUT_MS),
-    );
+    const preconditions = { uid };
+    await client.delete(SANDBOX_KIND, namespace, name, {
+      ...{ gracePeriodSeconds: 0, preconditions, signal: deadline },
+    });
+    await waitFor(client, { kind: SANDBOX_KIND, namespace, name }, DELETED, deadline);
   } catch (error) {
     if (asBulkheadError(error).code === 'NOT_FOUND') return;
     // The command's exit code is what counts; what is left is said.
     process.stderr.write(`warning: sandbox ${name} is not removed yet\n`);
-    report(error);
+    report(deadline.aborted ? new CommandFailure(EXIT.bulkhead, REMOVE_TIMED_OUT) : error);
   }
 }

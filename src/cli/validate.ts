@@ -10,14 +10,15 @@ interface Options {
 }
 
 export function define(command: Command): void {
-  fileOption(command)
+  fileOption(command.argument('[path...]', 'files and folders, as with -f'))
     .option('-n, --namespace <name>', 'namespace of documents that say none', defaultNamespace())
     .addHelpText('after', '\nExit codes: 0 everything is valid, 2 something is not.')
     .action(validate);
 }
 
-async function validate(options: Options): Promise<void> {
-  const { objects, errors } = await readDocuments(options.filename, options.namespace);
+async function validate(paths: string[], options: Options): Promise<void> {
+  const all = [...(options.filename ?? []), ...paths];
+  const { objects, errors } = await readDocuments(all, options.namespace);
   reportMistakes(errors);
   if (errors.length > 0) {
     const mistakes = errors.length === 1 ? '1 mistake' : `${errors.length} mistakes`;

@@ -44,6 +44,8 @@ export interface DeleteRequest {
   gracePeriodSeconds?: number;
   preconditions?: { uid?: string; resourceVersion?: string };
   dryRun?: boolean;
+  /** Ends the wait for the answer; whether the object is deleted is unknown then. */
+  signal?: AbortSignal;
 }
 
 /** What an apply did. */
@@ -159,7 +161,7 @@ export class BulkheadClient {
     kind: ResourceKind,
     namespace: string,
     name: string,
-    { gracePeriodSeconds, preconditions, dryRun }: DeleteRequest = {},
+    { gracePeriodSeconds, preconditions, dryRun, signal }: DeleteRequest = {},
   ): Promise<StoredObject | Status> {
     const body = {
       ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
@@ -167,7 +169,8 @@ export class BulkheadClient {
       ...(dryRun ? { dryRun: ['All'] } : {}),
     };
     const path = item(kind, namespace, name);
-    return (await this.#transport.request<StoredObject | Status>('DELETE', path, { body })).body;
+    const options = { body, ...(signal === undefined ? {} : { signal }) };
+    return (await this.#transport.request<StoredObject | Status>('DELETE', path, options)).body;
   }
 
   async events(query: { namespace?: string; fieldSelector?: string } = {}): Promise<EventObject[]> {

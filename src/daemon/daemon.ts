@@ -14,6 +14,7 @@ import type { Enqueuer, Reconciler } from '../controller/reconciler.ts';
 import { connectGuest } from '../guest/client.ts';
 import { openImages } from '../images/cache/open-images.ts';
 import { openRegistries } from '../images/registry/client.ts';
+import type { RegistryOptions } from '../images/registry/hosts.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import { createUnsupportedReconciler } from '../reconcilers/unsupported/reconciler.ts';
 import { apiRules } from '../server/rules.ts';
@@ -41,6 +42,8 @@ export interface DaemonOptions {
   /** What may run VMs; `auto` tries libkrun with a VM of its own and takes the software driver where that fails. */
   driver: AllowedDrivers;
   logLevel: string;
+  /** Mirrors, plain http and authorities of image registries. */
+  registries?: RegistryOptions;
 }
 
 /** Where `make build` puts kernel, initramfs, libvmm and launcher. */
@@ -71,7 +74,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   for (const dir of [paths.sandboxes, paths.uploads, paths.source])
     await mkdir(dir, { recursive: true, mode: 0o700 });
 
-  const registries = openRegistries({});
+  const registries = openRegistries(options.registries ?? {});
   opened.defer(() => registries.close());
   const images = await openImages({ folder: paths.images, registries });
   opened.defer(() => images.close());

@@ -28,7 +28,8 @@ export function sandboxAccess(
   };
   const find = async (namespace: string, name: string): Promise<StoredObject> => {
     const object = await store.get({ kind: 'Sandbox', namespace, name });
-    if (object === undefined) throw new BulkheadError('NOT_FOUND', `sandboxes "${name}" not found`);
+    if (object === undefined)
+      throw new BulkheadError('NOT_FOUND', `sandboxes.bulkhead.dev "${name}" not found`);
     return object;
   };
   return {

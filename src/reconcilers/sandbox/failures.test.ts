@@ -6,7 +6,7 @@ import { test } from 'node:test';
 
 import { BulkheadError } from '../../api/errors.ts';
 import { IMAGE, sandboxKey, World } from '../testing/world.ts';
-import { BOOT_DEADLINE_MS } from './limits.ts';
+import { BOOT_DEADLINE_MS, IMAGE_RECHECK_MS, RETRY_JITTER } from './limits.ts';
 
 const secret = (name: string, data: Record<string, string>) => ({
   apiVersion: 'v1',
@@ -492,4 +492,28 @@ test('a guest that a full disk held while it booted has the whole time again to 
   assert.equal(world.host.running.length, 1);
   await world.advance(2_000);
   assert.equal(world.host.running.length, 0);
+});
+
+test('an image that was mended in its registry is found without any change here', async () => {
+  await using world = new World();
+  await world.daemon();
+  world.images.registry.add('registry.example/other:1');
+  await world.create('app', { image: 'registry.example/new:1' });
+  await world.settle();
+  assert.equal(await world.condition('app', 'Stalled'), 'True/ImageNotFound');
+  world.images.registry.add('registry.example/new:1');
+  await world.advance(IMAGE_RECHECK_MS - 1);
+  assert.equal(await world.condition('app', 'Stalled'), 'True/ImageNotFound');
+  await world.advance(IMAGE_RECHECK_MS * RETRY_JITTER + 1);
+  await world.untilPhase('app', 'Running');
+});
+
+test('an image that stays wrong is asked for once in each long wait, not more', async () => {
+  await using world = new World();
+  const daemon = await world.daemon();
+  world.images.registry.add('registry.example/other:1');
+  await world.create('app', { image: 'registry.example/new:1' });
+  await world.advance(IMAGE_RECHECK_MS * 10);
+  const asked = daemon.process.moments.filter((moment) => moment === 'before images.ensure').length;
+  assert.ok(asked >= 9 && asked <= 11, `${asked} times`);
 });

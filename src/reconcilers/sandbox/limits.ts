@@ -15,6 +15,11 @@ export const RESTART_BACKOFF_RESET_MS = 600_000;
 /** Wait before a failed host-side step (pull, start, boot, clean-up) is tried again; doubles with each failure. */
 export const RETRY_BASE_MS = 1_000;
 export const RETRY_MAX_MS = 60_000;
+/**
+ * An image that is invalid, missing or refused is looked at again after this long, beside the wake-ups by a changed spec
+ * and by its arrival in the cache: what was wrong may have been mended where only the registry knows of it.
+ */
+export const IMAGE_RECHECK_MS = 600_000;
 /** Share of a wait that is random, so that many sandboxes do not retry in step. */
 export const RETRY_JITTER = 0.1;
 

@@ -371,5 +371,5 @@ export function leaves(value: unknown, prefix = ''): string[] {
 }
 
 function waits(o: Observation, task: 'pull' | 'start'): boolean {
-  return o.failure?.task === task && o.task === undefined && (o.failure.terminal || o.failure.retryInMs > 0);
+  return o.failure?.task === task && o.task === undefined && o.failure.retryInMs > 0;
 }

@@ -15,10 +15,10 @@ export interface TaskFailure {
   code: ErrorCode;
   reason: string;
   message: string;
-  /** No retry helps until the object, or what it refers to, changes. */
+  /** No retry helps until the object, or what it refers to, changes; an image is looked at again now and then. */
   terminal: boolean;
   attempts: number;
-  /** Milliseconds until the next attempt; 0 or less when it is due. */
+  /** Milliseconds until the next attempt; 0 or less when it is due, Infinity for none. */
   retryInMs: number;
 }
 

@@ -154,8 +154,11 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     const failure = runtime.tasks.takeUntold();
     if (failure !== undefined) {
       const error = new BulkheadError(failure.code, failure.message);
-      if (failure.terminal) return { type: 'terminal', error };
       const afterMs = failure.retryAt - this.#deps.clock.monotonic();
+      if (failure.terminal) {
+        if (Number.isFinite(afterMs)) this.#deps.enqueuer.enqueueAfter(runtime.key, Math.max(0, afterMs));
+        return { type: 'terminal', error };
+      }
       return afterMs > 0 ? { type: 'transient', error } : { type: 'requeue', afterMs: 0 };
     }
     const block = blockedBy(observation);

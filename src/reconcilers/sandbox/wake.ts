@@ -23,7 +23,7 @@ import type { Observation } from './observation.ts';
  * that lets nothing else of the process run.
  */
 export function nextWake(o: Observation, { state }: Step): number | undefined {
-  const times: (number | undefined)[] = [o.failure?.terminal === true ? undefined : o.failure?.retryInMs];
+  const times: (number | undefined)[] = [o.failure?.retryInMs];
   const finished = state === 'Succeeded' || state === 'Failed';
   if (finished) times.push(ttlIn(o));
   if (!finished && !isDeleted(o)) {
@@ -41,6 +41,6 @@ export function nextWake(o: Observation, { state }: Step): number | undefined {
   }
   if (o.missing.length > 0) times.push(REFERENCE_RETRY_MS);
   if (state === 'Preparing' && o.image === undefined) times.push(PROGRESS_WRITE_INTERVAL_MS);
-  const ahead = times.filter((time) => time !== undefined && time > 0) as number[];
+  const ahead = times.filter((time) => time !== undefined && time > 0 && Number.isFinite(time)) as number[];
   return ahead.length === 0 ? undefined : Math.min(...ahead);
 }

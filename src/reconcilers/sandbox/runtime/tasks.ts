@@ -2,7 +2,7 @@
 import { asBulkheadError } from '../../../api/errors.ts';
 import type { Clock } from '../../../controller/clock.ts';
 import type { PullProgress } from '../../../images/images.ts';
-import { MESSAGE_MAX_CHARS, RETRY_BASE_MS, RETRY_JITTER, RETRY_MAX_MS } from '../limits.ts';
+import { IMAGE_RECHECK_MS, MESSAGE_MAX_CHARS, RETRY_BASE_MS, RETRY_JITTER, RETRY_MAX_MS } from '../limits.ts';
 import type { TaskFailure, TaskKind } from '../observation.ts';
 
 interface Task {
@@ -15,7 +15,7 @@ interface Task {
 }
 
 interface Failure extends Omit<TaskFailure, 'retryInMs'> {
-  /** Monotonic time of the next attempt. */
+  /** Monotonic time of the next attempt; Infinity for none. */
   retryAt: number;
   /** What it depended on; another value makes it void. */
   inputs: string;
@@ -75,7 +75,7 @@ export class TaskSlot {
       return;
     }
     const failure = this.failure(inputs);
-    if (failure?.task === kind && (failure.terminal || failure.retryInMs > 0)) return;
+    if (failure?.task === kind && failure.retryInMs > 0) return;
     if (failure !== undefined && failure.task !== kind) this.#failure = undefined;
     const abort = new AbortController();
     const task: Task = { kind, abort, outdated: false, done: Promise.resolve() };
@@ -127,18 +127,25 @@ export class TaskSlot {
 
   #fail(kind: TaskKind, inputs: string, thrown: unknown): void {
     const error = asBulkheadError(thrown);
+    const terminal = error.row.terminal && kind !== 'release' && kind !== 'stop';
     const attempts = this.#failure?.task === kind ? this.#failure.attempts + 1 : 1;
-    const wait = Math.min(RETRY_BASE_MS * 2 ** Math.min(attempts - 1, 16), RETRY_MAX_MS);
     this.#failure = {
       task: kind,
       code: error.code,
       reason: error.row.reason,
       message: error.message.slice(0, MESSAGE_MAX_CHARS),
-      terminal: error.row.terminal && kind !== 'release' && kind !== 'stop',
+      terminal,
       attempts,
-      retryAt: this.#clock.monotonic() + wait * (1 + RETRY_JITTER * this.#random()),
+      retryAt:
+        this.#clock.monotonic() + waitAfter(kind, terminal, attempts) * (1 + RETRY_JITTER * this.#random()),
       inputs,
       told: false,
     };
   }
+}
+
+/** Milliseconds until the next attempt; Infinity where none can help before something changes. */
+function waitAfter(kind: TaskKind, terminal: boolean, attempts: number): number {
+  if (!terminal) return Math.min(RETRY_BASE_MS * 2 ** Math.min(attempts - 1, 16), RETRY_MAX_MS);
+  return kind === 'pull' ? IMAGE_RECHECK_MS : Number.POSITIVE_INFINITY;
 }
