@@ -18,8 +18,9 @@ export async function eventually<T>(
   what: string,
   probe: () => Promise<T | undefined>,
   describe: () => Promise<string> | string,
+  timeoutMs = OBSERVATION_TIMEOUT_MS,
 ): Promise<T> {
-  const deadline = Date.now() + OBSERVATION_TIMEOUT_MS;
+  const deadline = Date.now() + timeoutMs;
   for (;;) {
     const value = await probe();
     if (value !== undefined) return value;
