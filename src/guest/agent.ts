@@ -1,6 +1,7 @@
 // What the host can ask of the agent in a running guest. The guest is hostile: whatever it answers was checked
 // against the bounds in limits.ts before it gets here.
 import type { Readable, Writable } from 'node:stream';
+import type { BulkheadError } from '../api/errors.ts';
 
 /** A file system to mount over the image at start. */
 export interface RootMount {
@@ -160,6 +161,6 @@ export interface GuestAgent {
   ): Promise<void>;
   /** SIGTERM to all, SIGKILL after the grace, sync, unmount, reboot. Resolves when the guest has acknowledged. */
   shutdown(options: { graceMs: number; signal?: string }): Promise<void>;
-  /** Ends the host side only; the guest and its sessions go on. */
-  close(): Promise<void>;
+  /** Ends the host side only; the guest and its sessions go on. What is under way here fails with the reason. */
+  close(reason?: BulkheadError): Promise<void>;
 }

@@ -102,6 +102,21 @@ describe('a guest that breaks the protocol ends the connection for good', () => 
   });
 });
 
+test('what is under way when the host side is closed fails with the reason given', async () => {
+  const { fake, guest } = await connected();
+  fake.onMessage = (message) => {
+    if (message.body.case === 'exec')
+      fake.send(message.requestId, { case: 'started', value: { pid: 9, stdinCredit: 1000 } });
+  };
+  const process = await guest.exec({ sessionId: 'a', argv: ['x'], env: [], stdin: true, overflow: 'block' });
+  const figures = guest.stats();
+  const reason = { code: 'SANDBOX_NOT_RUNNING', message: 'the VM ran out of memory' };
+  const failed = [assert.rejects(process.exited, reason), assert.rejects(figures, reason)];
+  await guest.close(new BulkheadError('SANDBOX_NOT_RUNNING', reason.message));
+  await Promise.all(failed);
+  await assert.rejects(guest.stats(), reason);
+});
+
 test('a byte at a time is enough', async () => {
   const { fake, guest } = await connected();
   fake.onMessage = (message) => {

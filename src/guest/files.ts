@@ -7,14 +7,9 @@ import type { GuestProcess } from './agent.ts';
 import type { HostBody } from './connection.ts';
 import { MAX_TEXT, OUTPUT_WINDOW_BYTES } from './limits.ts';
 
-/** Starts a session; see the client. */
+/** Starts a session; see Sessions. */
 export interface SessionStarter {
-  startSession(
-    sessionId: string,
-    body: HostBody,
-    stdin: boolean,
-    signal?: AbortSignal,
-  ): Promise<GuestProcess>;
+  start(sessionId: string, body: HostBody, stdin: boolean, signal?: AbortSignal): Promise<GuestProcess>;
 }
 
 function fileSessionId(): string {
@@ -28,7 +23,7 @@ export async function readGuestFile(
   signal?: AbortSignal,
 ): Promise<Readable> {
   const sessionId = fileSessionId();
-  const process = await starter.startSession(
+  const process = await starter.start(
     sessionId,
     { case: 'readFile', value: { sessionId, path, outputCredit: OUTPUT_WINDOW_BYTES } },
     false,
@@ -71,7 +66,7 @@ export async function writeGuestFile(
   signal?: AbortSignal,
 ): Promise<void> {
   const sessionId = fileSessionId();
-  const process = await starter.startSession(
+  const process = await starter.start(
     sessionId,
     { case: 'writeFile', value: { sessionId, path, mode: options.mode, user: options.user ?? '' } },
     true,

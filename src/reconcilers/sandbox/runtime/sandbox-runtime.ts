@@ -185,7 +185,7 @@ export class SandboxRuntime {
       if (this.#handle !== handle) return;
       this.#handle = undefined;
       this.exit = exit;
-      this.#dropGuest();
+      this.#dropGuest(exit);
       this.#wake();
     });
   }
@@ -232,12 +232,14 @@ export class SandboxRuntime {
     await this.main?.settled;
   }
 
-  #dropGuest(): void {
+  #dropGuest(exit: VmExit): void {
     const agent = this.#agent;
     this.#agent = undefined;
     this.#silentSince = this.#clock.monotonic();
     const output = this.main?.settled ?? Promise.resolve();
-    void within(this.#clock, LAST_OUTPUT_MS, output).then(() => agent?.close().catch(() => {}));
+    void within(this.#clock, LAST_OUTPUT_MS, output).then(() =>
+      agent?.close(new BulkheadError('SANDBOX_NOT_RUNNING', exit.message)).catch(() => {}),
+    );
   }
 
   /** A run about which nothing certain is known is ended and counts as lost. */
