@@ -11,6 +11,7 @@ import {
   readdirSync,
   readSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
   writeSync,
@@ -183,6 +184,39 @@ async function startAfresh(): Promise<string[]> {
 test('templates of a daemon before are used again', async () => {
   await startAfresh();
   assert.deepEqual(await startAfresh(), []);
+});
+
+test('the limit of the templates counts those of daemons before, and the least recently used go first', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'bulkhead-limit-'));
+  try {
+    /** What is kept after a driver of its own, with that limit, has started VMs of these sizes. */
+    const keptAfter = async (maxTemplateBytes: number, ...sizes: number[]): Promise<string[]> => {
+      const driver = await openSoftwareDriver({ stateDir: dir, buildDir: BUILD_DIR, maxTemplateBytes });
+      for (const mib of sizes) {
+        const config = bench.config({ memoryBytes: mib * MIB });
+        const vm = await driver.start(config, AbortSignal.timeout(120_000));
+        assert.equal(vm.launch, 'warm', vm.coldReason);
+        await vm.kill();
+        await driver.release(config.dir);
+      }
+      await driver.close();
+      return readdirSync(join(dir, 'templates')).sort();
+    };
+    const blocksOf = (name: string) =>
+      readdirSync(join(dir, 'templates', name))
+        .map((file) => statSync(join(dir, 'templates', name, file)).blocks * 512)
+        .reduce((sum, bytes) => sum + bytes);
+    const [first = ''] = await keptAfter(Infinity, 128);
+    const [second = ''] = (await keptAfter(Infinity, 160)).filter((name) => name !== first);
+    const two = blocksOf(first) + blocksOf(second);
+    // The first was made first, but used last: room for two and a half costs the second.
+    const kept = await keptAfter(two * 1.25, 128, 192);
+    assert.equal(kept.length, 2, `${kept}`);
+    assert.ok(kept.includes(first) && !kept.includes(second), `${first} ${second}: ${kept}`);
+    assert.equal((await keptAfter(1, 224)).length, 1, 'only what is in use is spared');
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 });
 
 for (const [file, words] of [

@@ -9,7 +9,7 @@ import { releaseVm } from '../vm-launch.ts';
 import type { SoftwareHost } from './host.ts';
 import { type Machine, startMachine } from './machine.ts';
 import { awaitAgentPortIdle, saveState } from './migration.ts';
-import { fileChecksum, type TemplateSpec } from './template-key.ts';
+import { fileIdentity, type TemplateSpec } from './template-key.ts';
 
 export const RAM_FILE = 'ram';
 export const STATE_FILE = 'state';
@@ -31,12 +31,12 @@ export type PrepareGuest = (
 
 /** What template.json says; a folder without it is no template. */
 export interface TemplateRecord {
-  version: 1;
+  version: 2;
   fingerprint: string;
   memoryBytes: number;
   stateDigest: string;
-  /** CRC-32 of the memory file. */
-  ramChecksum: number;
+  /** `fileIdentity` of the memory file: it is written once. */
+  ramIdentity: string;
 }
 
 /** Name prefix of the machines that make templates. */
@@ -65,11 +65,11 @@ export async function makeTemplate(
     host.library.memfdSeal(ramFd);
     await host.library.sparseCopyFd(ramFd, join(result, RAM_FILE));
     const record: TemplateRecord = {
-      version: 1,
+      version: 2,
       fingerprint: target.fingerprint,
       memoryBytes: spec.memoryBytes,
       stateDigest: await fileDigest(join(result, STATE_FILE)),
-      ramChecksum: await fileChecksum(`/proc/self/fd/${ramFd}`),
+      ramIdentity: await fileIdentity(join(result, RAM_FILE)),
     };
     // Nothing is synced: a template fits only this boot of the host, so no power cut can leave half of one behind.
     await writeFile(join(result, TEMPLATE_RECORD), JSON.stringify(record), { mode: 0o600 });

@@ -1,12 +1,12 @@
 // The templates of this host: made on first use, kept while they are used, dropped when they are broken or too many.
 import { closeSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkheadError } from '../../api/errors.ts';
 import { fileDigest } from '../file-digest.ts';
 import type { StartQueue } from '../start-queue.ts';
 import type { SoftwareHost } from './host.ts';
-import { fileChecksum, hostFingerprint, type TemplateSpec, templateKey } from './template-key.ts';
+import { fileIdentity, hostFingerprint, type TemplateSpec, templateKey } from './template-key.ts';
 import {
   isMaker,
   makeTemplate,
@@ -59,6 +59,8 @@ export class Templates {
   /** Being loaded or ready, by key. */
   readonly #loaded = new Map<string, Promise<Loaded>>();
   readonly #ready = new Map<string, Loaded>();
+  /** Of daemons before this one, and not asked for yet; least recently used first. By key, with its bytes on disk. */
+  #stored = new Map<string, number>();
   readonly #failures = new Map<string, { at: number; error: unknown }>();
   readonly #closing = new AbortController();
   #fingerprint: Promise<string> | undefined;
@@ -122,16 +124,22 @@ export class Templates {
     return this.#fingerprint;
   }
 
-  /** Removes the templates of other boots of the host and other builds. */
+  /** Removes the templates of other boots of the host and other builds; takes note of those that stay. */
   async #prepareDir(): Promise<string> {
     const fingerprint = await hostFingerprint(this.#host);
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+    const kept: { name: string; bytes: number; lastUse: number }[] = [];
     for (const name of await readdir(this.#dir)) {
+      if (isMaker(name)) continue;
       const dir = join(this.#dir, name);
       const record = await readTemplateRecord(dir);
-      if (record?.fingerprint === fingerprint || isMaker(name)) continue;
-      await rm(dir, { recursive: true, force: true });
+      if (record?.fingerprint === fingerprint) {
+        const { mtimeMs } = await stat(join(dir, TEMPLATE_RECORD));
+        kept.push({ name, bytes: await bytesOnDisk(dir), lastUse: mtimeMs });
+      } else await rm(dir, { recursive: true, force: true });
     }
+    kept.sort((a, b) => a.lastUse - b.lastUse);
+    this.#stored = new Map(kept.map(({ name, bytes }) => [name, bytes]));
     return fingerprint;
   }
 
@@ -150,8 +158,9 @@ export class Templates {
   async #open(key: string, spec: TemplateSpec): Promise<Loaded> {
     const fingerprint = await this.#hostFingerprint();
     const dir = join(this.#dir, key);
+    this.#stored.delete(key);
     const ramFd = (await this.#fromDisk(dir, spec)) ?? (await this.#make(dir, fingerprint, spec));
-    const bytes = (await stat(join(dir, RAM_FILE))).blocks * BLOCK_BYTES;
+    const bytes = await bytesOnDisk(dir);
     const template: Loaded = { key, dir, ramFd, bytes, leases: 0, lastUse: ++this.#clock, dropped: false };
     this.#ready.set(key, template);
     await this.#evictFor(template);
@@ -167,8 +176,11 @@ export class Templates {
       if ((await fileDigest(join(dir, STATE_FILE))) !== record.stateDigest)
         throw new Error('device state changed');
       const ramFd = await this.#host.library.memfdFromFile(join(dir, RAM_FILE));
-      // What is in memory now is what clones run on.
-      if ((await fileChecksum(`/proc/self/fd/${ramFd}`)) === record.ramChecksum) return ramFd;
+      // Looked at after the copy, so that it holds for what was copied.
+      if ((await fileIdentity(join(dir, RAM_FILE))) === record.ramIdentity) {
+        await utimes(join(dir, TEMPLATE_RECORD), new Date(), new Date());
+        return ramFd;
+      }
       closeSync(ramFd);
       throw new Error('guest memory changed');
     } catch (error) {
@@ -187,12 +199,21 @@ export class Templates {
     );
   }
 
-  /** Least recently used first; one that is in use stays. */
+  /** Least recently used first, and so those before all that this daemon has asked for; one that is in use stays. */
   async #evictFor(added: Loaded): Promise<void> {
+    const limit = this.#options.maxBytes ?? DEFAULT_MAX_BYTES;
     const others = [...this.#ready.values()].filter((item) => item !== added);
     let total = others.reduce((sum, item) => sum + item.bytes, added.bytes);
+    for (const bytes of this.#stored.values()) total += bytes;
+    for (const [key, bytes] of [...this.#stored]) {
+      if (total <= limit) return;
+      // Asked for meanwhile: then it counts with its own loading.
+      if (!this.#stored.delete(key)) continue;
+      total -= bytes;
+      await rm(join(this.#dir, key), { recursive: true, force: true });
+    }
     for (const candidate of others.sort((a, b) => a.lastUse - b.lastUse)) {
-      if (total <= (this.#options.maxBytes ?? DEFAULT_MAX_BYTES)) return;
+      if (total <= limit) return;
       if (candidate.leases > 0 || candidate.dropped) continue;
       total -= candidate.bytes;
       this.#loaded.delete(candidate.key);
@@ -214,16 +235,23 @@ export class Templates {
   }
 }
 
+/** What a folder's files take. */
+async function bytesOnDisk(dir: string): Promise<number> {
+  let bytes = 0;
+  for (const name of await readdir(dir)) bytes += (await stat(join(dir, name))).blocks * BLOCK_BYTES;
+  return bytes;
+}
+
 async function readTemplateRecord(
   dir: string,
-): Promise<{ fingerprint: string; stateDigest: string; ramChecksum: number } | undefined> {
+): Promise<{ fingerprint: string; stateDigest: string; ramIdentity: string } | undefined> {
   try {
     const value: unknown = JSON.parse(await readFile(join(dir, TEMPLATE_RECORD), 'utf8'));
     const fields: Record<string, unknown> = typeof value === 'object' && value !== null ? { ...value } : {};
-    const { version, fingerprint, stateDigest, ramChecksum } = fields;
-    if (version !== 1 || typeof fingerprint !== 'string' || typeof stateDigest !== 'string') return undefined;
-    if (typeof ramChecksum !== 'number') return undefined;
-    return { fingerprint, stateDigest, ramChecksum };
+    const { version, fingerprint, stateDigest, ramIdentity } = fields;
+    if (version !== 2 || typeof fingerprint !== 'string' || typeof stateDigest !== 'string') return undefined;
+    if (typeof ramIdentity !== 'string') return undefined;
+    return { fingerprint, stateDigest, ramIdentity };
   } catch {
     return undefined;
   }
