@@ -22,6 +22,7 @@ export const COMMANDS = [
   { name: 'restart', summary: 'stop sandboxes and start them again' },
   { name: 'top', summary: 'show what sandboxes use' },
   { name: 'image', summary: 'manage the images on this machine' },
+  { name: 'volume', summary: 'manage the disks of volumes on this machine' },
   { name: 'doctor', summary: 'check this machine and the daemon' },
   { name: 'completion', summary: 'print a completion script for a shell' },
   { name: 'version', summary: 'print versions' },

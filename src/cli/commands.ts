@@ -28,6 +28,7 @@ export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
   restart: () => import('./restart.ts'),
   top: () => import('./top.ts'),
   image: () => import('./image.ts'),
+  volume: () => import('./volume.ts'),
   doctor: () => import('./doctor.ts'),
   completion: () => import('./completion.ts'),
   version: () => import('./version.ts'),

@@ -11,6 +11,7 @@ const BY_NAME = ['exec', 'attach', 'logs', 'start', 'stop', 'suspend', 'resume',
 /** Commands whose first argument is a kind. */
 const BY_KIND = ['get', 'describe', 'delete', 'edit', 'wait', 'events'];
 const IMAGE_COMMANDS = ['pull', 'load', 'save', 'ls', 'rm', 'prune'];
+const VOLUME_COMMANDS = ['ls', 'du', 'export', 'import', 'snapshot', 'clone'];
 
 /** Asks the daemon; prints nothing when there is none. */
 const LIST_NAMES = `bulkhead get "\${kind:-sandboxes}" -o 'jsonpath={range .items[*]}{.metadata.name}{"\\n"}{end}' 2>/dev/null`;
@@ -42,6 +43,7 @@ _bulkhead() {
         if ((COMP_CWORD == 2)); then words='${kindNames()}'
         else kind=\${COMP_WORDS[2]}; words=$(${LIST_NAMES}); fi ;;
       image) ((COMP_CWORD == 2)) && words='${IMAGE_COMMANDS.join(' ')}' ;;
+      volume) ((COMP_CWORD == 2)) && words='${VOLUME_COMMANDS.join(' ')}' ;;
       completion) words='${SHELLS.join(' ')}' ;;
       help) words='${commandNames()}' ;;
     esac
@@ -67,6 +69,7 @@ _bulkhead() {
       if ((CURRENT == 3)); then compadd -- ${kindNames()}
       else kind=\${words[3]}; compadd -- \${(f)"$(${LIST_NAMES})"}; fi ;;
     image) ((CURRENT == 3)) && compadd -- ${IMAGE_COMMANDS.join(' ')} ;;
+    volume) ((CURRENT == 3)) && compadd -- ${VOLUME_COMMANDS.join(' ')} ;;
     completion) compadd -- ${SHELLS.join(' ')} ;;
     *) _files ;;
   esac
@@ -89,6 +92,7 @@ ${lines.join('\n')}
 complete -c bulkhead -n '__fish_seen_subcommand_from ${BY_NAME.join(' ')}' -f -a '(__bulkhead_names)'
 complete -c bulkhead -n '__fish_seen_subcommand_from ${BY_KIND.join(' ')}' -f -a '${kindNames()} (__bulkhead_names)'
 complete -c bulkhead -n '__fish_seen_subcommand_from image' -f -a '${IMAGE_COMMANDS.join(' ')}'
+complete -c bulkhead -n '__fish_seen_subcommand_from volume' -f -a '${VOLUME_COMMANDS.join(' ')}'
 complete -c bulkhead -n '__fish_seen_subcommand_from completion' -f -a '${SHELLS.join(' ')}'
 `;
 }

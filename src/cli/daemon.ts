@@ -1,5 +1,5 @@
 // bulkhead daemon
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type RegistryFlags, registryOptions, registrySettings } from './registry-options.ts';
 import { defaultSocket, defaultStateDir } from './settings.ts';
@@ -7,6 +7,7 @@ import { defaultSocket, defaultStateDir } from './settings.ts';
 interface Options extends RegistryFlags {
   manifests?: string;
   stateDir: string;
+  volumeDir?: string;
   socket?: string;
   metricsAddress: string;
   driver: (typeof DRIVERS)[number];
@@ -22,6 +23,7 @@ export function define(command: Command): void {
   registryOptions(command)
     .option('--manifests <dir>', 'folder of manifests to follow')
     .option('--state-dir <dir>', 'where everything is kept', defaultStateDir())
+    .option('--volume-dir <dir>', 'where the disks of volumes are kept (default: volumes in the state directory)')
     .option('--socket <path>', 'socket of the API (default: bulkhead.sock in the state directory)')
     .option(
       '--metrics-address <host:port>',
@@ -55,6 +57,7 @@ async function daemon(options: Options): Promise<void> {
   await runDaemon(
     {
       stateDir,
+      volumeDir: resolve(options.volumeDir ?? join(stateDir, 'volumes')),
       socketPath: resolve(options.socket ?? defaultSocket(stateDir)),
       driver,
       logLevel,

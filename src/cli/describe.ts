@@ -1,10 +1,10 @@
 // bulkhead describe
 import type { Command } from 'commander';
+import { ageOf } from '../api/age.ts';
 import type { ResourceKind, StoredObject } from '../api/meta.ts';
 import { isRecord } from '../api/validation/structural.ts';
 import type { BulkheadClient, EventObject } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
-import { ageOf } from './duration.ts';
 import { byTime } from './events.ts';
 import { printable, Table } from './output/table.ts';
 import { getNamed, parseTargets } from './targets.ts';

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatAge, parseDuration } from './duration.ts';
+import { formatAge } from '../api/age.ts';
+import { parseDuration } from './duration.ts';
 import { CommandFailure } from './failure.ts';
 
 test('durations are read as Go writes them, bare numbers as seconds', () => {

@@ -1,9 +1,9 @@
 // bulkhead events
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
+import { ageOf } from '../api/age.ts';
 import type { EventObject } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
-import { ageOf } from './duration.ts';
 import { usage } from './failure.ts';
 import { Table } from './output/table.ts';
 import { toYaml } from './output/yaml.ts';

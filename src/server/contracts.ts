@@ -2,11 +2,12 @@
 import type { Readable, Writable } from 'node:stream';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ObjectManifest, ResourceKind, StoredObject } from '../api/meta.ts';
-import type { DoctorCheck } from '../api/wire.ts';
+import type { DoctorCheck, VolumeDiskInfo } from '../api/wire.ts';
 import type { GuestAgent, OutputChunk, ProcessExit } from '../guest/agent.ts';
 import type { Images } from '../images/images.ts';
 import type { Store } from '../store/store.ts';
 import type { VmStats } from '../vmm/driver.ts';
+import type { AccessMode } from '../volumes/volumes.ts';
 
 /** A kind as it is served. */
 export interface ServedKind extends ResourceKind {
@@ -93,6 +94,25 @@ export interface ImageExporter {
   save(reference: string, signal: AbortSignal): Promise<Readable>;
 }
 
+/** The disks of volumes. Failures are those of `Volumes`, and NOT_FOUND where there is no such Volume. */
+export interface VolumeAccess {
+  list(): Promise<VolumeDiskInfo[]>;
+  exportTo(namespace: string, name: string, path: string): Promise<void>;
+  importFrom(
+    namespace: string,
+    name: string,
+    path: string,
+    overwrite: boolean,
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** Makes a Volume with the same content; its spec is the source's but for what is given. */
+  clone(
+    namespace: string,
+    name: string,
+    target: { name: string; accessMode?: AccessMode },
+  ): Promise<StoredObject>;
+}
+
 export interface HealthCheck {
   name: string;
   /** `live`: a failure means restart the daemon. `ready`: a failure means do not count on it yet. */
@@ -108,6 +128,7 @@ export interface ServerDependencies {
   images: Images;
   /** Absent where the image cache cannot give layers back; `save` answers NOT_SUPPORTED then. */
   imageExporter?: ImageExporter;
+  volumes: VolumeAccess;
   /** Prometheus text of every registry. */
   metrics(): Promise<{ contentType: string; body: string }>;
   healthChecks: readonly HealthCheck[];

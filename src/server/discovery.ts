@@ -29,6 +29,8 @@ function resources(kinds: readonly ServedKind[]) {
 
 function subresources(kind: ServedKind): [string, string[]][] {
   const status: [string, string[]][] = kind.hasStatus ? [['status', ['get', 'patch', 'update']]] : [];
+  if (kind.kind === 'Volume')
+    return [...status, ['export', ['create']], ['import', ['create']], ['clone', ['create']]];
   if (kind.kind !== 'Sandbox') return status;
   return [...status, ['exec', ['get']], ['attach', ['get']], ['log', ['get']], ['stats', ['get']]];
 }

@@ -48,3 +48,10 @@ export const SOCKET_PATH_BYTES_MAX = 107;
 export const CLOSE_TIMEOUT_MS = 3_000;
 /** How soon after its last answer a connection closes then. */
 export const CLOSE_POLL_MS = 20;
+
+/** Lists whose later pages are kept at the same time; each takes 8 bytes an object, and what has changed since. */
+export const LISTS_KEPT_MAX = 32;
+/** How long a list waits for its next page: as long as Kubernetes' history reaches back. */
+export const LISTS_KEPT_MS = 5 * 60_000;
+/** A `continue` token: a UUID and a position. */
+export const LIST_TOKEN_BYTES_MAX = 64;

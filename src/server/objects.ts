@@ -9,7 +9,9 @@ import type { ServedKind, ServerDependencies } from './contracts.ts';
 import { desiredPart, manifestFrom, notFound, type Target } from './documents.ts';
 import { success } from './failures.ts';
 import { CONFLICT_RETRIES } from './limits.ts';
+import type { Pages } from './pages.ts';
 import { boolean, dryRun, integer, type Query, single } from './query.ts';
+import { tablePrinter } from './table.ts';
 import { serveWatch, type WatchHost } from './watch.ts';
 
 type Dependencies = Pick<ServerDependencies, 'store' | 'rules'>;
@@ -51,7 +53,13 @@ function preview(manifest: ObjectManifest, current: StoredObject | undefined): S
 }
 
 /** Registers every route of one kind. */
-export function registerKind(app: FastifyInstance, kind: ServedKind, deps: Dependencies, watches: WatchHost) {
+export function registerKind(
+  app: FastifyInstance,
+  kind: ServedKind,
+  deps: Dependencies,
+  watches: WatchHost,
+  pages: Pages,
+) {
   const { store, rules } = deps;
   const base = basePath(kind);
   const collection = `${base}/namespaces/:namespace/${kind.plural}`;
@@ -73,23 +81,25 @@ export function registerKind(app: FastifyInstance, kind: ServedKind, deps: Depen
       ...(labelSelector === undefined ? {} : { labelSelector }),
       ...(fieldSelector === undefined ? {} : { fieldSelector }),
     };
-    // A server may answer a limited list in full; what makes no sense as a limit is refused all the same.
-    integer(query, 'limit');
-    if (single(query, 'continue') !== undefined) {
-      throw new BulkheadError('EXPIRED', 'lists are never split, so there is nothing to continue');
-    }
-    if (boolean(query, 'watch')) return serveWatch(kind, options, query, reply, store, watches);
-    const result = await store.list(kind.kind, options);
-    return {
-      apiVersion: apiVersionOf(kind),
-      kind: `${kind.kind}List`,
-      metadata: { resourceVersion: result.resourceVersion },
-      items: result.items,
-    };
+    const limit = integer(query, 'limit') ?? 0;
+    const token = single(query, 'continue');
+    const printer = tablePrinter(request.headers.accept, kind, query);
+    if (boolean(query, 'watch')) return serveWatch(kind, options, query, reply, store, watches, printer);
+    const asked = JSON.stringify([kind.kind, options]);
+    const { items, ...metadata } =
+      token === undefined
+        ? pages.first(await store.list(kind.kind, options), asked, limit)
+        : pages.next(token, asked, limit);
+    if (printer !== undefined) return printer.table(items, metadata);
+    return { apiVersion: apiVersionOf(kind), kind: `${kind.kind}List`, metadata, items };
   }
   app.get(`${base}/${kind.plural}`, list);
   app.get(collection, list);
-  app.get(item, (request) => existing(targetOf(kind, request)));
+  app.get(item, async (request) => {
+    const printer = tablePrinter(request.headers.accept, kind, queryOf(request));
+    const object = await existing(targetOf(kind, request));
+    return printer?.table([object], { resourceVersion: object.metadata.resourceVersion }) ?? object;
+  });
 
   app.post(collection, async (request, reply) => {
     const { namespace } = request.params as { namespace: string };

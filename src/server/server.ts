@@ -18,8 +18,10 @@ import {
 } from './limits.ts';
 import { listenOnSocket, listenOnTcp } from './listen.ts';
 import { basePath, registerKind } from './objects.ts';
+import { Pages } from './pages.ts';
 import { registerSandboxRoutes } from './sandbox-routes.ts';
 import { StreamEndpoints } from './streams.ts';
+import { registerVolumeRoutes } from './volume-routes.ts';
 import type { WatchHost } from './watch.ts';
 
 /** Content types of an object as text. */
@@ -62,6 +64,7 @@ function createApp(logger: ServerDependencies['logger']): FastifyInstance {
 /** Builds the server; nothing listens before `listen`. */
 export function createServer(deps: ServerDependencies): ApiServer {
   const closing = new AbortController();
+  const pages = new Pages();
   const watches: WatchHost = { closing: closing.signal, followers: 0 };
 
   const api = createApp(deps.logger);
@@ -71,11 +74,12 @@ export function createServer(deps: ServerDependencies): ApiServer {
       text.length === 0 ? undefined : deps.rules.parse(text.toString()),
     );
   }
-  for (const kind of deps.rules.kinds) registerKind(api, kind, deps, watches);
+  for (const kind of deps.rules.kinds) registerKind(api, kind, deps, watches, pages);
   registerEvents(api, deps.store, deps.rules.kinds);
   registerDiscovery(api, deps.rules.kinds, deps.version);
   registerSandboxRoutes(api, deps.sandboxes, watches);
   registerImageRoutes(api, deps, closing.signal);
+  registerVolumeRoutes(api, deps.volumes, closing.signal);
   registerHealth(api, deps);
   api.get(`/apis/${GROUP_VERSION}/doctor`, async () => ({ checks: await deps.doctor() }));
   refuseOtherMethods(api, deps);

@@ -2,12 +2,14 @@
 import type { FastifyReply } from 'fastify';
 import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import { apiVersionOf } from '../api/kinds.ts';
+import type { StoredObject } from '../api/meta.ts';
 import { statusOf } from '../api/status.ts';
 import type { ListOptions, Store } from '../store/store.ts';
 import type { ServedKind } from './contracts.ts';
 import { FOLLOWERS_MAX, WATCH_SECONDS_MAX } from './limits.ts';
 import { openLineStream } from './line-stream.ts';
 import { boolean, integer, type Query, single } from './query.ts';
+import type { TablePrinter } from './table.ts';
 
 /** What all open watches and followed logs of a server share. */
 export interface WatchHost {
@@ -32,7 +34,7 @@ export function admitFollower(host: WatchHost): () => void {
 
 /**
  * Serves one watch until the client leaves, `timeoutSeconds` pass or the history is gone. Without a resourceVersion, or with
- * 0, the present objects come first, as ADDED. Failures after the start arrive as an ERROR line, as Kubernetes does.
+ * 0, the present objects come first, as ADDED. With a printer each object is a Table of one row. Failures after the start arrive as an ERROR line, as Kubernetes does.
  */
 export async function serveWatch(
   kind: ServedKind,
@@ -41,6 +43,7 @@ export async function serveWatch(
   reply: FastifyReply,
   store: Store,
   host: WatchHost,
+  printer?: TablePrinter,
 ): Promise<void> {
   const bookmarks = boolean(query, 'allowWatchBookmarks');
   const seconds = Math.min(integer(query, 'timeoutSeconds', 1) ?? WATCH_SECONDS_MAX, WATCH_SECONDS_MAX);
@@ -53,6 +56,8 @@ export async function serveWatch(
   const stream = openLineStream(reply, 'application/json;stream=watch', host.closing);
   const signal = AbortSignal.any([stream.signal, AbortSignal.timeout(seconds * 1000)]);
   const send = (type: string, object: unknown) => stream.write(`${JSON.stringify({ type, object })}\n`);
+  const shown = (object: StoredObject) =>
+    printer?.table([object], { resourceVersion: object.metadata.resourceVersion }) ?? object;
   const bookmark = (resourceVersion: string, annotations?: Record<string, string>) =>
     send('BOOKMARK', {
       apiVersion,
@@ -60,11 +65,11 @@ export async function serveWatch(
       metadata: { resourceVersion, ...(annotations ? { annotations } : {}) },
     });
   try {
-    for (const object of initial?.items ?? []) await send('ADDED', object);
+    for (const object of initial?.items ?? []) await send('ADDED', shown(object));
     const resourceVersion = initial?.resourceVersion ?? from ?? '0';
     if (sendInitial) await bookmark(resourceVersion, { 'k8s.io/initial-events-end': 'true' });
     for await (const event of store.watch(kind.kind, { ...options, resourceVersion, signal })) {
-      if (event.type !== 'BOOKMARK') await send(event.type, event.object);
+      if (event.type !== 'BOOKMARK') await send(event.type, shown(event.object));
       else if (bookmarks) await bookmark(event.resourceVersion);
       if (signal.aborted) break;
     }

@@ -1,8 +1,9 @@
 // Objects in the output formats of `get`.
+
+import { ageOf } from '../../api/age.ts';
 import { COLUMNS, type Column } from '../../api/columns.ts';
 import { kindNamed } from '../../api/kinds.ts';
 import type { ResourceKind, StoredObject } from '../../api/meta.ts';
-import { ageOf } from '../duration.ts';
 import { usage } from '../failure.ts';
 import { displayName } from '../targets.ts';
 import { jsonPathTemplate, jsonPathValues } from './jsonpath.ts';

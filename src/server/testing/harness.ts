@@ -21,6 +21,7 @@ import type {
 import { apiRules } from '../rules.ts';
 import { type ApiServer, createServer } from '../server.ts';
 import { BASIC_COMMANDS, FakeAgent, type FakeCommand, FakeProcess } from './fake-guest.ts';
+import { FakeVolumeAccess } from './fake-volumes.ts';
 
 export const ZERO_STATS: VmStats = {
   cpuSeconds: 1.5,
@@ -212,6 +213,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     sandboxes,
     images,
     imageExporter: { save: async (reference) => Readable.from([`archive of ${reference}`]) },
+    volumes: new FakeVolumeAccess(),
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
     healthChecks: [{ name: 'store', kind: 'live', check: async () => {} }],
     doctor: async () => [{ name: 'driver', status: 'ok', message: 'software is usable' }],
