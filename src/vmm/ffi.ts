@@ -132,6 +132,7 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
   );
   const unixListen = declare('bh_unix_listen', 'const char *path, int32_t *fd');
   const unixConnect = declare('bh_unix_connect', 'const char *path, int32_t *fd');
+  const jailConnect = declare('bh_jail_connect', 'int32_t pid, const char *path, int32_t *fd');
   const sendFd = declare('bh_send_fd', 'int32_t socket, const uint8_t *data, size_t size, int32_t fd');
   const tscKhz = declare('bh_tsc_khz', 'uint32_t *khz');
 
@@ -209,7 +210,7 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     },
     jailConnect(pid, path) {
       const out = new Int32Array(1);
-      declare('bh_jail_connect', 'int32_t pid, const char *path, int32_t *fd').now(pid, path, out);
+      jailConnect.now(pid, path, out);
       return first(out);
     },
     sendFd(socket, data, fd) {

@@ -1,7 +1,7 @@
-// The contract of drivers, held by the software driver on real VMs.
+// The contract of drivers, held by the driver under test on real VMs.
 import { after, before } from 'node:test';
 import { testDriverContract } from '../../src/vmm/driver.contract.ts';
-import { openSoftwareDriver } from '../../src/vmm/software/driver.ts';
+import { openTestDriver, TEST_DRIVER } from './test-driver.ts';
 import { BUILD_DIR, VmmBench } from './vmm-support.ts';
 
 let bench: VmmBench;
@@ -10,11 +10,11 @@ before(async () => {
 });
 after(() => bench.close());
 
-testDriverContract('software driver', () => ({
+testDriverContract(`${TEST_DRIVER} driver`, () => ({
   driver: bench.driver,
   config: async () => bench.config({ coldBoot: true }),
   reopen: () =>
-    openSoftwareDriver({
+    openTestDriver({
       stateDir: bench.dir,
       buildDir: BUILD_DIR,
       onWarning: (message) => bench.warnings.push(message),

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type RunningRecord, readRunningRecord } from '../../src/vmm/records.ts';
-import { openSoftwareDriver } from '../../src/vmm/software/driver.ts';
+import { onlyWith, openTestDriver } from './test-driver.ts';
 import { BUILD_DIR, VmmBench } from './vmm-support.ts';
 
 const POLL_MS = 5;
@@ -60,28 +60,32 @@ async function makerOf(dir: string): Promise<RunningRecord> {
   }
 }
 
-test('a template machine whose daemon was killed is ended and removed; the one of another daemon goes on', async () => {
-  const mine = starter(bench);
-  const theirs = starter(other);
-  const [orphan, busy] = await Promise.all([makerOf(bench.dir), makerOf(other.dir)]);
-  await kill9(mine.child);
-  assert.ok(alive(orphan.vmm.pid), 'VMs outlive their daemon');
-  const [line] = await Promise.all([once(theirs.child.stdout, 'data'), reopen()]);
-  assert.ok(!alive(orphan.vmm.pid) && !alive(orphan.supervisor.pid));
-  assert.deepEqual(cgroupsOf(orphan.id), []);
-  assert.deepEqual(
-    readdirSync(join(bench.dir, 'templates')).filter((name) => name.startsWith('template-')),
-    [],
-  );
-  assert.deepEqual(readdirSync(join(bench.dir, 'host-users')), []);
-  assert.ok(alive(Number(line)), 'the other daemon made its template and started its VM');
-  assert.notEqual(busy.id, orphan.id);
-  const vm = await other.driver.adopt(theirs.config.dir);
-  assert.equal(vm?.launch, 'warm');
-  await kill9(theirs.child);
-  await vm?.kill();
-  await other.driver.release(theirs.config.dir);
-});
+test(
+  'a template machine whose daemon was killed is ended and removed; the one of another daemon goes on',
+  onlyWith('software', 'it makes no templates'),
+  async () => {
+    const mine = starter(bench);
+    const theirs = starter(other);
+    const [orphan, busy] = await Promise.all([makerOf(bench.dir), makerOf(other.dir)]);
+    await kill9(mine.child);
+    assert.ok(alive(orphan.vmm.pid), 'VMs outlive their daemon');
+    const [line] = await Promise.all([once(theirs.child.stdout, 'data'), reopen()]);
+    assert.ok(!alive(orphan.vmm.pid) && !alive(orphan.supervisor.pid));
+    assert.deepEqual(cgroupsOf(orphan.id), []);
+    assert.deepEqual(
+      readdirSync(join(bench.dir, 'templates')).filter((name) => name.startsWith('template-')),
+      [],
+    );
+    assert.deepEqual(readdirSync(join(bench.dir, 'host-users')), []);
+    assert.ok(alive(Number(line)), 'the other daemon made its template and started its VM');
+    assert.notEqual(busy.id, orphan.id);
+    const vm = await other.driver.adopt(theirs.config.dir);
+    assert.equal(vm?.launch, 'warm');
+    await kill9(theirs.child);
+    await vm?.kill();
+    await other.driver.release(theirs.config.dir);
+  },
+);
 
 test('a VM whose directory is gone is ended with its cgroup; one whose directory is there runs on', async () => {
   const lost = bench.config({ coldBoot: true });
@@ -113,7 +117,7 @@ test('half-made disks are removed', async () => {
 /** What a daemon does when it starts again. */
 async function reopen(): Promise<void> {
   const warnings: string[] = [];
-  const driver = await openSoftwareDriver({
+  const driver = await openTestDriver({
     stateDir: bench.dir,
     buildDir: BUILD_DIR,
     onWarning: (message) => warnings.push(message),

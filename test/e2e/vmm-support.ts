@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import type { GuestAgent, ProcessExit } from '../../src/guest/agent.ts';
 import { connectGuest } from '../../src/guest/client.ts';
 import type { VmConfig, VmHandle, VmmDriver } from '../../src/vmm/driver.ts';
-import { openSoftwareDriver } from '../../src/vmm/software/driver.ts';
+import { openTestDriver } from './test-driver.ts';
 
 export const BUILD_DIR = resolve(import.meta.dirname, '../../build');
 const MIB = 1024 * 1024;
@@ -39,9 +39,13 @@ export class VmmBench {
     this.driver = driver;
   }
 
-  static async open(dir: string = mkdtempSync(join(tmpdir(), 'bulkhead-vmm-'))): Promise<VmmBench> {
+  /** `openDriver`: for tests of one driver alone; the driver under test when absent. */
+  static async open(
+    dir: string = mkdtempSync(join(tmpdir(), 'bulkhead-vmm-')),
+    openDriver = openTestDriver,
+  ): Promise<VmmBench> {
     const warnings: string[] = [];
-    const driver = await openSoftwareDriver({
+    const driver = await openDriver({
       stateDir: dir,
       buildDir: BUILD_DIR,
       onWarning: (message) => warnings.push(message),

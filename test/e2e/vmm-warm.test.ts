@@ -1,4 +1,4 @@
-// Warm starts: as good as cold ones, and replaced by them when a template is no good.
+// Warm starts, which the software driver alone has: as good as cold ones, and replaced by them when a template is no good.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import {
@@ -26,7 +26,7 @@ const MIB = 1024 * 1024;
 
 let bench: VmmBench;
 before(async () => {
-  bench = await VmmBench.open();
+  bench = await VmmBench.open(undefined, openSoftwareDriver);
 });
 after(() => bench.close());
 
