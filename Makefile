@@ -24,6 +24,7 @@ build: setup generate ## build all that bin/bulkhead needs
 	@guest/kernel/build.sh build/guest
 	@$(MAKE) -C guest
 	@$(MAKE) -C libvmm
+	@libvmm/krun/build.sh build/libvmm
 
 .PHONY: generate
 generate: node_modules/.installed ## write the files that are generated from a single source
@@ -52,6 +53,10 @@ soak: build ## the long campaigns
 .PHONY: bench
 bench: build ## side-by-side measurements
 	@tools/bench.sh
+
+.PHONY: test-kvm
+test-kvm: build ## end-to-end tests with libkrun, in an emulated KVM host
+	@tools/test-kvm.sh
 
 .PHONY: demo
 demo: build ## a guided tour on this machine

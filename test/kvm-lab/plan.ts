@@ -1,0 +1,37 @@
+// Which end-to-end tests run in the lab. Node is some thirty times slower there than outside, so a file has to be worth it.
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
+
+const PROJECT = join(import.meta.dirname, '..', '..');
+
+/** Files that stay out, each with its reason. A file that is not named here runs. */
+const LEFT_OUT: Readonly<Record<string, string>> = {
+  'faults.test.ts': 'faults around the daemon, the same with any driver',
+  'folder.test.ts': 'manifests and objects, the same with any driver',
+  'guest-exec.test.ts': 'the agent on a bare QEMU, without a driver',
+  'guest-kernel.test.ts': 'the guest kernel on a bare QEMU, without a driver',
+  'guest-link.test.ts': 'the agent on a bare QEMU, without a driver',
+  'images.test.ts': 'registries and disks, without a VM',
+  'images-crash.test.ts': 'registries and disks, without a VM',
+  'images-in-guests.test.ts': 'what images hold, the same with any driver',
+  'scale.test.ts': 'the store and the queue under load, the same with any driver',
+  'store-disk-full.test.ts': 'the store, without a VM',
+  'vmm-warm.test.ts': 'snapshots, which libkrun does not have',
+};
+
+export interface LabPlan {
+  /** Paths from the project's root. */
+  files: string[];
+  leftOut: { file: string; reason: string }[];
+}
+
+export function labPlan(): LabPlan {
+  const plan: LabPlan = { files: [], leftOut: [] };
+  for (const path of globSync('test/e2e/*.test.ts', { cwd: PROJECT }).toSorted()) {
+    const file = path.slice('test/e2e/'.length);
+    const reason = LEFT_OUT[file];
+    if (reason === undefined) plan.files.push(path);
+    else plan.leftOut.push({ file, reason });
+  }
+  return plan;
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests with libkrun in the KVM lab: tools/test-kvm.sh [FILE...]. Status 3 when this machine cannot.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+readonly cannot=3 min_memory_kib=$((6 * 1024 * 1024))
+
+refuse() {
+  local line='############################################################'
+  printf '%s\n# THE KVM LAB DID NOT RUN: %s.\n# Nothing was tested with libkrun.\n%s\n' "$line" "$1" "$line" >&2
+  exit "$cannot"
+}
+
+[[ $(uname -m) == x86_64 ]] || refuse "it emulates an x86_64 host, which is useless on $(uname -m)"
+command -v qemu-system-x86_64 >/dev/null || refuse 'qemu-system-x86_64 is missing (tools/setup.sh installs it)'
+memory=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+((memory >= min_memory_kib)) || refuse "it needs 6 GiB of free memory, and there are $((memory / 1024)) MiB"
+as_root=()
+if ((EUID != 0)); then
+  command -v sudo >/dev/null || refuse 'its image can be made by root only, and there is no sudo'
+  as_root=(sudo --preserve-env=BULKHEAD_BUILD_CACHE,HOME)
+fi
+
+"${as_root[@]}" node_modules/.bin/node --disable-warning=ExperimentalWarning test/kvm-lab/suite.ts "$@"
