@@ -1,5 +1,5 @@
-// /init of the floor's guest, static: one line on the console, then what the word on the kernel's command line
-// says; the kernel hands words that it does not know to its init.
+// /init of the floor's guest, static: one line on the console, then what the word on the kernel's command
+// line says; the kernel hands words that it does not know to its init.
 //   once   resets the machine, which ends the launcher
 //   serve  answers on vsock port 1024: a byte 'p' at once, a byte 'x' after a program was run to its end
 #include <linux/vm_sockets.h>
