@@ -87,6 +87,12 @@ int cgroup_enter(const char *session_id) {
     return put(path, "0");
 }
 
+void cgroup_add_background(pid_t pid) {
+    char text[32];
+    (void)snprintf(text, sizeof text, "%d", (int)pid);
+    (void)put(WORK "/" BACKGROUND "/cgroup.procs", text); // one that ended meanwhile needs no group
+}
+
 static void move_processes(const char *from) {
     char path[600];
     (void)snprintf(path, sizeof path, "%s/cgroup.procs", from);

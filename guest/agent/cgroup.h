@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "err.h"
 
@@ -17,6 +18,9 @@ void cgroup_remove(const char *session_id);
 
 // For a child, before exec: puts the calling process into the session's group. Returns -1 with errno.
 int cgroup_enter(const char *session_id);
+
+// Puts a child of the agent among what outlives its session.
+void cgroup_add_background(pid_t pid);
 
 // SIGKILL to everything in the session's group and below.
 void cgroup_kill(const char *session_id);

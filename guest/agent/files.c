@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "beneath.h"
+#include "unfinished.h"
 #include "userlookup.h"
 
 #define COPY_SIZE (64 * 1024)
@@ -80,7 +81,7 @@ static int open_parent(const char *path, char *copy, const char **name, struct e
 
 // The unfinished file, for the handler of the signal that ends a transfer.
 static int unfinished_parent = -1;
-static char unfinished[64];
+static char unfinished[UNFINISHED_NAME];
 
 static void give_up(int number) {
     (void)number;
@@ -104,8 +105,8 @@ int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct e
     unfinished_parent = open_parent(request->path, copy, &name, err);
     if (unfinished_parent < 0)
         return -1;
-    // Overlayfs of this kernel has no nameless files; the name is unique among running processes.
-    (void)snprintf(unfinished, sizeof unfinished, ".bulkhead-%d", (int)getpid());
+    // Overlayfs of this kernel has no nameless files.
+    unfinished_name(unfinished, getpid());
     (void)unlinkat(unfinished_parent, unfinished, 0);
     int fd =
         openat(unfinished_parent, unfinished, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0600);
@@ -124,4 +125,16 @@ int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct e
     if (renameat(unfinished_parent, unfinished, unfinished_parent, name) < 0)
         fail_unfinished("cannot put the file in place");
     _exit(0);
+}
+
+void files_remove_unfinished(const char *path, pid_t worker) {
+    static char copy[PATH_MAX];
+    const char *name = NULL;
+    struct err err;
+    int parent = open_parent(path, copy, &name, &err);
+    if (parent < 0)
+        return; // the directory is gone, and the file with it
+    unfinished_name(unfinished, worker);
+    (void)unlinkat(parent, unfinished, 0);
+    (void)close(parent);
 }

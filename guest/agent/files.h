@@ -3,6 +3,8 @@
 #ifndef BULKHEAD_FILES_H
 #define BULKHEAD_FILES_H
 
+#include <sys/types.h>
+
 #include "agent.pb.h"
 #include "err.h"
 
@@ -10,5 +12,8 @@
 // -1 with err before that; later failures are told on stderr and end the process.
 int files_read(const char *path, int status, struct err *err);
 int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct err *err);
+
+// What a worker that was killed left of the file at `path`; where there is nothing, nothing is done.
+void files_remove_unfinished(const char *path, pid_t worker);
 
 #endif

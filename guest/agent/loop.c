@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 static int epoll_fd = -1;
@@ -44,11 +43,4 @@ int loop_run_once(int timeout_ms) {
         source->ready(source, event.events);
     }
     return 0;
-}
-
-int64_t loop_now(void) {
-    struct timespec now;
-    if (clock_gettime(CLOCK_MONOTONIC, &now) < 0)
-        return 0;
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }

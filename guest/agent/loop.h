@@ -22,7 +22,4 @@ void loop_close(struct source *source);
 // Waits for at most timeout_ms (-1: for ever) and handles one event. Returns -1 when epoll itself fails.
 int loop_run_once(int timeout_ms);
 
-// Milliseconds of CLOCK_MONOTONIC.
-int64_t loop_now(void);
-
 #endif

@@ -14,12 +14,14 @@
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "clock.h"
 #include "crc32.h"
 #include "link.h"
 #include "loop.h"
 #include "mounts.h"
 #include "power.h"
 #include "session.h"
+#include "unfinished.h"
 
 static struct source signals = {.fd = -1};
 
@@ -31,8 +33,10 @@ static void reap(struct source *source, uint32_t events) {
     }
     int status;
     pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        unfinished_reaped(pid, status);
         (void)session_reaped(pid, status);
+    }
 }
 
 static int open_signals(struct err *err) {
@@ -84,7 +88,7 @@ int main(void) {
     }
     for (;;) {
         bool more = link_pump();
-        int64_t now = loop_now();
+        int64_t now = clock_now();
         int64_t sessions_due = sessions_tick(now);
         int timeout = earlier(sessions_due, power_tick(now), now);
         if (loop_run_once(more ? 0 : timeout) < 0)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cgroup.h"
+#include "clock.h"
 #include "link.h"
 #include "loop.h"
 #include "mounts.h"
@@ -31,7 +32,7 @@ void power_shutdown(uint64_t request_id, const bulkhead_agent_v1_Shutdown *reque
     if (state != RUNNING)
         return;
     state = TERMINATING;
-    next_step = loop_now();
+    next_step = clock_now();
     deadline = next_step + request->grace_ms;
     sessions_signal_all(request->signal ? (int)request->signal : SIGTERM);
 }

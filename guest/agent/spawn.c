@@ -258,3 +258,17 @@ _Noreturn void spawn_child(const struct spawn *s) {
         fail(&err);
     _exit(0);
 }
+
+void spawn_cleaner(const char *path, pid_t worker) {
+    struct err err;
+    pid_t pid = fork();
+    if (pid == 0) {
+        // The agent's own work: it keeps the agent's protection from the out-of-memory killer.
+        if (reset_signals(&err) == 0 && setsid() >= 0 && mounts_enter() == 0)
+            files_remove_unfinished(path, worker);
+        _exit(0);
+    }
+    // Among the work, so that a shutdown waits for it. Where it cannot be forked, the file stays.
+    if (pid > 0)
+        cgroup_add_background(pid);
+}

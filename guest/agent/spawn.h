@@ -3,6 +3,7 @@
 #define BULKHEAD_SPAWN_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "agent.pb.h"
 
@@ -19,5 +20,9 @@ struct spawn {
 
 // Never returns.
 _Noreturn void spawn_child(const struct spawn *spawn);
+
+// Starts a process that removes what a killed worker left of the file at `path`. It is reaped like any
+// orphan.
+void spawn_cleaner(const char *path, pid_t worker);
 
 #endif

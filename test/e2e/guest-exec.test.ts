@@ -277,6 +277,23 @@ describe('files', () => {
     await assert.rejects(agent.writeFile('/srv/half', broken(), { mode: 0o644 }), /the source broke/);
     assert.equal((await sh('ls -A /srv | grep -v -e climb -e data | wc -l')).out.trim(), '0');
   });
+
+  test('a transfer whose worker is killed leaves no file', async () => {
+    // The worker is named after its unfinished file.
+    const kill =
+      'until set -- /srv/.bulkhead-* && test -e "$1"; do sleep 0.01; done; kill -9 "${1##*-}"; echo killed';
+    async function* endless(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from('half');
+      assert.equal((await sh(kill)).out, 'killed\n');
+      yield Buffer.from('rest');
+    }
+    await assert.rejects(agent.writeFile('/srv/half', endless(), { mode: 0o644 }));
+    const gone = await sh('while ls -A /srv | grep bulkhead > /dev/null; do sleep 0.01; done; ls -A /srv', {
+      timeoutMs: 30_000,
+    });
+    assert.equal(gone.timedOut, false);
+    assert.doesNotMatch(gone.out, /half/);
+  });
 });
 
 describe('statistics', () => {
