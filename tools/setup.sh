@@ -19,18 +19,28 @@ packages=(
   npm
 )
 
+# Builds libkrun, where no newer Rust is installed. Without it the build leaves libkrun out and says so.
+optional=()
+"$(dirname "$0")/../libvmm/krun/find-cargo.sh" >/dev/null || optional+=(cargo-web)
+
 missing=()
 for package in "${packages[@]}"; do
   if [[ $package == npm ]] && command -v npm >/dev/null; then continue; fi
   [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true) == ii* ]] || missing+=("$package")
 done
-((${#missing[@]})) || exit 0
+((${#missing[@]} + ${#optional[@]})) || exit 0
 
-echo "setup: these Debian packages are missing and are installed now: ${missing[*]}"
+echo "setup: these Debian packages are missing and are installed now: ${missing[*]} ${optional[*]}"
 as_root=()
 if ((EUID != 0)); then
   command -v sudo >/dev/null || { echo "setup: run this as root, or install sudo" >&2; exit 1; }
   as_root=(sudo)
 fi
 "${as_root[@]}" apt-get update -qq
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+install() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+((${#missing[@]} == 0)) || install "${missing[@]}"
+for package in "${optional[@]}"; do
+  install "$package" || echo "setup: $package cannot be installed; the build goes on without what needs it" >&2
+done
