@@ -63,9 +63,19 @@ static int make_mount_point(int root, const char *path, bool directory) {
     return fd >= 0 ? 0 : -errno;
 }
 
+// The VM's own directory as it was before the jail's root covered it: the way to sources inside of it.
+struct covered {
+    int fd;
+    const char *path;
+};
+
 // A private view of a file or folder of the host that is not attached anywhere yet.
-static int detached_mount(const struct bind_mount *bind, int *out) {
-    CLEANUP_FD fd = (int)syscall(SYS_open_tree, AT_FDCWD, bind->source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+static int detached_mount(const struct covered *covered, const struct bind_mount *bind, int *out) {
+    size_t length = strlen(covered->path);
+    bool inside = strncmp(bind->source, covered->path, length) == 0 && bind->source[length] == '/';
+    CLEANUP_FD fd =
+        (int)syscall(SYS_open_tree, inside ? covered->fd : AT_FDCWD,
+                     inside ? bind->source + length + 1 : bind->source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     if (fd < 0)
         return -errno;
     struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
@@ -92,9 +102,9 @@ static int attach(int root, const struct bind_mount *bind, int mount_fd) {
     return 0;
 }
 
-static int bind_into(int root, const struct bind_mount *bind) {
+static int bind_into(int root, const struct covered *covered, const struct bind_mount *bind) {
     CLEANUP_FD mount_fd = -1;
-    int result = detached_mount(bind, &mount_fd);
+    int result = detached_mount(covered, bind, &mount_fd);
     return result == 0 ? attach(root, bind, mount_fd) : result;
 }
 
@@ -132,6 +142,10 @@ static int build_root(const struct launch_config *config, char *error, size_t er
     (void)umask(0022); // the VM's user must be able to walk through what is made here
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
         return bh_fail(error, error_size, errno, "private mounts");
+    CLEANUP_FD directory = open(config->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0)
+        return bh_fail(error, error_size, errno, "directory of the VM");
+    const struct covered covered = {.fd = directory, .path = config->directory};
     // The VM's own directory is the mount point: it exists, is ours, and only this namespace sees it covered.
     if (mount("jail", config->directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, ROOT_OPTIONS) != 0)
         return bh_fail(error, error_size, errno, "root of the jail");
@@ -145,7 +159,7 @@ static int build_root(const struct launch_config *config, char *error, size_t er
         return bh_fail(error, error_size, -result, "devices of the jail");
     for (size_t i = 0; i < config->bind_count; i++) {
         const struct bind_mount *bind = &config->binds[i];
-        result = bind->device ? copy_device(root, bind, config) : bind_into(root, bind);
+        result = bind->device ? copy_device(root, bind, config) : bind_into(root, &covered, bind);
         if (result != 0)
             return bh_fail(error, error_size, -result, "%s in the jail", bind->source);
     }
