@@ -518,3 +518,27 @@ test('validate takes paths with and without -f', async () => {
   const { stdout } = await bulkhead(harness.socketPath, 'validate', a, '-f', b);
   assert.equal(stdout, '2 objects are valid\n');
 });
+
+test('events -w shows what happens as it happens, of what was asked for', async () => {
+  await using harness = await startHarness();
+  const record = (name: string, reason: string, type: 'Normal' | 'Warning' = 'Normal') =>
+    harness.store.recordEvent({
+      ...{
+        regarding: { kind: 'Sandbox', namespace: 'default', name, uid: name },
+        type,
+        reason,
+        message: 'm',
+      },
+    });
+  await record('a', 'Earlier');
+  const events = start(harness.socketPath, ['events', 'sbx/a', '-w']);
+  await events.printed('Earlier');
+  await record('b', 'Foreign');
+  await record('a', 'Later', 'Warning');
+  await events.printed('Later');
+  events.child.kill('SIGINT');
+  const { code, stdout } = await events.result;
+  assert.equal(code, 0);
+  assert.doesNotMatch(stdout, /Foreign/);
+  assert.equal(stdout.match(/Earlier/g)?.length, 1);
+});

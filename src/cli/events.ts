@@ -1,7 +1,7 @@
 // bulkhead events
-import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import { ageOf } from '../api/age.ts';
+import { asBulkheadError } from '../api/errors.ts';
 import type { EventObject } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { usage } from './failure.ts';
@@ -16,9 +16,6 @@ interface Options extends ConnectionOptions {
   output?: string;
   headers: boolean;
 }
-
-/** Events have no watch; a second is fast enough for people. */
-const POLL_MS = 1000;
 
 export function define(command: Command): void {
   connectionOptions(command)
@@ -68,10 +65,11 @@ async function events(words: string[], options: Options): Promise<void> {
     ];
     return options.allNamespaces ? [namespace, ...row] : row;
   };
+  const wanted = ({ type }: EventObject) => types === undefined || types.includes(type.toLowerCase());
   await withClient(options, async (client) => {
     const list = async () => {
       const all = await client.events(query);
-      return all.filter(({ type }) => types === undefined || types.includes(type.toLowerCase())).sort(byTime);
+      return all.filter(wanted).sort(byTime);
     };
     const first = await list();
     if (options.output !== undefined) {
@@ -87,12 +85,18 @@ async function events(words: string[], options: Options): Promise<void> {
     const leave = new AbortController();
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => leave.abort());
     const seen = new Map(first.map((event) => [event.metadata.uid, event.count]));
-    for (;;) {
-      await delay(POLL_MS, undefined, { signal: leave.signal }).catch(() => {});
-      if (leave.signal.aborted) return;
-      const fresh = (await list()).filter(({ metadata, count }) => seen.get(metadata.uid) !== count);
-      for (const { metadata, count } of fresh) seen.set(metadata.uid, count);
-      if (fresh.length > 0) process.stdout.write(table.format(fresh.map(rowOf)));
+    while (!leave.signal.aborted) {
+      try {
+        for await (const event of client.watchEvents({ ...query, signal: leave.signal })) {
+          if (!wanted(event) || seen.get(event.metadata.uid) === event.count) continue;
+          seen.set(event.metadata.uid, event.count);
+          process.stdout.write(table.format([rowOf(event)]));
+        }
+      } catch (error) {
+        if (leave.signal.aborted) return;
+        // Too slow for them: what was missed is among the present ones of a new watch.
+        if (asBulkheadError(error).code !== 'EXPIRED') throw error;
+      }
     }
   });
 }

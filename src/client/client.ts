@@ -7,6 +7,7 @@ import type { DoctorReport, ExecQuery, LogQuery, SandboxStats, VersionInfo } fro
 import { ImageClient } from './images.ts';
 import type { StreamConnection } from './stream.ts';
 import { errorOf, type QueryValue, Transport } from './transport.ts';
+import { VolumeClient } from './volumes.ts';
 
 export interface ListQuery {
   /** All namespaces when absent. */
@@ -79,10 +80,12 @@ function selectors({ labelSelector, fieldSelector }: ListQuery): Record<string, 
 export class BulkheadClient {
   readonly #transport: Transport;
   readonly images: ImageClient;
+  readonly volumes: VolumeClient;
 
   constructor(options: { socketPath: string }) {
     this.#transport = new Transport(options.socketPath);
     this.images = new ImageClient(this.#transport);
+    this.volumes = new VolumeClient(this.#transport);
   }
 
   async get(kind: ResourceKind, namespace: string, name: string): Promise<StoredObject> {
@@ -184,6 +187,24 @@ export class BulkheadClient {
       },
     );
     return body.items;
+  }
+
+  /** The present events, then each as it is recorded or counted again. Ends with the signal or the server. */
+  async *watchEvents(query: {
+    namespace?: string;
+    fieldSelector?: string;
+    signal: AbortSignal;
+  }): AsyncGenerator<EventObject> {
+    const { namespace, fieldSelector, signal } = query;
+    const within = namespace === undefined ? '' : `/namespaces/${encodeURIComponent(namespace)}`;
+    const lines = this.#transport.lines<{ type: string; object: unknown }>('GET', `/api/v1${within}/events`, {
+      query: { fieldSelector, watch: true },
+      signal,
+    });
+    for await (const { type, object } of lines) {
+      if (type === 'ERROR' && isStatus(object)) throw errorOf(object);
+      yield object as EventObject;
+    }
   }
 
   /** The log as bytes; with `follow` it goes on until the run ends or the stream is destroyed. */

@@ -1,10 +1,11 @@
 // Recorded events as core v1 `Event` objects, read-only.
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { BulkheadError } from '../api/errors.ts';
 import { apiVersionOf } from '../api/kinds.ts';
 import type { Store, StoredEvent } from '../store/store.ts';
 import type { ServedKind } from './contracts.ts';
 import { boolean, integer, type Query, single } from './query.ts';
+import { serveEventWatch, type WatchHost } from './watch.ts';
 
 const FIELDS = {
   'involvedObject.kind': 'kind',
@@ -31,8 +32,19 @@ function parseSelector(selector: string | undefined): { filter: NonNullable<Even
   return parsed;
 }
 
+function regards({ regarding }: StoredEvent, filter: NonNullable<EventFilter>): boolean {
+  return Object.entries(filter).every(
+    ([field, value]) => regarding[field as keyof typeof regarding] === value,
+  );
+}
+
 /** Registers `/api/v1/events` and its namespaced form. */
-export function registerEvents(app: FastifyInstance, store: Store, kinds: readonly ServedKind[]): void {
+export function registerEvents(
+  app: FastifyInstance,
+  store: Store,
+  kinds: readonly ServedKind[],
+  watches: WatchHost,
+): void {
   const versions = new Map(kinds.map((kind) => [kind.kind, apiVersionOf(kind)]));
 
   function toEvent(event: StoredEvent) {
@@ -57,20 +69,23 @@ export function registerEvents(app: FastifyInstance, store: Store, kinds: readon
     };
   }
 
-  async function list(request: FastifyRequest) {
+  async function list(request: FastifyRequest, reply: FastifyReply) {
     const query = request.query as Query;
     const { namespace } = request.params as { namespace?: string };
     integer(query, 'limit');
-    if (boolean(query, 'watch')) {
-      throw new BulkheadError('METHOD_NOT_ALLOWED', 'events cannot be watched; list them again instead');
-    }
     const { filter, type } = parseSelector(single(query, 'fieldSelector'));
-    const events = await store.listEvents({ ...filter, ...(namespace === undefined ? {} : { namespace }) });
+    const selected = { ...filter, ...(namespace === undefined ? {} : { namespace }) };
+    const ofType = (event: StoredEvent) => type === undefined || event.type === type;
+    const present = async () => (await store.listEvents(selected)).filter(ofType);
+    if (boolean(query, 'watch')) {
+      const matches = (event: StoredEvent) => ofType(event) && regards(event, selected);
+      return serveEventWatch(store, present, matches, toEvent, query, reply, watches);
+    }
     return {
       apiVersion: 'v1',
       kind: 'EventList',
       metadata: {},
-      items: events.filter((event) => type === undefined || event.type === type).map(toEvent),
+      items: (await present()).map(toEvent),
     };
   }
   app.get('/api/v1/events', list);

@@ -75,7 +75,7 @@ export function createServer(deps: ServerDependencies): ApiServer {
     );
   }
   for (const kind of deps.rules.kinds) registerKind(api, kind, deps, watches, pages);
-  registerEvents(api, deps.store, deps.rules.kinds);
+  registerEvents(api, deps.store, deps.rules.kinds, watches);
   registerDiscovery(api, deps.rules.kinds, deps.version);
   registerSandboxRoutes(api, deps.sandboxes, watches);
   registerImageRoutes(api, deps, closing.signal);

@@ -4,7 +4,7 @@ import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import { apiVersionOf } from '../api/kinds.ts';
 import type { StoredObject } from '../api/meta.ts';
 import { statusOf } from '../api/status.ts';
-import type { ListOptions, Store } from '../store/store.ts';
+import type { ListOptions, Store, StoredEvent } from '../store/store.ts';
 import type { ServedKind } from './contracts.ts';
 import { FOLLOWERS_MAX, WATCH_SECONDS_MAX } from './limits.ts';
 import { openLineStream } from './line-stream.ts';
@@ -30,6 +30,36 @@ export function admitFollower(host: WatchHost): () => void {
     if (open) host.followers--;
     open = false;
   };
+}
+
+/** A watch of events: those that there are, as ADDED, then each as it is recorded. */
+export async function serveEventWatch(
+  store: Store,
+  list: () => Promise<StoredEvent[]>,
+  matches: (event: StoredEvent) => boolean,
+  toObject: (event: StoredEvent) => unknown,
+  query: Query,
+  reply: FastifyReply,
+  host: WatchHost,
+): Promise<void> {
+  const seconds = Math.min(integer(query, 'timeoutSeconds', 1) ?? WATCH_SECONDS_MAX, WATCH_SECONDS_MAX);
+  const done = admitFollower(host);
+  const stream = openLineStream(reply, 'application/json;stream=watch', host.closing);
+  const signal = AbortSignal.any([stream.signal, AbortSignal.timeout(seconds * 1000)]);
+  const send = (type: string, object: unknown) => stream.write(`${JSON.stringify({ type, object })}\n`);
+  try {
+    // Watched before they are listed, so that none falls between; one may so come twice.
+    const recorded = store.watchEvents(signal);
+    for (const event of await list()) await send('ADDED', toObject(event));
+    for await (const event of recorded) {
+      if (matches(event)) await send(event.count > 1 ? 'MODIFIED' : 'ADDED', toObject(event));
+    }
+  } catch (error) {
+    if (!signal.aborted) await send('ERROR', statusOf(asBulkheadError(error)));
+  } finally {
+    done();
+    stream.end();
+  }
 }
 
 /**

@@ -407,6 +407,22 @@ export function testStoreContract(name: string, open: () => Promise<StoreFixture
     assert.deepEqual(await store.listEvents({ uid: 'other' }), []);
     assert.equal((await store.listEvents({ uid: metadata.uid })).length, 2);
   });
+
+  promise('who watches events gets each from then on, and again when it is counted', async (store) => {
+    const regarding = { kind: 'Sandbox', namespace: 'default', name: 'apple', uid: 'u-1' };
+    const pulled = { regarding, type: 'Normal', reason: 'Pulled', message: 'got it' } as const;
+    await store.recordEvent({ ...pulled, reason: 'Before' });
+    const leave = new AbortController();
+    const events = store.watchEvents(leave.signal);
+    await store.recordEvent(pulled);
+    await store.recordEvent({ ...pulled, count: 3 });
+    const seen: string[] = [];
+    for await (const { reason, count, regarding: of } of events) {
+      seen.push(`${reason} ${count} ${of.name}`);
+      if (seen.length === 2) leave.abort();
+    }
+    assert.deepEqual(seen, ['Pulled 1 apple', 'Pulled 4 apple']);
+  });
 }
 
 /** Cascading deletion may take a moment in a cluster: waits, by a watch, until just these Volumes are left. */

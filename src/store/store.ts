@@ -98,5 +98,11 @@ export interface Store {
     uid?: string;
   }): Promise<StoredEvent[]>;
 
+  /**
+   * Events as they are recorded from this call on; one that is counted again comes again, with its new count. Ends when
+   * `signal` aborts; throws EXPIRED for a consumer that is too slow.
+   */
+  watchEvents(signal: AbortSignal): AsyncIterable<StoredEvent>;
+
   close(): Promise<void>;
 }

@@ -101,8 +101,25 @@ export async function readRunRecord(dir: string): Promise<RunRecord | 'damaged' 
   }
 }
 
+/**
+ * Records written at once: each holds a file open, and ten thousand sandboxes that are launched together would else open
+ * more files than a process may. A disk's queue is no deeper.
+ */
+const WRITERS = 16;
+/** The last write of each writer. */
+const writers: Promise<unknown>[] = Array.from({ length: WRITERS }, () => Promise.resolve());
+let nextWriter = 0;
+
 /** Replaces the record so that a crash at any moment leaves the old or the new one. */
 export async function writeRunRecord(dir: string, record: RunRecord): Promise<void> {
+  const writer = nextWriter;
+  nextWriter = (nextWriter + 1) % WRITERS;
+  const write = (writers[writer] ?? Promise.resolve()).then(() => replaceRecord(dir, record));
+  writers[writer] = write.catch(() => {});
+  await write;
+}
+
+async function replaceRecord(dir: string, record: RunRecord): Promise<void> {
   const temporary = join(dir, `.${FILE}.tmp`);
   const file = await open(temporary, 'w', 0o600);
   try {

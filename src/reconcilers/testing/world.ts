@@ -303,6 +303,7 @@ export class Daemon {
       delete: (key, preconditions) => call('delete', () => writing(key, store.delete(key, preconditions))),
       recordEvent: (event) => store.recordEvent(event),
       listEvents: (options) => store.listEvents(options),
+      watchEvents: (signal) => store.watchEvents(signal),
       close: async () => {},
     };
   }

@@ -14,6 +14,7 @@ import type {
   WatchOptions,
 } from '../store.ts';
 import { corrupt, openDatabase, storeError } from './database.ts';
+import { EventFeed } from './event-feed.ts';
 import { checkEvent, EventLog } from './event-log.ts';
 import { type Change, History, MAX_HISTORY_BYTES, MAX_HISTORY_CHANGES } from './history.ts';
 import { ObjectTable } from './object-table.ts';
@@ -60,6 +61,7 @@ export class EmbeddedStore implements Store {
   readonly #database: DatabaseSync;
   readonly #statements: WriteStatements;
   readonly #events: EventLog;
+  readonly #eventFeed = new EventFeed();
   readonly #objects: ObjectTable;
   readonly #history: History;
   readonly #now: () => number;
@@ -159,6 +161,11 @@ export class EmbeddedStore implements Store {
     return this.#events.list(filter, this.#now());
   }
 
+  watchEvents(signal: AbortSignal): AsyncIterable<StoredEvent> {
+    this.#checkOpen();
+    return this.#eventFeed.watch(AbortSignal.any([signal, this.#closed.signal]));
+  }
+
   /** Commits what is waiting, ends all watches and releases the file. Safe to repeat. */
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
@@ -207,7 +214,7 @@ export class EmbeddedStore implements Store {
       }
     }
     try {
-      this.#commit(transaction, now);
+      this.#eventFeed.publish(this.#commit(transaction, now));
     } catch (error) {
       for (const { write } of staged) write.reject(storeError(error, this.#path));
       return;
@@ -217,9 +224,9 @@ export class EmbeddedStore implements Store {
     for (const { write, object } of staged) write.resolve(object);
   }
 
-  /** Puts the group on disk, or leaves the file as it was and throws. */
-  #commit(transaction: Transaction, now: number): void {
-    if (transaction.changes.length === 0 && transaction.events.length === 0) return;
+  /** Puts the group on disk and returns its events as stored, or leaves the file as it was and throws. */
+  #commit(transaction: Transaction, now: number): StoredEvent[] {
+    if (transaction.changes.length === 0 && transaction.events.length === 0) return [];
     const { put, remove, append, trim } = this.#statements;
     try {
       this.#database.exec('BEGIN IMMEDIATE');
@@ -234,9 +241,10 @@ export class EmbeddedStore implements Store {
           json,
         );
       }
-      this.#events.record(transaction.events, now);
+      const events = this.#events.record(transaction.events, now);
       trim.run(this.#history.floor);
       this.#database.exec('COMMIT');
+      return events;
     } catch (error) {
       // SQLite has rolled back by itself after some errors.
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK');

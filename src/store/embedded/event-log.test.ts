@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { withCode } from '../store.contract.ts';
 import type { EventRecord } from '../store.ts';
 import { EmbeddedStore } from './embedded-store.ts';
+import { EVENTS_BEHIND_MAX } from './event-feed.ts';
 import { temporaryDirectory } from './testing.ts';
 
 const HOUR_MS = 3_600_000;
@@ -32,6 +33,23 @@ test('an event carries when it was first and last seen', () =>
     assert.equal(seen?.count, 2);
     assert.equal(seen?.firstTimestamp, '2026-01-01T00:00:00Z');
     assert.equal(seen?.lastTimestamp, '2026-01-01T00:01:30Z');
+  }));
+
+test('a watcher that falls behind learns it, and costs no more memory', () =>
+  withStore(async (store) => {
+    const { signal } = new AbortController();
+    const slow = store.watchEvents(signal)[Symbol.asyncIterator]();
+    await Promise.all(
+      Array.from({ length: EVENTS_BEHIND_MAX + 1 }, (_, index) => store.recordEvent(event(`R${index}`))),
+    );
+    await assert.rejects(slow.next(), withCode('EXPIRED'));
+  }));
+
+test('closing the store ends its watches of events', () =>
+  withStore(async (store) => {
+    const next = store.watchEvents(new AbortController().signal)[Symbol.asyncIterator]().next();
+    await store.close();
+    assert.equal((await next).done, true);
   }));
 
 test('an event expires an hour after it was last seen, also when its object is gone', () =>

@@ -1,5 +1,5 @@
 // Events about objects: equal ones are counted, old ones expire, no object can fill the log.
-import type { DatabaseSync, StatementSync } from 'node:sqlite';
+import type { DatabaseSync, SQLOutputValue, StatementSync } from 'node:sqlite';
 import { BulkheadError } from '../../api/errors.ts';
 import type { EventRecord, StoredEvent } from '../store.ts';
 import { timestamp } from './objects.ts';
@@ -28,7 +28,8 @@ export class EventLog {
     this.#upsert = database.prepare(
       `INSERT INTO events (kind, namespace, name, uid, type, reason, message, count, first_time, last_time)
        VALUES (:kind, :namespace, :name, :uid, :type, :reason, :message, :count, :now, :now)
-       ON CONFLICT (uid, type, reason, message) DO UPDATE SET count = count + :count, last_time = :now`,
+       ON CONFLICT (uid, type, reason, message) DO UPDATE SET count = count + :count, last_time = :now
+       RETURNING *`,
     );
     this.#expireObject = database.prepare('DELETE FROM events WHERE uid = ? AND last_time <= ?');
     this.#trimObject = database.prepare(
@@ -48,11 +49,12 @@ export class EventLog {
     );
   }
 
-  /** Writes events within the caller's transaction. */
-  record(events: readonly EventRecord[], now: number): void {
+  /** Writes events within the caller's transaction, and returns them as they are stored now. */
+  record(events: readonly EventRecord[], now: number): StoredEvent[] {
+    const stored: StoredEvent[] = [];
     for (const { regarding, type, reason, message, count = 1 } of events) {
       this.#expireObject.run(regarding.uid, now - EVENT_TTL_MS);
-      this.#upsert.run({
+      const row = this.#upsert.get({
         kind: regarding.kind,
         namespace: regarding.namespace,
         name: regarding.name,
@@ -63,6 +65,7 @@ export class EventLog {
         count,
         now,
       });
+      if (row !== undefined) stored.push(eventOf(row));
       this.#trimObject.run(regarding.uid);
     }
     // Also when the clock was set back: the difference is then negative.
@@ -71,6 +74,7 @@ export class EventLog {
       this.#expireAll.run(now - EVENT_TTL_MS);
       this.#trimAll.run();
     }
+    return stored;
   }
 
   list(
@@ -84,22 +88,26 @@ export class EventLog {
       name: filter.name ?? null,
       uid: filter.uid ?? null,
     });
-    return rows.map((row) => ({
-      id: String(row.id),
-      regarding: {
-        kind: String(row.kind),
-        namespace: String(row.namespace),
-        name: String(row.name),
-        uid: String(row.uid),
-      },
-      type: row.type === 'Warning' ? 'Warning' : 'Normal',
-      reason: String(row.reason),
-      message: String(row.message),
-      count: Number(row.count),
-      firstTimestamp: timestamp(new Date(Number(row.first_time))),
-      lastTimestamp: timestamp(new Date(Number(row.last_time))),
-    }));
+    return rows.map(eventOf);
   }
+}
+
+function eventOf(row: Record<string, SQLOutputValue>): StoredEvent {
+  return {
+    id: String(row.id),
+    regarding: {
+      kind: String(row.kind),
+      namespace: String(row.namespace),
+      name: String(row.name),
+      uid: String(row.uid),
+    },
+    type: row.type === 'Warning' ? 'Warning' : 'Normal',
+    reason: String(row.reason),
+    message: String(row.message),
+    count: Number(row.count),
+    firstTimestamp: timestamp(new Date(Number(row.first_time))),
+    lastTimestamp: timestamp(new Date(Number(row.last_time))),
+  };
 }
 
 /** Refuses an event that could not be stored faithfully. */
