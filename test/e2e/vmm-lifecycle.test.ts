@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BulkheadError } from '../../src/api/errors.ts';
@@ -73,6 +74,23 @@ test('a VM outlives the process that started it, and is found again with its exi
   await bench.driver.release(config.dir);
 });
 
+/** The control group that limits a process's memory, with its files' names; `undefined` when none of ours does. */
+function memoryGroup(pid: number): { dir: string; used: string; limit: string } | undefined {
+  for (const line of readFileSync(`/proc/${pid}/cgroup`, 'utf8').split('\n')) {
+    const [, controllers = '', path = ''] = line.split(':');
+    if (!path.includes('/bulkhead/')) continue;
+    if (controllers.split(',').includes('memory')) {
+      const dir = join('/sys/fs/cgroup/memory', path);
+      return { dir, used: 'memory.usage_in_bytes', limit: 'memory.limit_in_bytes' };
+    }
+    const dir = join('/sys/fs/cgroup', path);
+    if (controllers === '' && existsSync(join(dir, 'memory.max'))) {
+      return { dir, used: 'memory.current', limit: 'memory.max' };
+    }
+  }
+  return undefined;
+}
+
 test('kill -9 of the VMM is recorded as that', async () => {
   const config = bench.config({ coldBoot: true });
   const vm = await bench.start(config);
@@ -83,6 +101,36 @@ test('kill -9 of the VMM is recorded as that', async () => {
   assert.equal(exit.oomKilled, false);
   await assert.rejects(vm.dialAgent(AbortSignal.timeout(1000)), { code: 'SANDBOX_NOT_RUNNING' });
   await bench.driver.release(config.dir);
+});
+
+test('a VMM that outgrows its memory limit is killed for that, and its exit says so', async (t) => {
+  const config = bench.config({ coldBoot: true });
+  const vm = await bench.start(config);
+  try {
+    const group = memoryGroup(vm.pid);
+    if (group === undefined) return t.skip(`this host sets no memory limits: ${vm.limitations.join(' ')}`);
+    const agent = await connect(vm);
+    // The limit that a VM gets leaves room for all of the guest, so that only a smaller one can be reached.
+    const used = Number(await readFile(join(group.dir, group.used), 'utf8'));
+    await writeFile(join(group.dir, group.limit), String(used + 8 * 1024 * 1024));
+    const filling = run(agent, '/bin/busybox dd if=/dev/urandom of=/fill bs=1M count=64');
+    const outcome = await Promise.race([vm.exited, filling]);
+    assert.ok(
+      'kind' in outcome,
+      `the guest filled its page cache, and nothing happened: ${JSON.stringify(outcome)}`,
+    );
+    const exit = outcome;
+    await Promise.allSettled([agent.close(), filling]);
+    assert.equal(exit.kind, 'crashed', exit.message);
+    assert.equal(exit.oomKilled, true);
+    assert.equal(exit.signal, 'SIGKILL');
+    assert.equal(exit.message, 'The VMM was killed because its memory limit was reached.');
+    const next = await bench.driver.lastExit(config.dir);
+    assert.deepEqual([next?.kind, next?.oomKilled], ['crashed', true], 'a later daemon reads the same');
+  } finally {
+    await vm.kill();
+    await bench.driver.release(config.dir);
+  }
 });
 
 test('kill -9 of the supervisor ends the VMM too, and the VM counts as lost', async () => {
