@@ -1,6 +1,8 @@
 // What every driver needs of this host, found once.
+import { execFile } from 'node:child_process';
 import { access, constants, mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { BulkheadError } from '../api/errors.ts';
 import { DiskFactory } from '../volumes/disk.ts';
 import { Cgroups } from './cgroups.ts';
@@ -19,6 +21,11 @@ const LIBRARY_PATHS = [
   '/usr/lib/aarch64-linux-gnu',
   '/usr/lib64',
 ];
+
+/** It takes milliseconds; more under load, or while the kernel loads a module. */
+const NETWORK_CHECK_TIMEOUT_MS = 30_000;
+/** The launcher's own messages are shorter. */
+const REASON_MAX_CHARS = 500;
 
 export interface VmHostOptions {
   /** Root-owned folder of what belongs to no single VM: host users, disk templates and more. Drivers may share one. */
@@ -74,7 +81,31 @@ async function presentPaths(paths: readonly string[]): Promise<string[]> {
 /** A file that must be there, and what to do when it is not. */
 export type NeededFile = readonly [path: string, remedy: string];
 
-/** Rejects with DRIVER_UNAVAILABLE, and what to do, when the host lacks what all drivers or `more` need. Opens nothing. */
+/**
+ * Rejects with DRIVER_UNAVAILABLE, and what to do, when the host cannot give a VM its closed network: the launcher tries it,
+ * with a TAP and the nftables rule on it, in a network namespace that is gone when it ends.
+ */
+export async function checkNetwork(launcherPath: string): Promise<void> {
+  try {
+    await promisify(execFile)(launcherPath, ['--check-network'], { timeout: NETWORK_CHECK_TIMEOUT_MS });
+  } catch (error) {
+    const { stderr = '', message = '' } =
+      error instanceof Error ? { stderr: '', ...error, message: error.message } : {};
+    const reason = stderr.trim().slice(0, REASON_MAX_CHARS) || message;
+    throw new BulkheadError(
+      'DRIVER_UNAVAILABLE',
+      `This host cannot give a VM its closed network: ${reason}. ${networkRemedy(reason)}`,
+    );
+  }
+}
+
+function networkRemedy(reason: string): string {
+  return reason.includes('nftables')
+    ? 'Load the kernel module nf_tables, or use a kernel with CONFIG_NF_TABLES and CONFIG_NF_TABLES_NETDEV: without that rule the frames of a guest would reach the host.'
+    : 'The kernel needs network namespaces (CONFIG_NET_NS) and TAP devices (CONFIG_TUN, module tun).';
+}
+
+/** Rejects with DRIVER_UNAVAILABLE, and what to do, when the host lacks what all drivers or `more` need. Leaves nothing. */
 export async function checkVmHost(host: VmHost, driver: string, more: readonly NeededFile[]): Promise<void> {
   if (process.getuid?.() !== 0)
     throw new BulkheadError(
@@ -96,4 +127,5 @@ export async function checkVmHost(host: VmHost, driver: string, more: readonly N
     if (!readable)
       throw new BulkheadError('DRIVER_UNAVAILABLE', `${path} is missing or cannot be read: ${remedy}.`);
   }
+  await checkNetwork(host.launcherPath);
 }

@@ -1,0 +1,34 @@
+// What is said of a host that lacks something.
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { checkNetwork } from './vm-host.ts';
+
+/** A launcher that fails its check with these words, or passes it. */
+async function check(failure?: string): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'launcher-'));
+  const launcher = join(dir, 'launcher');
+  const end = failure === undefined ? 'exit 0' : `echo "${failure}" >&2; exit 1`;
+  writeFileSync(launcher, `#!/bin/sh\n[ "$*" = --check-network ] || exit 3\n${end}\n`, { mode: 0o755 });
+  try {
+    await checkNetwork(launcher);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+test('a host that can close the network of a VM passes', () => check());
+
+test('a kernel without nftables is named, with what to do', () =>
+  assert.rejects(check("nftables rule that drops the guest's frames: Protocol not supported"), {
+    code: 'DRIVER_UNAVAILABLE',
+    message: /closed network: nftables rule .*Protocol not supported\. Load the kernel module nf_tables/,
+  }));
+
+test('a kernel without TAP devices or network namespaces is named, with what to do', () =>
+  assert.rejects(check('TAP: Invalid argument'), {
+    code: 'DRIVER_UNAVAILABLE',
+    message: /closed network: TAP: Invalid argument\. .*CONFIG_NET_NS.*CONFIG_TUN/,
+  }));
