@@ -14,15 +14,19 @@
 
 #include "loop.h"
 
-// libkrun up to 1.17 stalls when the guest's buffer is below 4 MiB, and loses packets of more than one
-// descriptor.
+// libkrun up to 1.17 renews a stream's credit only after 4 MiB, so that it stalls with the kernel's own 256
+// KiB; later versions go by the size of the buffer.
 #define VSOCK_BUFFER (8ull * 1024 * 1024)
+// libkrun up to 1.17 loses packets of more than one descriptor, which begin here; later versions take 64 KiB.
 #define WRITE_MAX (32u * 1024)
+// Hosts that dialled and were not accepted yet: each is given up by the next, so few are enough.
+#define BACKLOG 4
 
 static struct source connection = {.fd = -1};
 static struct source listener = {.fd = -1};
 static bool is_port;
 static bool away;
+static bool (*is_trusted)(const struct sockaddr_storage *peer);
 static const struct channel_events *tell;
 
 static void lost(void) {
@@ -43,20 +47,33 @@ static void connection_ready(struct source *source, uint32_t events) {
 
 static void listener_ready(struct source *source, uint32_t events) {
     (void)events;
-    struct sockaddr_vm peer;
+    struct sockaddr_storage peer = {0};
     socklen_t size = sizeof peer;
     int fd = accept4(source->fd, (struct sockaddr *)&peer, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
-        return;
-    // A process in the guest may dial this port as well; only the host may speak to the agent.
-    if (peer.svm_cid != VMADDR_CID_HOST) {
+        return; // the host hung up before it was accepted
+    if (!is_trusted(&peer)) {
         (void)close(fd);
         return;
     }
+    // The newest wins: a host that died may have left a connection that nobody will ever close.
     lost();
     connection.fd = fd;
+    // Edge-triggered, and what arrived before this counts as an edge.
     if (loop_watch(&connection, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0)
         loop_close(&connection);
+}
+
+int channel_listen(int fd, bool (*trusted)(const struct sockaddr_storage *peer),
+                   const struct channel_events *events) {
+    tell = events;
+    is_trusted = trusted;
+    listener = (struct source){.fd = fd, .ready = listener_ready};
+    connection.ready = connection_ready;
+    if (listen(fd, BACKLOG) == 0 && loop_watch(&listener, EPOLLIN) == 0)
+        return 0;
+    listener.fd = -1;
+    return -1;
 }
 
 // Finds the port by its name; fills "vport1p1" or the like. 0 when there is none.
@@ -97,21 +114,25 @@ static int open_port(const char *device, struct err *err) {
     return 0;
 }
 
-static int open_vsock(struct err *err) {
+// A process in the guest may dial the port as well; only the host may speak to the agent.
+static bool is_host(const struct sockaddr_storage *peer) {
+    return ((const struct sockaddr_vm *)peer)->svm_cid == VMADDR_CID_HOST;
+}
+
+static int open_vsock(const struct channel_events *events, struct err *err) {
     int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_errno(err, "there is no port named %s and no vsock", CHANNEL_PORT_NAME);
-    listener = (struct source){.fd = fd, .ready = listener_ready};
-    connection.ready = connection_ready;
     struct sockaddr_vm address = {
         .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = CHANNEL_VSOCK_PORT};
     uint64_t buffer = VSOCK_BUFFER;
+    // Accepted sockets inherit the buffer.
     if (setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_MAX_SIZE, &buffer, sizeof buffer) < 0 ||
         setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, &buffer, sizeof buffer) < 0 ||
-        bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 4) < 0 ||
-        loop_watch(&listener, EPOLLIN) < 0) {
+        bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ||
+        channel_listen(fd, is_host, events) < 0) {
         err_errno(err, "cannot listen on vsock port %d", CHANNEL_VSOCK_PORT);
-        loop_close(&listener);
+        (void)close(fd);
         return -1;
     }
     return 0;
@@ -120,7 +141,7 @@ static int open_vsock(struct err *err) {
 int channel_open(const struct channel_events *events, struct err *err) {
     char device[300];
     tell = events;
-    return find_port(device, sizeof device) ? open_port(device, err) : open_vsock(err);
+    return find_port(device, sizeof device) ? open_port(device, err) : open_vsock(events, err);
 }
 
 size_t channel_read(uint8_t *buffer, size_t size) {

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "err.h"
@@ -24,6 +25,12 @@ struct channel_events {
 };
 
 int channel_open(const struct channel_events *events, struct err *err);
+
+// Takes connections on a bound socket, one at a time: a new one ends the one before. Whom `trusted` refuses
+// is closed at once. Takes the descriptor over; returns -1 with errno, and the descriptor is then the
+// caller's.
+int channel_listen(int fd, bool (*trusted)(const struct sockaddr_storage *peer),
+                   const struct channel_events *events);
 
 // Never block. Bytes moved, or 0 when nothing can be moved now.
 size_t channel_read(uint8_t *buffer, size_t size);

@@ -3,20 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "crc32.h"
 #include "frame.h"
 #include "ring.h"
 #include "users.h"
-
-static int failures;
-
-#define CHECK(condition)                                                                                     \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            (void)fprintf(stderr, "%s:%d: %s\n", __func__, __LINE__, #condition);                            \
-            failures++;                                                                                      \
-        }                                                                                                    \
-    } while (0)
 
 static void feed(struct frame_parser *parser, const uint8_t *data, size_t size) {
     while (size > 0) {
@@ -180,6 +171,5 @@ int main(void) {
     an_impossible_length_is_no_frame();
     a_ring_keeps_the_newest_bytes_by_offset();
     users_resolve_as_container_engines_do();
-    (void)printf("guest agent unit tests: %s\n", failures ? "FAILED" : "ok");
-    return failures != 0;
+    return check_result("guest agent unit tests");
 }

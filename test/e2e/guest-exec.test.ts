@@ -281,7 +281,7 @@ describe('files', () => {
   test('a transfer whose worker is killed leaves no file', async () => {
     // The worker is named after its unfinished file.
     const kill =
-      'until set -- /srv/.bulkhead-* && test -e "$1"; do sleep 0.01; done; kill -9 "${1##*-}"; echo killed';
+      'until set -- /srv/.bulkhead-* && test -e "$1"; do sleep 0.01; done; kill -9 $(echo "$1" | cut -d- -f2); echo killed';
     async function* endless(): AsyncGenerator<Uint8Array> {
       yield Buffer.from('half');
       assert.equal((await sh(kill)).out, 'killed\n');

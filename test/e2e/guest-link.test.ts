@@ -181,6 +181,33 @@ test('what a full ring dropped is counted', async () => {
   await process.release();
 });
 
+test('work that takes all processor time, memory, tasks and disk does not silence the agent', async () => {
+  const TASKS = 300;
+  const changes: boolean[] = [];
+  const stop = agent.onConnectionChange((connected) => changes.push(connected));
+  const loads = [
+    'for i in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done',
+    'for i in 1 2 3 4; do (while :; do /bin/true; done) & done',
+    'for i in 1 2; do (while :; do tail /dev/zero; done) & done',
+    'for i in 1 2; do (while :; do dd if=/dev/zero of=/load$i bs=4k count=2000 conv=fsync; done) & done',
+    'for i in 1 2; do (while :; do cat /load1 /load2 /bin/* > /dev/null; done) & done',
+    `for i in $(seq ${TASKS}); do sleep 1000 & done`,
+  ];
+  const work = await Promise.all(loads.map((load) => start(`exec 2> /dev/null; ${load}; wait`)));
+  let ended = 0;
+  for (const process of work) void process.exited.then(() => ended++);
+  while ((await agent.stats()).processes < TASKS) assert.equal(ended, 0);
+  for (let i = 0; i < 5; i++) {
+    await say(`under load ${i}`);
+    for (let j = 0; j < 20; j++) await agent.stats();
+  }
+  assert.equal(ended, 0, 'the guest was busy all the time');
+  await Promise.all(work.map((process) => process.release()));
+  await say('still here');
+  assert.deepEqual(changes, []);
+  stop();
+});
+
 test('the guest uses next to no processor time while no host is there', async () => {
   await agent.close();
   const before = await vm.cpuSeconds();
