@@ -22,6 +22,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     'metrics',
     'images/images.ts',
     'vmm/driver.ts',
+    'volumes/volumes.ts',
     'guest/agent.ts',
   ],
   server: [
@@ -30,6 +31,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     'store/merge-patch.ts',
     'images/images.ts',
     'vmm/driver.ts',
+    'volumes/volumes.ts',
     'guest/agent.ts',
   ],
   client: ['api'],

@@ -32,10 +32,15 @@ export const SANDBOX_CONDITIONS = {
 /** Conditions of a Volume. */
 export const VOLUME_CONDITIONS = {
   Ready: 'persistent',
+  /** There is a disk of its own. */
   Bound: 'persistent',
+  /** The last integrity check found the file system in order, or put it in order. */
+  Healthy: 'persistent',
   InUse: 'persistent',
   Resizing: 'applicable',
   QuotaExceeded: 'applicable',
+  /** The manifest is broken; its last good version is in force. */
+  SourceInvalid: 'applicable',
   Reconciling: 'applicable',
   Stalled: 'applicable',
 } as const satisfies Record<string, ConditionLifetime>;
@@ -118,7 +123,22 @@ export const REASONS = {
   /** Two manifests claim this name; the one that was first stays. */
   Duplicate: 'Duplicate',
   VolumeInUse: 'VolumeInUse',
+  NotInUse: 'NotInUse',
   Bound: 'Bound',
+  /** The disk of a volume is being made. */
+  Provisioning: 'Provisioning',
+  Checking: 'Checking',
+  Resizing: 'Resizing',
+  /** Grows when no sandbox has the volume. */
+  WaitsForDetach: 'WaitsForDetach',
+  /** Never checked: it was never left unclean. */
+  NeverChecked: 'NeverChecked',
+  FileSystemClean: 'FileSystemClean',
+  /** It was not unmounted in order, and nothing is lost. */
+  FileSystemRecovered: 'FileSystemRecovered',
+  /** It was damaged; files may be missing. */
+  FileSystemRepaired: 'FileSystemRepaired',
+  QuotaExceeded: 'QuotaExceeded',
   Accepted: 'Accepted',
   Programmed: 'Programmed',
 } as const;

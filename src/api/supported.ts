@@ -11,4 +11,4 @@ export function unsupportedFields(spec: SandboxSpec): string[] {
 }
 
 /** Kinds whose objects are stored and validated, but which no controller acts on yet. */
-export const UNSUPPORTED_KINDS: readonly string[] = ['Volume', 'NetworkPolicy'];
+export const UNSUPPORTED_KINDS: readonly string[] = ['NetworkPolicy'];

@@ -1,6 +1,7 @@
 // The Volume kind: a disk of a fixed size that outlives the sandboxes that mount it.
 import { type Static, Type } from 'typebox';
 import type { StoredObject } from './meta.ts';
+import { HANDLED_RECONCILE_MAX } from './sandbox-status.ts';
 import {
   choice,
   conditionList,
@@ -11,25 +12,32 @@ import {
   SIZE_LENGTH_MAX,
   size,
   text,
+  time,
 } from './schema.ts';
+
+const count = (description: string) => integer({ description, minimum: 0, maximum: SAFE_INTEGER_MAX });
 
 export const VolumeSpecSchema = object(
   {
     capacity: size({
-      description: 'Size of the disk, a hard quota for what is in it. Grows, never shrinks.',
-      minimum: '16Mi',
-      maximum: '16Ti',
+      description:
+        'Size of the disk, a hard quota for what is in it and for the bookkeeping of its file system. Takes space on the host only as it is written. Grows, never shrinks.',
+      // Below 64Mi journal and tables leave little; files on an ext4 host end just below 16Ti.
+      minimum: '64Mi',
+      maximum: '15Ti',
       of: 'capacity',
     }),
     accessMode: Type.Optional(
       choice(['ReadWriteOnce', 'ReadOnlyMany'], {
-        description: 'One sandbox that writes, or many that read.',
+        description:
+          'ReadWriteOnce: one sandbox at a time has it, and may write. ReadOnlyMany: any number have it, and only read.',
         default: 'ReadWriteOnce',
       }),
     ),
     reclaimPolicy: Type.Optional(
       choice(['Retain', 'Delete'], {
-        description: 'What happens to the disk when this object is deleted: it is kept, or deleted too.',
+        description:
+          'What happens to the disk when this object is deleted. Retain: it is kept, and the next Volume of the same namespace and name takes it up. Delete: it goes, with what is on it.',
         default: 'Retain',
       }),
     ),
@@ -61,8 +69,15 @@ export const VolumeStatusSchema = object(
       }),
     ),
     capacity: Type.Optional(text({ description: 'Size the disk has now.', maxLength: SIZE_LENGTH_MAX })),
-    usedBytes: Type.Optional(
-      integer({ description: 'Space in use, as last measured.', minimum: 0, maximum: SAFE_INTEGER_MAX }),
+    usedBytes: Type.Optional(count('Space that files use, as `df` says it.')),
+    availableBytes: Type.Optional(count('Space that files can still use.')),
+    inodes: Type.Optional(count('How many files and folders the file system has room for.')),
+    inodesUsed: Type.Optional(count('How many of them are in use; 11 belong to the file system itself.')),
+    diskBytes: Type.Optional(count('What the disk takes on the host.')),
+    measuredAt: Type.Optional(
+      time(
+        'When the figures above were last measured and had changed. They are while no sandbox writes to the volume.',
+      ),
     ),
     mountedBy: Type.Optional(
       list(text({ description: 'namespace/name of a Sandbox.', maxLength: 320 }), {
@@ -71,6 +86,12 @@ export const VolumeStatusSchema = object(
       }),
     ),
     conditions: Type.Optional(conditionList('What is observed of this volume.')),
+    lastHandledReconcileAt: Type.Optional(
+      text({
+        description: 'Value of the annotation bulkhead.dev/requestedAt that was last acted on.',
+        maxLength: HANDLED_RECONCILE_MAX,
+      }),
+    ),
   },
   { description: 'What is observed. Written by the controller.' },
 );
@@ -83,3 +104,5 @@ export const VolumeSchema = object(
 export type VolumeSpec = Static<typeof VolumeSpecSchema>;
 export type VolumeStatus = Static<typeof VolumeStatusSchema>;
 export type Volume = StoredObject<VolumeSpec, VolumeStatus>;
+/** A Volume as the store holds it: every default is filled in. */
+export type DefaultedVolume = StoredObject<Required<VolumeSpec>, VolumeStatus>;

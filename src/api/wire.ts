@@ -75,6 +75,46 @@ export interface CachedImage {
 /** One line of the answer to pull and load; the last one has `images` or `error` (a `Status`). */
 export type ImageStreamLine = { progress: ImageProgress } | { images: ImageSummary[] } | { error: unknown };
 
+/** A disk of a volume on the daemon's host. Usage is absent while a sandbox writes to it, and before a due check. */
+export interface VolumeDiskInfo {
+  uid: string;
+  namespace: string;
+  name: string;
+  /** `Retained`: it has no object, and waits for a Volume of its name. */
+  state: 'Available' | 'InUse' | 'Retained';
+  /** It was not unmounted in order and waits for its check. */
+  unclean: boolean;
+  accessMode: 'ReadWriteOnce' | 'ReadOnlyMany';
+  capacityBytes: number;
+  usedBytes?: number;
+  availableBytes?: number;
+  inodes?: number;
+  inodesUsed?: number;
+  /** What it takes on the host. */
+  diskBytes?: number;
+  /** `namespace/name` of sandboxes. */
+  users: string[];
+  /** RFC 3339. */
+  retainedAt?: string;
+  /** What is done with it just now. */
+  busy?: string;
+}
+
+/** Body of `POST .../volumes/NAME/import`. */
+export interface ImportVolumeRequest {
+  /** Absolute path on the daemon's host: a raw ext4 image. */
+  path: string;
+  /** Also where the volume holds files. */
+  overwrite?: boolean;
+}
+
+/** Body of `POST .../volumes/NAME/clone`. */
+export interface CloneVolumeRequest {
+  /** Of the new Volume, in the same namespace. */
+  name: string;
+  accessMode?: 'ReadWriteOnce' | 'ReadOnlyMany';
+}
+
 /** Answer of `GET .../sandboxes/NAME/stats`. */
 export interface SandboxStats {
   /** RFC 3339, when the figures were read. */

@@ -23,7 +23,10 @@ export function define(command: Command): void {
   registryOptions(command)
     .option('--manifests <dir>', 'folder of manifests to follow')
     .option('--state-dir <dir>', 'where everything is kept', defaultStateDir())
-    .option('--volume-dir <dir>', 'where the disks of volumes are kept (default: volumes in the state directory)')
+    .option(
+      '--volume-dir <dir>',
+      'where the disks of volumes are kept (default: volumes in the state directory)',
+    )
     .option('--socket <path>', 'socket of the API (default: bulkhead.sock in the state directory)')
     .option(
       '--metrics-address <host:port>',

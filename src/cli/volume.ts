@@ -56,7 +56,8 @@ async function print(
   if (options.output === 'json') process.stdout.write(`${JSON.stringify(disks, undefined, 4)}\n`);
   else process.stdout.write(format(disks));
   const missing = names.filter((name) => !disks.some((disk) => disk.name === name));
-  for (const name of missing) report(new CommandFailure(EXIT.failed, `there is no disk of a volume "${name}"`));
+  for (const name of missing)
+    report(new CommandFailure(EXIT.failed, `there is no disk of a volume "${name}"`));
   if (missing.length > 0) throw new CommandFailure(EXIT.failed);
 }
 
@@ -89,7 +90,17 @@ function percent(part: number, whole: number): string {
 
 function usage(names: string[], options: ListOptions): Promise<void> {
   return print(names, options, (disks) => {
-    const header = ['NAMESPACE', 'NAME', 'CAPACITY', 'USED', 'AVAILABLE', 'USE%', 'INODES', 'IUSE%', 'ON DISK'];
+    const header = [
+      'NAMESPACE',
+      'NAME',
+      'CAPACITY',
+      'USED',
+      'AVAILABLE',
+      'USE%',
+      'INODES',
+      'IUSE%',
+      'ON DISK',
+    ];
     const rows = disks.map(({ namespace, name, capacityBytes, usedBytes, ...disk }) => {
       const { availableBytes = 0, inodes = 0, inodesUsed = 0, diskBytes = 0 } = disk;
       const figures =

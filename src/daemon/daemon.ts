@@ -29,10 +29,14 @@ import { daemonChecks } from './doctor.ts';
 import { DaemonMetrics } from './metrics.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { PRODUCT_VERSION } from './version.ts';
+import { volumeAccess } from './volume-access.ts';
+import { type DaemonVolumes, openDaemonVolumes, volumeFigures } from './volumes.ts';
 
 export interface DaemonOptions {
   /** Everything the daemon keeps; made with mode 0700 when it does not exist. */
   stateDir: string;
+  /** Disks of volumes; made with mode 0700 when it does not exist. */
+  volumeDir: string;
   /** Unix socket of the API. */
   socketPath: string;
   /** Watched folder of manifests; without one objects come from the API alone. */
@@ -100,19 +104,36 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     nodeName: hostname(),
     random: Math.random,
   });
+  const deferredVolumes = new DeferredEnqueuer();
+  const volumes = await openDaemonVolumes(
+    { dir: options.volumeDir, buildDir: BUILD_DIR, sandboxesDir: paths.sandboxes },
+    { store, enqueuer: deferredVolumes, recorder, metrics: metrics.volumes, log, clock },
+  );
+  opened.defer(() => volumes.volumes.close());
   const source =
     options.manifestsDir === undefined
       ? undefined
       : new FolderSource({ root: options.manifestsDir, store, stateDir: paths.source, log });
 
   const manager = new Manager({ clock, log });
-  const sandboxInformer = addControllers({ manager, store, clock, log, metrics, sandboxes, deferred });
+  const informers = addControllers({
+    ...{ manager, store, clock, log, metrics },
+    ...{ sandboxes, deferred, volumes, deferredVolumes },
+  });
   metrics.observe({
     live: sandboxes.live,
-    sandboxes: sandboxInformer,
+    sandboxes: informers.sandboxes,
+    volumes: () => volumeFigures(informers.volumes, hostname()),
     images,
     ...(source === undefined ? {} : { source }),
   });
+  manager.add(
+    runnable(
+      'volumes',
+      () => volumes.reconciler.start(),
+      () => volumes.reconciler.close(),
+    ),
+  );
   manager.add(
     runnable(
       'sandboxes',
@@ -121,12 +142,14 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     ),
   );
 
+  const rules = apiRules(parseBody);
   const server = createServer({
     store,
-    rules: apiRules(parseBody),
+    rules,
     sandboxes: sandboxAccess(store, sandboxes, metrics.lifecycle),
     images,
     imageExporter: images,
+    volumes: volumeAccess(store, volumes.volumes, rules),
     metrics: () => metrics.scrape(),
     healthChecks: [{ name: 'store', kind: 'live', check: () => checkStore(store) }],
     doctor: () => daemonChecks({ drivers, store, images, ...(source === undefined ? {} : { source }) }),
@@ -181,11 +204,13 @@ interface Controllers {
   metrics: DaemonMetrics;
   sandboxes: SandboxReconciler;
   deferred: DeferredEnqueuer;
+  volumes: DaemonVolumes;
+  deferredVolumes: DeferredEnqueuer;
 }
 
-/** One controller per kind, fed by informers; returns the informer of Sandboxes. */
-function addControllers(parts: Controllers): Informer {
-  const { manager, store, clock, log, metrics, sandboxes, deferred } = parts;
+/** One controller per kind, fed by informers. */
+function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Informer } {
+  const { manager, store, clock, log, metrics, sandboxes, deferred, volumes, deferredVolumes } = parts;
   const informers: Informer[] = [];
   const controllers: Controller[] = [];
   const informerOf = (kind: string): Informer => {
@@ -206,13 +231,15 @@ function addControllers(parts: Controllers): Informer {
   for (const kind of ['Secret', 'ConfigMap']) {
     sandboxController.watch(informerOf(kind), { requests: (object) => sandboxes.dependents(object) });
   }
+  const volumeInformer = informerOf(volumes.reconciler.kind);
+  deferredVolumes.target = controllerOf(volumes.reconciler, volumeInformer);
   for (const kind of UNSUPPORTED_KINDS) {
     controllerOf(createUnsupportedReconciler(kind, store, clock), informerOf(kind));
   }
 
   for (const informer of informers) manager.add(informer);
   for (const controller of controllers) manager.add(controller);
-  return sandboxInformer;
+  return { sandboxes: sandboxInformer, volumes: volumeInformer };
 }
 
 /** The reconciler wakes keys of the controller that runs it: one of the two has to exist first. */

@@ -7,6 +7,7 @@ import { collectImageCache, collectSource, reportBuild } from '../metrics/host-c
 import { LifecycleMetrics } from '../metrics/lifecycle-metrics.ts';
 import { Metrics } from '../metrics/registry.ts';
 import { collectSandboxes, type SandboxFigures } from '../metrics/sandbox-collector.ts';
+import { collectVolumes, type VolumeFigures, VolumeMetricsRecorder } from '../metrics/volume-collector.ts';
 import type { LiveSandboxes } from '../reconcilers/sandbox/runtime/live-sandboxes.ts';
 import type { FolderSource } from '../source/source.ts';
 import type { VmStats } from '../vmm/driver.ts';
@@ -19,12 +20,15 @@ export interface MeasuredParts {
   live: LiveSandboxes;
   sandboxes: Informer;
   images: Images;
+  /** Absent where no volumes are kept. */
+  volumes?: () => Iterable<VolumeFigures>;
   /** Absent when no folder is watched. */
   source?: FolderSource;
 }
 
 export class DaemonMetrics {
   readonly lifecycle: LifecycleMetrics;
+  readonly volumes: VolumeMetricsRecorder;
   readonly #metrics = new Metrics();
   readonly #node: string;
   /** Last sample by uid; those of VMs that are gone are dropped at the next scrape. */
@@ -34,6 +38,7 @@ export class DaemonMetrics {
   constructor(node: string) {
     this.#node = node;
     this.lifecycle = new LifecycleMetrics(this.#metrics);
+    this.volumes = new VolumeMetricsRecorder(this.#metrics);
     this.#metrics.collectProcessMetrics();
     reportBuild(this.#metrics, PRODUCT_VERSION);
   }
@@ -50,6 +55,7 @@ export class DaemonMetrics {
     this.#parts = parts;
     const { source } = parts;
     collectSandboxes(this.#metrics, () => this.#figures());
+    if (parts.volumes !== undefined) collectVolumes(this.#metrics, parts.volumes);
     collectImageCache(this.#metrics, () => parts.images.list());
     if (source !== undefined) collectSource(this.#metrics, () => source.status());
   }

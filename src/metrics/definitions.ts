@@ -210,6 +210,57 @@ export const METRICS = {
     labels: PER_SANDBOX,
   },
 
+  volume_info: {
+    type: 'gauge',
+    help: 'Always 1; access mode, reclaim policy and phase are in the labels, to join with the other series of the volume.',
+    labels: [...PER_SANDBOX, 'access_mode', 'reclaim_policy', 'phase'],
+  },
+  volume_capacity_bytes: {
+    type: 'gauge',
+    help: 'Size of the disk of the volume.',
+    labels: PER_SANDBOX,
+  },
+  volume_used_bytes: {
+    type: 'gauge',
+    help: 'Space that files use, as measured when no sandbox last wrote to the volume.',
+    labels: PER_SANDBOX,
+  },
+  volume_available_bytes: {
+    type: 'gauge',
+    help: 'Space that files can still use, as measured when no sandbox last wrote to the volume.',
+    labels: PER_SANDBOX,
+  },
+  volume_inodes: {
+    type: 'gauge',
+    help: 'Files and folders that the volume has room for.',
+    labels: PER_SANDBOX,
+  },
+  volume_inodes_used: {
+    type: 'gauge',
+    help: 'Inodes in use, as measured when no sandbox last wrote to the volume.',
+    labels: PER_SANDBOX,
+  },
+  volume_disk_bytes: {
+    type: 'gauge',
+    help: 'What the disk of the volume takes on the host.',
+    labels: PER_SANDBOX,
+  },
+  volume_users: {
+    type: 'gauge',
+    help: 'Sandboxes that have the volume.',
+    labels: PER_SANDBOX,
+  },
+  volume_checks_total: {
+    type: 'counter',
+    help: 'Integrity checks of volumes by result (Clean, Recovered, Repaired, Damaged).',
+    labels: ['result'],
+  },
+  volume_quota_exceeded_total: {
+    type: 'counter',
+    help: 'Times that a volume was found full.',
+    labels: [],
+  },
+
   source_objects: {
     type: 'gauge',
     help: 'Objects of the manifest folder by state.',

@@ -5,13 +5,13 @@ import { mkdir, open, readdir, rename, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { BulkheadError } from '../api/errors.ts';
+import { DISK_BLOCK_BYTES } from './volumes.ts';
 
 const MIB = 1024 * 1024;
 /** Below it ext4's own structures and journal leave little to use. */
 export const MIN_DISK_BYTES = 64 * MIB;
 /** ext4 with 4 KiB blocks reaches 16 TiB with 32-bit block numbers, and so do files on an ext4 host. */
 export const MAX_DISK_BYTES = 16 * 1024 * 1024 * MIB - 4096;
-const BLOCK_BYTES = 4096;
 /** mkfs takes about 10 ms; a disk that is full or hangs takes longer. */
 const MKFS_TIMEOUT_MS = 60_000;
 
@@ -19,7 +19,7 @@ const MKFS_TIMEOUT_MS = 60_000;
  * The journal is kept: these disks must survive a killed VMM. No reserved blocks (there is no root to rescue), and the
  * inode tables count as zeroed, which a fresh sparse file is: otherwise the guest would write them out in the background.
  */
-const MKFS_OPTIONS = ['-q', '-F', '-t', 'ext4', '-b', String(BLOCK_BYTES), '-I', '256', '-m', '0'];
+const MKFS_OPTIONS = ['-q', '-F', '-t', 'ext4', '-b', String(DISK_BLOCK_BYTES), '-I', '256', '-m', '0'];
 /** Named one by one, because the host's /etc/mke2fs.conf, where distributions keep them, is not read: same disks everywhere. */
 const MKFS_FEATURES =
   'has_journal,extent,flex_bg,64bit,metadata_csum,huge_file,large_file,dir_nlink,dir_index,extra_isize,sparse_super,resize_inode,filetype,ext_attr';
@@ -55,7 +55,7 @@ export class DiskFactory {
    * guest's first flush does that, and a file that a power cut loses before it holds nothing yet. An existing file is replaced.
    */
   async create(path: string, sizeBytes: number): Promise<void> {
-    const size = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const size = Math.ceil(sizeBytes / DISK_BLOCK_BYTES) * DISK_BLOCK_BYTES;
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes < MIN_DISK_BYTES || size > MAX_DISK_BYTES)
       throw new BulkheadError(
         'INVALID',
@@ -73,7 +73,7 @@ export class DiskFactory {
    * mounts it. A disk never shrinks: what is asked for may be less than what it holds.
    */
   async grow(path: string, sizeBytes: number): Promise<number> {
-    const wanted = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const wanted = Math.ceil(sizeBytes / DISK_BLOCK_BYTES) * DISK_BLOCK_BYTES;
     if (!Number.isSafeInteger(sizeBytes) || wanted > MAX_DISK_BYTES)
       throw new BulkheadError(
         'INVALID',
