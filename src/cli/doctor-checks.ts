@@ -1,8 +1,10 @@
-// What can be told of this machine without a daemon, read-only. Nothing here opens /dev/kvm.
+// What can be told of this machine without a daemon; nothing is changed. Nothing here opens /dev/kvm.
+import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, readFile, stat, statfs } from 'node:fs/promises';
 import { availableParallelism, release, totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
 import type { DoctorCheck } from '../api/wire.ts';
 import { formatBytes } from './output/bytes.ts';
 
@@ -16,7 +18,10 @@ const OPEN_FILES_MIN = 4096;
 /** Room for an image, its disk and an upper layer. */
 const FREE_BYTES_MIN = 2 * 1024 ** 3;
 const BUILD = join(import.meta.dirname, '..', '..', 'build');
-const ARTEFACTS = ['guest/vmlinux', 'guest/initramfs.cpio', 'libvmm/libvmm.so', 'libvmm/bulkhead-vmm'];
+const LAUNCHER = 'libvmm/bulkhead-vmm';
+const ARTEFACTS = ['guest/vmlinux', 'guest/initramfs.cpio', 'libvmm/libvmm.so', LAUNCHER];
+/** It takes milliseconds; more under load, or while the kernel loads a module. */
+const NETWORK_CHECK_TIMEOUT_MS = 30_000;
 const TOOLS: Record<string, string> = { 'qemu-system-x86_64': 'qemu-system-x86', 'mkfs.ext4': 'e2fsprogs' };
 /** Where system tools are, also where the PATH of a user leaves them out. */
 const SYSTEM_PATHS = ['/usr/sbin', '/sbin'];
@@ -88,6 +93,26 @@ async function checkTool(tool: string, packageName: string): Promise<Finding> {
   return { status: 'fail', message: `${tool} is not installed`, fix: `apt-get install ${packageName}` };
 }
 
+/** The launcher tries it in a network namespace of its own, which is gone when it ends. */
+async function checkNetwork(): Promise<Finding> {
+  if (process.getuid?.() !== 0)
+    return { status: 'ok', message: 'only root can try the closed network of VMs; a running daemon tells' };
+  const launcher = join(BUILD, LAUNCHER);
+  if (!(await isPresent(launcher, constants.X_OK)))
+    return { status: 'warn', message: 'not tried: the launcher is not built', fix: 'Run `make build`.' };
+  try {
+    await promisify(execFile)(launcher, ['--check-network'], { timeout: NETWORK_CHECK_TIMEOUT_MS });
+    return { status: 'ok', message: 'namespaces, TAP devices and nftables can close the network of a VM' };
+  } catch (error) {
+    const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
+    return {
+      status: 'fail',
+      message: `VMs cannot get their closed network: ${said || String(error)}`,
+      fix: 'The kernel needs network namespaces, TAP devices (tun) and nftables (nf_tables, with CONFIG_NF_TABLES_NETDEV); load the modules.',
+    };
+  }
+}
+
 async function checkArtefacts(): Promise<Finding> {
   const missing: string[] = [];
   for (const artefact of ARTEFACTS) if (!(await isPresent(join(BUILD, artefact)))) missing.push(artefact);
@@ -156,6 +181,7 @@ export async function hostChecks(stateDir: string): Promise<DoctorCheck[]> {
     ['kvm', checkKvm()],
     ...Object.entries(TOOLS).map(([tool, name]): [string, Promise<Finding>] => [tool, checkTool(tool, name)]),
     ['build', checkArtefacts()],
+    ['network', checkNetwork()],
     ['state directory', checkStateDir(stateDir)],
     ['limits', checkLimits()],
   ];
