@@ -1,6 +1,6 @@
 // Launches, resyncs and rests with 10,000 sandboxes on fake VMs: how fast, and what memory the daemon's parts take. Store,
 // informer, queue, event recorder, metrics and reconciler are the daemon's own; VMs, guests and images are fakes in this
-// same process. Usage: node bench/reconcile.ts [COUNT] [--json].
+// same process. Usage: node --expose-gc bench/reconcile.ts [COUNT] [--json].
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import { EventRecorder } from '../src/controller/event-recorder.ts';
 import { Informer } from '../src/controller/informer.ts';
 import { silentLog } from '../src/controller/log.ts';
 import type { Outcome, Reconciler, Request } from '../src/controller/reconciler.ts';
+import { IdleMemory, processHeap } from '../src/daemon/idle-memory.ts';
 import { DaemonMetrics } from '../src/daemon/metrics.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../src/reconcilers/sandbox/reconciler.ts';
 import { FakeImages, FakeImageWorld } from '../src/reconcilers/testing/fake-images.ts';
@@ -126,6 +127,10 @@ async function run(dir: string): Promise<void> {
   await informer.start();
   await controller.start();
   await sandboxes.start();
+  // As the daemon does, where the collector can be asked.
+  const heap = processHeap();
+  const memoryKeeper = heap === undefined ? undefined : new IdleMemory(heap, clock);
+  await memoryKeeper?.start();
 
   const launched = performance.now();
   const names = Array.from({ length: COUNT }, (_, index) => `s${index}`);
@@ -163,6 +168,7 @@ async function run(dir: string): Promise<void> {
   report.series('scrape of the metrics', 's', [(performance.now() - began) / 1_000]);
   report.note(`The scrape is ${(body.length / 2 ** 20).toFixed(1)} MiB of text.`);
   report.note('The fakes live in the process that is measured; a real VM is a process of its own.');
+  await memoryKeeper?.stop();
   await controller.stop();
   await sandboxes.close();
   await informer.stop();

@@ -18,9 +18,8 @@ echo "machine: $(nproc) x $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head 
 failed=()
 for name in "$@"; do
   printf '\n== %s\n' "$name"
-  # --expose-gc: the reconciler's bench measures the heap after a collection.
+  # --expose-gc as in bin/bulkhead: the daemon gives memory back when it rests.
   "${as_root[@]}" "$node" --disable-warning=ExperimentalWarning --expose-gc "bench/$name.ts" || failed+=("$name")
-  [[ $name != reconcile ]] || echo "aims: resync of all at most 2 s (median), rssMiB at most 300"
 done
 if ((${#failed[@]})); then
   echo "tools/bench.sh: failed: ${failed[*]}" >&2

@@ -26,6 +26,7 @@ import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
 import { openSoftwareDriver } from '../vmm/software/driver.ts';
 import { parseBody } from './body.ts';
 import { daemonChecks } from './doctor.ts';
+import { IdleMemory, processHeap } from './idle-memory.ts';
 import { DaemonMetrics } from './metrics.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { PRODUCT_VERSION } from './version.ts';
@@ -116,6 +117,8 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       : new FolderSource({ root: options.manifestsDir, store, stateDir: paths.source, log });
 
   const manager = new Manager({ clock, log });
+  const heap = processHeap();
+  if (heap !== undefined) manager.add(new IdleMemory(heap, clock));
   const informers = addControllers({
     ...{ manager, store, clock, log, metrics },
     ...{ sandboxes, deferred, volumes, deferredVolumes },
