@@ -149,11 +149,7 @@ function diskError(error: unknown, path: string): BulkheadError {
   if (error instanceof BulkheadError) return error;
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   const message = `disk ${path}: ${error instanceof Error ? error.message : String(error)}`;
-  return new BulkheadError(
-    code === 'ENOSPC' || code === 'EDQUOT' ? 'DISK_FULL' : 'VM_START_FAILED',
-    message,
-    {
-      cause: error,
-    },
-  );
+  // mkfs has no code of its own for it, only the words.
+  const full = code === 'ENOSPC' || code === 'EDQUOT' || /No space left on device/.test(message);
+  return new BulkheadError(full ? 'DISK_FULL' : 'VM_START_FAILED', message, { cause: error });
 }

@@ -78,7 +78,7 @@ export interface VolumeClaims {
    * - VOLUME_IN_USE: the access mode allows nobody beside those who have it;
    * - VOLUME_NOT_READY: it is being checked, grown or copied, or waits for a check after an unclean end;
    * - VOLUME_READ_ONLY: a writer asked for a ReadOnlyMany volume.
-   * After the second and third, wait for `onChange`.
+   * After the second and third, wait for `onChange`. Whether the object is being deleted is for the caller to see.
    */
   claim(volumeUid: string, sandbox: { uid: string; name: string }, mode: ClaimMode): Promise<ClaimedDisk>;
   /** Only when the sandbox's VM is gone. Safe to repeat, also for what was never claimed. */
