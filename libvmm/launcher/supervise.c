@@ -32,7 +32,8 @@ int supervisor_drop_privileges(char *error, size_t error_size) {
     struct __user_cap_data_struct kill_only[2] = {{.effective = 1u << CAP_KILL, .permitted = 1u << CAP_KILL}};
     if (syscall(SYS_capset, &header, kill_only) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return bh_fail(error, error_size, errno, "capabilities of the supervisor");
-    return 0;
+    int result = seccomp_confine(&allow_supervisor);
+    return result == 0 ? 0 : bh_fail(error, error_size, -result, "seccomp of the supervisor");
 }
 
 static int64_t monotonic_ms(void) {
@@ -102,9 +103,6 @@ int supervise(struct supervision *vm, char *error, size_t error_size) {
     if (result != 0)
         return result;
 
-    result = seccomp_confine(&allow_supervisor);
-    if (result != 0)
-        return bh_fail(error, error_size, -result, "seccomp of the supervisor");
     struct exit_record record = {0};
     do
         result = turn(vm, logs, signals, &record.asked);

@@ -3,6 +3,7 @@
 // test/e2e/vmm-jail.test.ts.
 //
 //   jail-probe try software|libkrun    all attempts, then /proc/self/status; ends with 42
+//   jail-probe wait                    nothing, until it is killed
 //   jail-probe crash                   last words and a wild pointer
 //   jail-probe x32 | i386              one harmless call through another ABI
 #include <errno.h>
@@ -346,6 +347,8 @@ static void tell_status(void) {
 
 int main(int argc, char **argv) {
     const char *task = argc > 1 ? argv[1] : "";
+    if (strcmp(task, "wait") == 0)
+        return poll(NULL, 0, -1);
     if (strcmp(task, "crash") == 0) {
         say("last words\n", 11);
         volatile char *volatile nowhere = NULL;

@@ -10,7 +10,7 @@ import { ExitWatcher } from '../../src/vmm/exit-watcher.ts';
 import { loadHostLibrary } from '../../src/vmm/ffi.ts';
 import { type BindMount, InheritedFds, type LaunchConfig } from '../../src/vmm/launch-config.ts';
 import { launch } from '../../src/vmm/launcher.ts';
-import { readExitRecord, readRunningRecord } from '../../src/vmm/records.ts';
+import { type RunningRecord, readExitRecord, readRunningRecord } from '../../src/vmm/records.ts';
 import { readLastExit } from '../../src/vmm/vm-process.ts';
 import { BUILD_DIR } from './vmm-support.ts';
 
@@ -239,8 +239,16 @@ function binds(kind: Kind, dir: string): BindMount[] {
   ];
 }
 
-/** Runs the probe in a VMM's place and hands its directory to `look` when it has ended. */
-async function probe<T>(kind: Kind, task: string, look: (dir: string) => Promise<T>): Promise<T> {
+/**
+ * Runs the probe in a VMM's place and hands its directory to `look` when it has ended. `meanwhile` sees it run; one that
+ * waits has to be ended there.
+ */
+async function probe<T>(
+  kind: Kind,
+  task: string,
+  look: (dir: string) => Promise<T>,
+  meanwhile?: (record: RunningRecord) => void,
+): Promise<T> {
   const files = mkdtempSync(join(parent, 'files-'));
   const dir = mkdtempSync(join(parent, 'vm-'));
   const host = loadHostLibrary(BUILD_DIR);
@@ -258,6 +266,7 @@ async function probe<T>(kind: Kind, task: string, look: (dir: string) => Promise
       [],
       AbortSignal.timeout(30_000),
     );
+    meanwhile?.(launched.record);
     await launched.supervisorExited;
     await launched.vmmExited;
     return await look(dir);
@@ -298,6 +307,19 @@ for (const kind of KINDS) {
       const judged = LAYERS[kind].flatMap((layer) => layer.attempts);
       assert.deepEqual([...tried.answers.keys()].toSorted(), [...judged, ...ALLOWED[kind]].toSorted());
       for (const name of ALLOWED[kind]) assert.equal(tried.answers.get(name), 0, name);
+    });
+
+    test('its supervisor may only signal, and that under an allow-list of its own', async () => {
+      let status = '';
+      const record = await probe(kind, 'wait', readExitRecord, ({ supervisor }) => {
+        status = readFileSync(`/proc/${supervisor.pid}/status`, 'utf8');
+        process.kill(supervisor.pid, 'SIGTERM');
+      });
+      assert.match(status, /^CapEff:\t0000000000000020$/m, 'CAP_KILL alone');
+      assert.match(status, /^CapBnd:\t0000000000000020$/m);
+      assert.match(status, /^Seccomp:\t2$/m);
+      assert.equal(record?.asked, true, 'and it still ends its VMM and writes how');
+      assert.equal(record.signal, 9);
     });
 
     test('it runs as its own user without capabilities, under seccomp, and cannot gain any', () => {
