@@ -58,6 +58,10 @@ bench: build ## side-by-side measurements
 test-kvm: build ## end-to-end tests with libkrun, in an emulated KVM host
 	@tools/test-kvm.sh
 
+.PHONY: bench-kvm
+bench-kvm: build ## side-by-side measurements with libkrun and a peer, in an emulated KVM host
+	@tools/bench-kvm.sh
+
 .PHONY: demo
 demo: build ## a guided tour on this machine
 	@tools/demo.sh

@@ -20,4 +20,6 @@ if ((EUID != 0)); then
   as_root=(sudo --preserve-env=BULKHEAD_BUILD_CACHE,HOME)
 fi
 
+# There is no compiler in the lab.
+make -C libvmm ../build/libvmm/jail-probe
 "${as_root[@]}" node_modules/.bin/node --disable-warning=ExperimentalWarning test/kvm-lab/suite.ts "$@"

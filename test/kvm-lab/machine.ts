@@ -125,13 +125,11 @@ export class Machine {
   ): Promise<Machine> {
     const stateFd = start.kind === 'restore' ? openSync(start.state, 'r') : undefined;
     try {
-      const child = spawn(
-        'qemu-system-x86_64',
-        commandLine(dir, host, disks, start, await library.tscKhz()),
-        {
-          stdio: ['ignore', 'ignore', 'inherit', ...(stateFd === undefined ? [] : [stateFd])],
-        },
-      );
+      const qemu = ['qemu-system-x86_64', ...commandLine(dir, host, disks, start, await library.tscKhz())];
+      // However this process ends, its lab hosts end with it.
+      const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...qemu], {
+        stdio: ['ignore', 'ignore', 'inherit', ...(stateFd === undefined ? [] : [stateFd])],
+      });
       await once(child, 'spawn');
       return new Machine(library, dir, child);
     } finally {

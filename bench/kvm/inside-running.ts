@@ -1,0 +1,94 @@
+// Inside the lab: what a running sandbox costs and how fast it answers. Usage: node bench/kvm/inside-running.ts ROUNDS
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { buffer, text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FloorVm, Ours, Peer } from './contenders.ts';
+import { printFigure } from './figures.ts';
+import { memoryOf, processesNamed, processorSeconds, processTree } from './processes.ts';
+
+const rounds = Number(process.argv[2]);
+const NAME = 'running';
+/** The first commands fill the guest's page cache. */
+const WARM_UP_ROUNDS = 3;
+/** Guests settle after their boot; then idle time is counted for as long. */
+const SETTLE_MS = 10_000;
+const IDLE_MS = 10_000;
+const COPY_BYTES = 16 * 1024 * 1024;
+const COPY_FILE = '/tmp/copied';
+
+async function measureIdle(label: string, pids: readonly number[]): Promise<void> {
+  await sleep(SETTLE_MS);
+  const before = processorSeconds(pids);
+  await sleep(IDLE_MS);
+  const seconds = processorSeconds(pids) - before;
+  const memory = memoryOf(pids);
+  printFigure(`idle: ${label}, processor`, (100 * seconds * 1000) / IDLE_MS);
+  printFigure(`idle: ${label}, PSS`, memory.all);
+  printFigure(`idle: ${label}, PSS beyond the guest's memory`, memory.beyondGuest);
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const began = performance.now();
+  await work();
+  return performance.now() - began;
+}
+
+async function copyIn(ours: Ours, bytes: Buffer): Promise<void> {
+  const stream = await ours.client.exec('default', NAME, {
+    command: ['/bin/sh', '-c', `cat >${COPY_FILE}`],
+    ...{ stdin: true, stdout: true, stderr: true, tty: false },
+  });
+  const output = text(stream.stdout);
+  stream.stdin?.end(bytes);
+  await output;
+  assert.equal((await stream.exited).exitCode, 0);
+}
+
+async function copyOut(ours: Ours): Promise<Buffer> {
+  const stream = await ours.client.exec('default', NAME, {
+    ...{ command: ['/bin/cat', COPY_FILE], stdin: false, stdout: true, stderr: true, tty: false },
+  });
+  const bytes = await buffer(stream.stdout);
+  assert.equal((await stream.exited).exitCode, 0);
+  return bytes;
+}
+
+// One after another, alone: idle guests would share the processor and their pages.
+const floor = await FloorVm.start();
+await measureIdle('floor', processTree(floor.process.pid ?? 0));
+await floor.kill();
+
+const peer = Peer.install();
+peer.create(NAME);
+await measureIdle('peer', processesNamed('msb'));
+peer.remove(NAME);
+
+await using ours = await Ours.open();
+await ours.create(NAME);
+await measureIdle('ours', processesNamed('bulkhead-vmm'));
+
+peer.create(NAME);
+const channel = await FloorVm.start();
+const bytes = randomBytes(COPY_BYTES);
+writeFileSync('/tmp/source', bytes);
+for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
+  const own = await timed(() => ours.exec(NAME, ['/bin/busybox', 'true']));
+  const [bare, program] = [await channel.roundTrip('p'), await channel.roundTrip('x')];
+  if (round < 0) continue;
+  printFigure('exec: bare channel, one byte', bare);
+  printFigure('exec: bare channel, a program run', program);
+  printFigure('exec: ours, open client', own);
+  printFigure("exec: the peer's command", peer.timed('exec', '--no-tty', NAME, '--', '/bin/true'));
+  printFigure('copy in: ours', await timed(() => copyIn(ours, bytes)));
+  printFigure('copy in: peer', peer.timed('cp', '-q', '/tmp/source', `${NAME}:${COPY_FILE}`));
+  const began = performance.now();
+  const copied = await copyOut(ours);
+  printFigure('copy out: ours', performance.now() - began);
+  assert.ok(copied.equals(bytes));
+  printFigure('copy out: peer', peer.timed('cp', '-q', `${NAME}:${COPY_FILE}`, '/tmp/returned'));
+  assert.ok(readFileSync('/tmp/returned').equals(bytes));
+}
+await channel.kill();
+peer.remove(NAME);
