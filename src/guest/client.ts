@@ -11,15 +11,16 @@ import type {
   RootMount,
 } from './agent.ts';
 import { type GuestClock, systemClock } from './clock.ts';
-import { Connection } from './connection.ts';
+import { Connection, SilenceError } from './connection.ts';
 import { readGuestFile, writeGuestFile } from './files.ts';
 import { protocolError } from './frames.ts';
 import { PING_TIMEOUT_MS, startHeartbeat } from './heartbeat.ts';
 import {
-  FILLER_FROM_ATTEMPT,
+  FILLER_AFTER_SILENCES,
   FIRST_HELLO_TIMEOUT_MS,
   HELLO_TIMEOUT_MS,
   MOUNT_TIMEOUT_MS,
+  REDIAL_GROWTH,
   REDIAL_MAX_MS,
   REDIAL_MIN_MS,
   SHUTDOWN_EXTRA_MS,
@@ -174,25 +175,28 @@ class GuestClient implements GuestAgent {
   /** Dials until a guest answers. Throws only when there is no use in going on. */
   async connect(): Promise<void> {
     let pause = REDIAL_MIN_MS;
-    for (let attempt = 1; !this.#failure; attempt++) {
+    let silences = 0;
+    while (!this.#failure) {
       try {
-        await this.#tryOnce(attempt);
+        await this.#tryOnce(silences);
         this.#outerSignal?.removeEventListener('abort', this.#onAbort);
         return;
       } catch (error) {
+        if (error instanceof SilenceError) silences++;
         if (isFinal(error)) this.#end(error);
         else await this.#pause(pause);
-        pause = Math.min(pause * 2, REDIAL_MAX_MS);
+        pause = Math.min(pause * REDIAL_GROWTH, REDIAL_MAX_MS);
       }
     }
     throw this.#failure;
   }
 
-  async #tryOnce(attempt: number): Promise<void> {
+  /** `silences`: how many hellos were not answered before. */
+  async #tryOnce(silences: number): Promise<void> {
     const duplex = await this.#dial(this.#abort.signal);
     const { connection, hello } = await Connection.open(duplex, {
-      timeoutMs: Math.min(FIRST_HELLO_TIMEOUT_MS * 2 ** (attempt - 1), this.#helloTimeoutMs),
-      filler: attempt >= FILLER_FROM_ATTEMPT,
+      timeoutMs: Math.min(FIRST_HELLO_TIMEOUT_MS * 2 ** silences, this.#helloTimeoutMs),
+      filler: silences >= FILLER_AFTER_SILENCES,
       clock: this.#clock,
       signal: this.#abort.signal,
     });

@@ -29,6 +29,13 @@ export interface ConnectionListener {
 
 const NONCE_BYTES = 16;
 
+/** The channel was open, and nothing came. */
+export class SilenceError extends BulkheadError {
+  constructor(message: string) {
+    super('AGENT_UNREACHABLE', message);
+  }
+}
+
 export class Connection {
   readonly #duplex: Duplex;
   readonly #nonce = randomBytes(NONCE_BYTES);
@@ -64,7 +71,7 @@ export class Connection {
         connection.#onEarlyClose = undefined;
       };
       const cancel = options.clock.after(options.timeoutMs, () =>
-        connection.#end(unreachable(`no hello within ${options.timeoutMs} ms`)),
+        connection.#end(new SilenceError(`no hello within ${options.timeoutMs} ms`)),
       );
       const onAbort = (): void => connection.#end(unreachable('connecting was given up'));
       options.signal.addEventListener('abort', onAbort);

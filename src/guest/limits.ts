@@ -28,10 +28,12 @@ export const MAX_FEATURES = 64;
  * before the guest listened may never answer, so early waits are short. */
 export const FIRST_HELLO_TIMEOUT_MS = 250;
 export const HELLO_TIMEOUT_MS = 4_000;
-/** From this attempt on the hello is preceded by filler that ends whatever half frame the guest may still wait for. */
-export const FILLER_FROM_ATTEMPT = 4;
-/** Between attempts to connect. */
-export const REDIAL_MIN_MS = 50;
+/** After so many hellos without an answer the next is preceded by filler that ends whatever half frame the guest may still
+ * wait for. A connection that is refused or reset leaves none. */
+export const FILLER_AFTER_SILENCES = 3;
+/** Between attempts to connect: short at first, as a guest that boots listens some 10 ms after its port can be dialled. */
+export const REDIAL_MIN_MS = 10;
+export const REDIAL_GROWTH = 1.5;
 export const REDIAL_MAX_MS = 2_000;
 
 /** One request, unless it says otherwise. */
