@@ -20,6 +20,8 @@ export function reasonLabel(reason: string): string {
 
 /** Stages of a start: the driver's, then those of the guest's bring-up. */
 const START_STAGES = new Set([
+  'image',
+  'queue',
   'disk',
   'template',
   'spawn',

@@ -57,10 +57,10 @@ export interface VmStats {
  * How the driver's part of a start went, in milliseconds by stage, which follow one another; only the stages that happened.
  * - `queue`: until its turn came. `template`: until a template was there.
  * - `disk`: the upper disk was made, or grown. `spawn`: jail, network and VMM process.
- * - `vmm`: until the VMM offered the agent port. `restore`: until the template's state was in force.
+ * - `kernel`: until the guest's kernel had the agent's port. `restore`: until the template's state was in force.
  */
 export type StartStages = Partial<
-  Record<'queue' | 'template' | 'disk' | 'spawn' | 'vmm' | 'restore', number>
+  Record<'queue' | 'template' | 'disk' | 'spawn' | 'kernel' | 'restore', number>
 >;
 
 /** Why a VM that lives stands still. Nothing of it is lost; the driver lets it go on by itself when it can. */

@@ -34,7 +34,7 @@ class LibkrunDriver implements VmmDriver {
     this.#probe = new KvmProbe({
       path: join(host.stateDir, 'kvm.json'),
       precheck: () => precheck(host),
-      fingerprint: () => trialFingerprint(host),
+      fingerprint: trialFingerprint(host),
       trial: (signal) => this.#queue.run(() => runTrial(host, signal), signal),
       now: Date.now,
     });

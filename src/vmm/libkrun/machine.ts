@@ -18,9 +18,11 @@ import { findLibrary, type LibkrunHost } from './host.ts';
 const VMM_OVERHEAD_BYTES = 128 * MIB;
 /** Address space beyond guest memory: libraries, thread stacks, and allocator arenas that reserve 64 MiB for each thread. */
 const ADDRESS_SPACE_OVERHEAD_BYTES = 4096 * MIB;
-/** libkrun offers the port before it runs the guest, after some 10 ms; this covers a host that swaps. */
-const LISTEN_TIMEOUT_MS = 30_000;
-const LISTEN_POLL_MS = 2;
+/** libkrun offers the port when the guest's kernel finds its device; a crowded host that is emulated itself took half a minute. */
+const LISTEN_TIMEOUT_MS = 120_000;
+/** Pause between tries: grows by half each time, so that a wait costs little of what the VMM needs itself. */
+const LISTEN_POLL_MIN_MS = 2;
+const LISTEN_POLL_MAX_MS = 100;
 
 export interface KrunMachineSpec extends KrunMachine {
   id: string;
@@ -58,9 +60,9 @@ export async function startKrunMachine(
       signal,
     );
     stages.spawn = spawn();
-    const listen = stopwatch();
+    const kernel = stopwatch();
     await agentPortOpen(vm, signal);
-    stages.vmm = listen();
+    stages.kernel = kernel();
     return { vm, stages };
   } catch (error) {
     await abandonVm(host, spec, vm);
@@ -73,9 +75,9 @@ async function agentPortOpen(vm: VmProcess, signal: AbortSignal): Promise<void> 
   const ended = new AbortController();
   void vm.exited.then(() => ended.abort());
   const deadline = AbortSignal.timeout(LISTEN_TIMEOUT_MS);
-  for (;;) {
+  for (let pause = LISTEN_POLL_MIN_MS; ; pause = Math.min(pause * 1.5, LISTEN_POLL_MAX_MS)) {
     try {
-      // Closed at once, before the guest can hear of it.
+      // Closed at once: the agent does not listen yet, as a rule.
       (await vm.dialAgent(AbortSignal.any([signal, deadline]))).destroy();
       return;
     } catch (error) {
@@ -89,6 +91,6 @@ async function agentPortOpen(vm: VmProcess, signal: AbortSignal): Promise<void> 
         );
       if (!(error instanceof BulkheadError) || error.code !== 'AGENT_UNREACHABLE') throw error;
     }
-    await sleep(LISTEN_POLL_MS, undefined, { signal });
+    await sleep(pause, undefined, { signal });
   }
 }

@@ -1,6 +1,6 @@
 // The trial VM: our kernel and agent with little memory, no disks and no network. It has to say hello, nothing more.
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connectGuest } from '../../guest/client.ts';
 import { fileDigest } from '../file-digest.ts';
@@ -24,19 +24,30 @@ export function trialVms(host: LibkrunHost): OwnVms {
   return { parent: join(host.stateDir, 'trials'), isOwn: (name) => name.startsWith(PREFIX) };
 }
 
-/** Identity of all that the outcome of a trial rests on. */
-export async function trialFingerprint(host: LibkrunHost): Promise<string> {
-  const library = await findLibrary(host);
-  const files = [
-    host.guest.kernel,
-    host.guest.initramfs,
-    host.vmm,
-    ...(library === undefined ? [] : [library]),
-  ];
-  const digests = await Promise.all(files.map(fileDigest));
-  return createHash('sha256')
-    .update([host.bootId, ...digests].join('\n'))
-    .digest('hex');
+/**
+ * Tells the identity of all that the outcome of a trial rests on. Files are read again only when they changed: it is asked
+ * before every start.
+ */
+export function trialFingerprint(host: LibkrunHost): () => Promise<string> {
+  const known = new Map<string, { seen: string; digest: string }>();
+  const digestOf = async (path: string): Promise<string> => {
+    const { size, mtimeMs, ctimeMs, ino } = await stat(path);
+    const seen = [size, mtimeMs, ctimeMs, ino].join(' ');
+    const former = known.get(path);
+    if (former?.seen === seen) return former.digest;
+    const digest = await fileDigest(path);
+    known.set(path, { seen, digest });
+    return digest;
+  };
+  return async () => {
+    const library = await findLibrary(host);
+    const files = [host.guest.kernel, host.guest.initramfs, host.vmm];
+    if (library !== undefined) files.push(library);
+    const digests = await Promise.all(files.map(digestOf));
+    return createHash('sha256')
+      .update([host.bootId, ...digests].join('\n'))
+      .digest('hex');
+  };
 }
 
 /** Never rejects but on abort. */
