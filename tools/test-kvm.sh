@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the end-to-end tests with libkrun in the KVM lab: tools/test-kvm.sh [FILE...]. Status 3 when this machine cannot.
+# Runs the end-to-end tests with libkrun in the KVM lab: tools/test-kvm.sh [FILE...]. With --soak [STARTS] instead a hundred
+# starts and six at once. Status 3 when this machine cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly cannot=3 min_memory_kib=$((6 * 1024 * 1024))
@@ -12,6 +13,7 @@ refuse() {
 
 [[ $(uname -m) == x86_64 ]] || refuse "it emulates an x86_64 host, which is useless on $(uname -m)"
 command -v qemu-system-x86_64 >/dev/null || refuse 'qemu-system-x86_64 is missing (tools/setup.sh installs it)'
+[[ -f build/libvmm/libkrun.so ]] || refuse 'this build has no libkrun (build/libvmm/libkrun.so)'
 memory=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
 ((memory >= min_memory_kib)) || refuse "it needs 6 GiB of free memory, and there are $((memory / 1024)) MiB"
 as_root=()
@@ -22,4 +24,9 @@ fi
 
 # There is no compiler in the lab.
 make -C libvmm ../build/libvmm/jail-probe
-"${as_root[@]}" node_modules/.bin/node --disable-warning=ExperimentalWarning test/kvm-lab/suite.ts "$@"
+program=suite
+if [[ ${1:-} == --soak ]]; then
+  program=soak
+  shift
+fi
+"${as_root[@]}" node_modules/.bin/node --disable-warning=ExperimentalWarning "test/kvm-lab/$program.ts" "$@"
