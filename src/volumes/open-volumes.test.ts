@@ -21,6 +21,7 @@ import { BulkheadError, type ErrorCode } from '../api/errors.ts';
 import { checkDisk, growFileSystem } from './disk-tools.ts';
 import { type OpenVolumesOptions, openVolumes } from './open-volumes.ts';
 import { readSuperblock } from './superblock.ts';
+import { volumesContract } from './volumes.contract.ts';
 import type { VolumeIdentity, Volumes } from './volumes.ts';
 
 const MIB = 1024 * 1024;
@@ -59,9 +60,20 @@ function putFile(disk: string, name: string, content: string): void {
   rmSync(source);
 }
 const fileIn = (disk: string, name: string): string => debugfs(disk, `cat ${name}`);
+/** Name of a process; empty when it is gone, also as a zombie that nobody has reaped. */
+function nameOf(pid: string): string {
+  try {
+    const [, name = '', state] = /^\d+ \((.*)\) (.)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? [];
+    return state === 'Z' ? '' : name;
+  } catch {
+    return '';
+  }
+}
 /** As a killed VM leaves it: the journal asks to be replayed. */
 const leaveUnclean = (disk: string): void => void debugfs(disk, 'feature needs_recovery');
 const isSound = (disk: string): void => void execFileSync('/sbin/e2fsck', ['-fn', disk], { stdio: 'pipe' });
+
+volumesContract('files', () => open(newFolder()));
 
 test('a new volume is a clean, sparse disk of its capacity', async () => {
   const dir = newFolder();
@@ -166,6 +178,32 @@ test('after an unclean end nobody gets the disk before it was checked', async ()
   assert.equal(fileIn(diskOf(dir, data.uid), 'kept'), 'what was written');
   assert.equal(statSync(diskOf(dir, data.uid)).uid, process.getuid?.());
   await volumes.close();
+});
+
+test('a check ends with the daemon that began it, so that the next one has the disk for itself', async () => {
+  const dir = newFolder();
+  const volumes = await open(dir);
+  const data = identity();
+  await volumes.create(data, 1024 * 1024 * MIB, 'ReadWriteOnce'); // large: its check takes seconds
+  await volumes.close();
+  const tools = join(import.meta.dirname, 'disk-tools.ts');
+  const script = `import { checkDisk } from ${JSON.stringify(tools)};
+    await checkDisk(${JSON.stringify(diskOf(dir, data.uid))}, new AbortController().signal);`;
+  const daemon = spawn(process.execPath, ['--input-type=module-typescript', '-e', script], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const ended = once(daemon, 'exit');
+  const children = `/proc/${daemon.pid}/task/${daemon.pid}/children`;
+  let checker = '';
+  while (checker === '' && daemon.exitCode === null) {
+    await new Promise((resolve) => setImmediate(resolve));
+    const pids = existsSync(children) ? readFileSync(children, 'utf8').split(' ').filter(Boolean) : [];
+    checker = pids.find((pid) => nameOf(pid) === 'e2fsck') ?? '';
+  }
+  assert.notEqual(checker, '', 'the check was seen');
+  daemon.kill('SIGKILL');
+  await ended;
+  while (nameOf(checker) === 'e2fsck') await new Promise((resolve) => setImmediate(resolve));
 });
 
 test('damage is repaired and said; what cannot be repaired is refused', async () => {

@@ -104,15 +104,14 @@ class FolderVolumes implements Volumes {
     const unreadable = this.#unreadable.get(uid);
     if (unreadable !== undefined) throw unreadable;
     const entry = this.#entries.get(uid);
-    if (entry === undefined) return undefined;
-    return guarded(`disk of volume ${uid}`, () => this.#describe(uid, entry));
+    return entry === undefined ? undefined : this.#look(uid, entry);
   }
 
   async list(): Promise<VolumeDisk[]> {
     const found: VolumeDisk[] = [];
     for (const [uid, entry] of [...this.#entries]) {
-      const disk = await guarded(`disk of volume ${uid}`, () => this.#describe(uid, entry));
-      found.push(disk);
+      const disk = await this.#look(uid, entry);
+      if (disk !== undefined) found.push(disk);
     }
     return found;
   }
@@ -337,6 +336,16 @@ class FolderVolumes implements Volumes {
       for (const listener of this.#listeners) listener(uid);
     };
     this.#entries.set(uid, new VolumeEntry(join(this.#dir, uid), record, told));
+  }
+
+  /** `undefined` when it went, or got another uid, while it was looked at. */
+  async #look(uid: string, entry: VolumeEntry): Promise<VolumeDisk | undefined> {
+    try {
+      return await guarded(`disk of volume ${uid}`, () => this.#describe(uid, entry));
+    } catch (error) {
+      if (this.#entries.get(uid) !== entry) return undefined;
+      throw error;
+    }
   }
 
   async #describe(uid: string, entry: VolumeEntry): Promise<VolumeDisk> {

@@ -136,6 +136,7 @@ export class FakeVolumes implements Volumes {
   }
 
   async check(uid: string): Promise<VolumeCheck> {
+    refuseUsed(this.#disk(uid));
     this.#busy.set(uid, 'being checked');
     try {
       await this.#call('check', uid, async () => {
@@ -155,6 +156,7 @@ export class FakeVolumes implements Volumes {
   }
 
   async grow(uid: string, sizeBytes: number): Promise<void> {
+    refuseUsed(this.#disk(uid));
     // The file first, then the file system: a kill may come between.
     await this.#call('growFile', uid, async () => {
       this.#disk(uid).sizeBytes = sizeBytes;
@@ -166,12 +168,16 @@ export class FakeVolumes implements Volumes {
 
   retain(uid: string): Promise<void> {
     return this.#call('retain', uid, async () => {
-      this.#disk(uid).retainedAt ??= '2026-01-01T00:00:00Z';
+      const disk = this.#disk(uid);
+      refuseUsed(disk);
+      disk.retainedAt ??= '2026-01-01T00:00:00Z';
     });
   }
 
   remove(uid: string): Promise<void> {
     return this.#call('remove', uid, async () => {
+      const disk = this.#world.disks.get(uid);
+      if (disk !== undefined) refuseUsed(disk);
       this.#world.disks.delete(uid);
     });
   }
@@ -194,6 +200,8 @@ export class FakeVolumes implements Volumes {
     mode: ClaimMode,
   ): Promise<ClaimedDisk> {
     const disk = this.#disk(volumeUid);
+    if (disk.retainedAt !== undefined || disk.state !== 'clean')
+      throw new BulkheadError('VOLUME_NOT_READY', 'It was kept, or waits for its check.');
     disk.claims = withClaim(disk.claims, { sandbox: uid, name, mode }, disk.accessMode);
     this.#told(volumeUid);
     return { diskPath: `/disks/${volumeUid}`, readOnly: mode === 'ReadOnly', sizeBytes: disk.sizeBytes };
@@ -236,4 +244,8 @@ export class FakeVolumes implements Volumes {
     });
     this.#told(uid);
   }
+}
+
+function refuseUsed({ claims }: FakeDisk): void {
+  if (claims.length > 0) throw new BulkheadError('VOLUME_IN_USE', 'A sandbox has it.');
 }
