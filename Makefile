@@ -46,6 +46,10 @@ e2e: build ## end-to-end tests: real VMs, a real registry
 test: build lint ## everything
 	@tools/test.sh all
 
+.PHONY: check-arm64
+check-arm64: ## check that libkrun and the C code compile for arm64 (needs cross packages)
+	@libvmm/krun/check-arm64.sh
+
 .PHONY: soak
 soak: build ## the long campaigns
 	@tools/test.sh soak
