@@ -66,7 +66,8 @@ async function collect(lab: Lab, script: string, wanted: number): Promise<Figure
       onOutput(text) {
         output += text;
       },
-      onCrash() {
+      onCrash(reason) {
+        process.stderr.write(`kvm lab: the lab host died and its figures with it: ${reason}\n`);
         output = '';
       },
     });
@@ -74,6 +75,7 @@ async function collect(lab: Lab, script: string, wanted: number): Promise<Figure
     if (outcome.kind !== 'exited' || outcome.status !== 0)
       throw new Error(`bench/kvm/${script}.ts: ${JSON.stringify(outcome)}\n${output}`);
     addFigures(all, readFigures(output));
+    process.stderr.write(`${script}: ${wanted - left + rounds} of ${wanted} rounds\n`);
   }
   return all;
 }
