@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hostResources, sandboxYaml, TestDaemon } from './daemon-harness.ts';
+import { TEST_DRIVER } from './test-driver.ts';
 
 test('a file in the folder becomes a running microVM that follows the file', async (t) => {
   await using daemon = await TestDaemon.start();
@@ -13,7 +14,7 @@ test('a file in the folder becomes a running microVM that follows the file', asy
     assert.match(await daemon.ok('exec', 'web', '--', 'uname', '-r'), /^6\.1\..*-bulkhead/);
     const { status } = await daemon.get('web');
     assert.equal(status.phase, 'Running');
-    assert.equal(status.vm?.driver, 'software');
+    assert.equal(status.vm?.driver, TEST_DRIVER);
   });
 
   await t.test('a broken edit keeps the last good version and names the place', async () => {

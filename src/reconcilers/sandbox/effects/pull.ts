@@ -15,6 +15,7 @@ export async function pullImage(
   runtime.imageReference = reference;
   const held = pinned === undefined ? undefined : await deps.images.lookupDigest(pinned);
   let pulling = false;
+  const began = deps.clock.monotonic();
   try {
     const image =
       held ??
@@ -36,6 +37,7 @@ export async function pullImage(
     signal.throwIfAborted();
     runtime.image = await lease(deps, runtime.uid, image);
     runtime.imageReference = undefined;
+    runtime.imageMilliseconds = deps.clock.monotonic() - began;
     if (pulling) emit(deps.recorder, object, 'Pulled', `Pulled image ${reference} (${image.digest}).`);
   } catch (error) {
     if (!signal.aborted && error instanceof BulkheadError) {

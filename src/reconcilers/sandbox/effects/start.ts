@@ -44,7 +44,12 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
       },
       signal,
     );
-    runtime.stages = { ...handle.stages };
+    const { imageMilliseconds } = runtime;
+    runtime.imageMilliseconds = undefined;
+    runtime.stages = {
+      ...(imageMilliseconds === undefined ? {} : { image: imageMilliseconds }),
+      ...handle.stages,
+    };
     runtime.takeHandle(handle);
     emit(deps.recorder, object, 'Started', `Started a VM with the ${driver.name} driver: ${reason}`);
     for (const limitation of handle.limitations) emit(deps.recorder, object, 'Limited', limitation);

@@ -77,6 +77,8 @@ export class SandboxRuntime {
   imageReference: string | undefined;
   /** Leased for this sandbox. */
   image: BootableImage | undefined;
+  /** What it took to have the image there; part of the next start alone. */
+  imageMilliseconds: number | undefined;
   /** How the VM of the current run ended. */
   exit: VmExit | undefined;
   main: MainProcess | undefined;
