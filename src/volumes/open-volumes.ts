@@ -1,16 +1,18 @@
 // Volumes in a folder: `<dir>/<uid>/` holds disk.img and volume.json. A directory gets its name when everything in it is
 // there, and loses it before anything in it goes: so what has a uid for its name is always whole.
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkheadError } from '../api/errors.ts';
 import { isWritten, withClaim } from './claims.ts';
 import { DiskFactory, type SparseCopy } from './disk.ts';
-import { checkDisk, growFileSystem, isShort } from './disk-tools.ts';
+import { ARRIVING_FILE, DiskFiles, diskIn } from './disk-files.ts';
+import { checkDisk, isShort } from './disk-tools.ts';
 import { VolumeEntry } from './entry.ts';
 import { type FolderLock, lockVolumes } from './folder-lock.ts';
 import { readRecord, syncPath, type VolumeRecord, writeRecord } from './record.ts';
 import { readSuperblock, spaceOf } from './superblock.ts';
+import { guarded } from './volume-errors.ts';
 import type {
   AccessMode,
   ClaimedDisk,
@@ -23,9 +25,6 @@ import type {
 } from './volumes.ts';
 
 const UID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-const DISK_FILE = 'disk.img';
-/** A disk on its way into another one's place; found after a crash, it goes. */
-const ARRIVING_FILE = 'arriving.img';
 const MAKING = '.making-';
 const DELETING = '.deleting-';
 const TEMPLATES = '.templates';
@@ -63,6 +62,7 @@ class FolderVolumes implements Volumes {
   readonly #dir: string;
   readonly #lock: FolderLock;
   readonly #disks: DiskFactory;
+  readonly #files: DiskFiles;
   readonly #now: () => Date;
   readonly #step: (step: string) => Promise<void>;
   readonly #entries = new Map<string, VolumeEntry>();
@@ -78,6 +78,7 @@ class FolderVolumes implements Volumes {
     this.#disks = new DiskFactory(join(options.dir, TEMPLATES), options.sparseCopy);
     this.#now = options.now ?? (() => new Date());
     this.#step = options.onStep ?? (async () => {});
+    this.#files = new DiskFiles(this.#disks, this.#step);
   }
 
   async load(): Promise<void> {
@@ -165,7 +166,7 @@ class FolderVolumes implements Volumes {
     const entry = this.#entry(uid);
     return entry.occupy('being checked', refuseUsed, async () => {
       const { result, message } = await guarded(`check of volume ${uid}`, () =>
-        checkDisk(diskOf(entry), signal),
+        checkDisk(diskIn(entry.dir), signal),
       );
       const lastCheck = { result, message, at: this.#now().toISOString() };
       await this.#step('checked');
@@ -178,13 +179,13 @@ class FolderVolumes implements Volumes {
     const entry = this.#entry(uid);
     await entry.occupy('being resized', refuseUsed, () =>
       guarded(`growth of volume ${uid}`, async () => {
-        const { size } = await stat(diskOf(entry));
+        const { size } = await stat(diskIn(entry.dir));
         if (sizeBytes < size)
           throw new BulkheadError(
             'VOLUME_SHRINK',
             `The disk has ${size} bytes; a capacity of ${sizeBytes} bytes would lose what is in it.`,
           );
-        await this.#growTo(entry, sizeBytes, signal);
+        await this.#files.grow(entry.dir, sizeBytes, signal);
       }),
     );
   }
@@ -230,7 +231,7 @@ class FolderVolumes implements Volumes {
     await entry.occupy('being copied', refuseWritten, async () => {
       await this.#requireClean(uid, entry);
       const record = { namespace, name, accessMode, claims: [], retainedAt: this.#now().toISOString() };
-      await this.#make(randomUUID(), record, (path) => this.#disks.copy(diskOf(entry), path));
+      await this.#make(randomUUID(), record, (path) => this.#disks.copy(diskIn(entry.dir), path));
     });
   }
 
@@ -238,21 +239,7 @@ class FolderVolumes implements Volumes {
     const entry = this.#entry(uid);
     await entry.occupy('being exported', refuseWritten, async () => {
       await this.#requireClean(uid, entry);
-      const partial = `${path}.${randomUUID()}.partial`;
-      await guarded(`export to ${path}`, async () => {
-        try {
-          await this.#disks.copy(diskOf(entry), partial);
-          await syncPath(partial);
-          // Unlike a rename, a link replaces nothing.
-          await link(partial, path);
-        } catch (error) {
-          if (codeOf(error) === 'EEXIST')
-            throw new BulkheadError('ALREADY_EXISTS', `The file ${path} exists.`, { cause: error });
-          throw error;
-        } finally {
-          await rm(partial, { force: true });
-        }
-      });
+      await guarded(`export to ${path}`, () => this.#files.exportTo(entry.dir, path));
     });
   }
 
@@ -260,20 +247,11 @@ class FolderVolumes implements Volumes {
     const entry = this.#entry(uid);
     await entry.occupy('being imported', refuseUsed, () =>
       guarded(`import of ${path}`, async () => {
-        const present = await readSuperblock(diskOf(entry));
+        const present = await readSuperblock(diskIn(entry.dir));
         const empty = present !== undefined && present.inodes - present.freeInodes <= EMPTY_INODES;
         if (!empty && !overwrite)
           throw new BulkheadError('ALREADY_EXISTS', 'The volume holds files, which an import would replace.');
-        const { size } = await stat(diskOf(entry));
-        const arriving = join(entry.dir, ARRIVING_FILE);
-        try {
-          await this.#receive(path, arriving, size, signal);
-          await this.#step('arrived');
-          await rename(arriving, diskOf(entry));
-          await syncPath(entry.dir);
-        } finally {
-          await rm(arriving, { force: true });
-        }
+        await this.#files.replace(entry.dir, path, signal);
       }),
     );
   }
@@ -298,7 +276,7 @@ class FolderVolumes implements Volumes {
         return claims === record.claims ? record : { ...record, claims };
       });
     }
-    const diskPath = diskOf(entry);
+    const diskPath = diskIn(entry.dir);
     const { size } = await guarded(`disk of volume ${volumeUid}`, () => stat(diskPath));
     return { diskPath, readOnly: mode === 'ReadOnly', sizeBytes: size };
   }
@@ -349,7 +327,7 @@ class FolderVolumes implements Volumes {
   }
 
   async #describe(uid: string, entry: VolumeEntry): Promise<VolumeDisk> {
-    const path = diskOf(entry);
+    const path = diskIn(entry.dir);
     const { namespace, name, accessMode, claims, lastCheck, retainedAt } = entry.record;
     const { size, blocks } = await stat(path);
     const resting = !isWritten(claims) && entry.busy === undefined;
@@ -379,9 +357,9 @@ class FolderVolumes implements Volumes {
         await rm(making, { recursive: true, force: true });
         await mkdir(making, { mode: 0o700 });
         await this.#step('directory made');
-        await fill(join(making, DISK_FILE));
+        await fill(diskIn(making));
         await this.#step('disk made');
-        await syncPath(join(making, DISK_FILE));
+        await syncPath(diskIn(making));
         await writeRecord(making, record);
         await this.#step('record written');
         await rename(making, join(this.#dir, uid));
@@ -396,66 +374,8 @@ class FolderVolumes implements Volumes {
     for (const listener of this.#listeners) listener(uid);
   }
 
-  /**
-   * Makes file and file system so large. In place where nothing has to move, which a kill leaves repairable; what would
-   * have to move is grown as a copy that takes the disk's place when it is done.
-   */
-  async #growTo(entry: VolumeEntry, sizeBytes: number, signal: AbortSignal): Promise<void> {
-    const path = diskOf(entry);
-    const superblock = await readSuperblock(path);
-    if (superblock === undefined || !superblock.clean)
-      throw new BulkheadError('VOLUME_NOT_READY', 'The volume waits for a check before it can grow.');
-    if (sizeBytes / superblock.blockBytes <= superblock.growableToBlocks) {
-      await this.#disks.grow(path, sizeBytes);
-      await this.#step('file grown');
-      await growFileSystem(path, signal);
-      return;
-    }
-    const arriving = join(entry.dir, ARRIVING_FILE);
-    try {
-      await this.#disks.copy(path, arriving);
-      await this.#disks.grow(arriving, sizeBytes);
-      await growFileSystem(arriving, signal);
-      await this.#step('copy grown');
-      await rename(arriving, path);
-      await syncPath(entry.dir);
-    } finally {
-      await rm(arriving, { force: true });
-    }
-  }
-
-  /** A checked copy of an image, grown to `sizeBytes`. */
-  async #receive(path: string, arriving: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
-    const found = await stat(path).catch((error: unknown) => {
-      throw new BulkheadError('INVALID', `${path} cannot be read: ${messageOf(error)}`, { cause: error });
-    });
-    if (!found.isFile()) throw new BulkheadError('INVALID', `${path} is no file.`);
-    if (found.size > sizeBytes)
-      throw new BulkheadError(
-        'INVALID',
-        `${path} has ${found.size} bytes, the volume only ${sizeBytes}: grow its capacity first.`,
-      );
-    const declared = await readSuperblock(path);
-    if (declared === undefined) throw new BulkheadError('INVALID', `${path} is no raw ext4 image.`);
-    await this.#disks.copy(path, arriving);
-    if ((await stat(arriving)).size > sizeBytes)
-      throw new BulkheadError('INVALID', `${path} grew while it was read.`);
-    try {
-      await checkDisk(arriving, signal);
-      await this.#disks.grow(arriving, sizeBytes);
-      await growFileSystem(arriving, signal);
-    } catch (error) {
-      if (error instanceof BulkheadError && error.code === 'VOLUME_DAMAGED')
-        throw new BulkheadError('INVALID', `${path}: ${error.message}`, { cause: error });
-      throw error;
-    }
-    await using file = await open(arriving, 'r+');
-    await file.chmod(0o600);
-    await file.sync();
-  }
-
   async #requireClean(uid: string, entry: VolumeEntry): Promise<void> {
-    const superblock = await guarded(`disk of volume ${uid}`, () => readSuperblock(diskOf(entry)));
+    const superblock = await guarded(`disk of volume ${uid}`, () => readSuperblock(diskIn(entry.dir)));
     if (superblock?.clean === true) return;
     throw new BulkheadError(
       'VOLUME_NOT_READY',
@@ -470,10 +390,6 @@ class FolderVolumes implements Volumes {
     });
     this.#deleting.delete(uid);
   }
-}
-
-function diskOf({ dir }: VolumeEntry): string {
-  return join(dir, DISK_FILE);
 }
 
 function usageOf(
@@ -496,27 +412,4 @@ function refuseWritten(record: VolumeRecord): void {
 
 function notThere(uid: string): BulkheadError {
   return new BulkheadError('NOT_FOUND', `There is no disk of a volume with uid ${uid}.`);
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** Failures of files and of the factory of disks as the ones that a volume has. */
-async function guarded<T>(what: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    if (error instanceof BulkheadError && error.code !== 'VM_START_FAILED') throw error;
-    const code = codeOf(error);
-    if (code === 'ABORT_ERR') throw error;
-    const full = code === 'ENOSPC' || code === 'EDQUOT';
-    throw new BulkheadError(full ? 'DISK_FULL' : 'VOLUME_UNAVAILABLE', `${what}: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
 }
