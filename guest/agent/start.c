@@ -72,7 +72,8 @@ static int prepare(struct session *s, struct ends *ends, size_t ring_size) {
         return -1;
     for (int i = 0; i < OUTPUTS; i++) {
         if (ends->agent[i + 1] < 0) {
-            s->output[i] = (struct stream){.source = {.fd = -1}, .ended = true, .end_sent = true};
+            // Over before it began; the host, which waits for the ends of both, is told so like of any other.
+            s->output[i] = (struct stream){.source = {.fd = -1}, .ended = true};
             continue;
         }
         if (stream_open(&s->output[i], ends->agent[i + 1], ring_size, s->terminal) < 0)

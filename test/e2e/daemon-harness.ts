@@ -117,8 +117,17 @@ export class TestDaemon {
     return this.cliWithInput(undefined, ...args);
   }
 
-  async cliWithInput(input: string | undefined, ...args: string[]): Promise<CliResult> {
-    const child = spawn(BULKHEAD, args, { env: this.#environment() });
+  cliWithInput(input: string | undefined, ...args: string[]): Promise<CliResult> {
+    return this.#run(BULKHEAD, args, input);
+  }
+
+  /** Runs a command of the CLI on a terminal of its own and types `input`; what it prints is in `stdout`. */
+  onTerminal(args: string[], input: string): Promise<CliResult> {
+    return this.#run('script', ['-qec', [BULKHEAD, ...args].join(' '), '/dev/null'], input);
+  }
+
+  async #run(command: string, args: string[], input: string | undefined): Promise<CliResult> {
+    const child = spawn(command, args, { env: this.#environment() });
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));

@@ -236,6 +236,17 @@ describe('streams', () => {
     await reader.release();
   });
 
+  test('the output of a terminal ends with its program, though it has no stderr', async () => {
+    const process = await start(['sh', '-c', 'echo out; echo err >&2; exit 3'], {
+      tty: { columns: 80, rows: 24 },
+    });
+    let seen = '';
+    for await (const { stream, data } of process.output()) seen += `${stream} ${data}`;
+    assert.equal(seen.replaceAll('stdout ', ''), 'out\r\nerr\r\n');
+    assert.equal((await process.exited).exitCode, 3);
+    await process.release();
+  });
+
   test('a signal goes to the program by name', async () => {
     const process = await start(['sh', '-c', 'trap "exit 9" USR1; echo ready; while :; do sleep 0.05; done']);
     await once(process.stdout, 'data');

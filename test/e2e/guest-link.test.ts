@@ -129,6 +129,31 @@ test('streams both ways go on whole over connections that break in the middle', 
   await process.release();
 });
 
+test('the output of a terminal ends also over a connection that broke, before its program ended or after', async () => {
+  const during = await start('echo one; read x; echo "two $x"; exit 7', {
+    stdin: true,
+    tty: { columns: 80, rows: 24 },
+  });
+  const ended = await start('echo done; exit 8', { tty: { columns: 80, rows: 24 } });
+  await ended.exited;
+  const back = reconnected(agent);
+  vm.links.at(-1)?.destroy();
+  await back;
+  during.stdin?.write('word\n');
+  const texts = await Promise.all(
+    [during, ended].map(async (process) => {
+      let seen = '';
+      for await (const chunk of process.output()) seen += String(chunk.data);
+      return seen;
+    }),
+  );
+  // The terminal echoes what is typed.
+  assert.deepEqual(texts, ['one\r\nword\r\ntwo word\r\n', 'done\r\n']);
+  assert.equal((await during.exited).exitCode, 7);
+  await during.release();
+  await ended.release();
+});
+
 test('a file goes in whole over a connection that breaks in the middle', async () => {
   const block = pattern(8 * MIB);
   async function* content(): AsyncGenerator<Uint8Array> {

@@ -1,0 +1,51 @@
+// Commands with a terminal, from the command line down to the guest: they end when their command ends.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { after, before, test } from 'node:test';
+import { BUILTIN_IMAGE, READY_TIMEOUT, sandboxYaml, TestDaemon } from './daemon-harness.ts';
+
+/** Far more than a command takes on a loaded machine; what hangs is ended and fails by its exit code. */
+const HANG_TIMEOUT = '120s';
+
+let daemon: TestDaemon;
+
+before(async () => {
+  daemon = await TestDaemon.start();
+  await daemon.write('box.yaml', sandboxYaml('box'));
+  await daemon.waitReady('box');
+});
+
+after(async () => {
+  await daemon?.[Symbol.asyncDispose]();
+});
+
+const LIMITED = ['--timeout', HANG_TIMEOUT];
+
+test("exec -t prints what the command wrote and ends with the command's code", async () => {
+  const { code, stdout } = await daemon.cli(
+    ...['exec', ...LIMITED, '-t', 'box', '--', 'sh', '-c', 'echo x; echo y >&2; exit 3'],
+  );
+  assert.equal(code, 3);
+  assert.equal(stdout, 'x\r\ny\r\n');
+});
+
+test('exec -it on a real terminal returns from exit', {
+  skip: spawnSync('script', ['--version']).status === 0 ? false : 'needs script(1)',
+}, async () => {
+  const output = await daemon.onTerminal(
+    ['exec', ...LIMITED, '-it', 'box', '--', 'sh'],
+    'echo $((6 * 7))\nexit 5\n',
+  );
+  assert.match(output.stdout, /42/);
+  assert.equal(output.code, 5);
+});
+
+test("run -t ends with the command's code and removes its sandbox", async () => {
+  const { code, stdout } = await daemon.cli(
+    ...['run', '-t', '--name', 'brief', '-m', '128Mi', '--disk', '256Mi', '--timeout', READY_TIMEOUT],
+    ...[BUILTIN_IMAGE, '--', 'sh', '-c', 'echo x; exit 3'],
+  );
+  assert.equal(code, 3);
+  assert.equal(stdout, 'x\r\n');
+  await daemon.waitGone('brief');
+});
