@@ -1,7 +1,7 @@
 // Volumes as a user sees them, with a real daemon and real disks; no VM is started.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, statSync, watch, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { get } from 'node:http';
 import { join } from 'node:path';
@@ -188,6 +188,44 @@ test('a volume from a file is a disk that grows, survives, moves and goes', asyn
     const text = await daemon.ok('describe', 'sandbox', 'user');
     assert.match(text, /spec\.volumes.*not supported/);
   });
+});
+
+test('a daemon killed in the middle of making and removing disks leaves whole disks, then none', async () => {
+  await using daemon = await TestDaemon.start();
+  const dir = join(daemon.stateDir, 'volumes');
+  const names = Array.from({ length: 5 }, (_, index) => `v${index}`);
+  /** Kills the daemon when the folder of disks has changed so many times after `act`. */
+  const crashAfter = async (changes: number, act: () => Promise<void>): Promise<void> => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let seen = 0;
+    const watcher = watch(dir, () => {
+      seen += 1;
+      if (seen === changes) resolve();
+    });
+    await act();
+    await promise;
+    watcher.close();
+    await daemon.crash();
+    await daemon.launch();
+  };
+  const left = () => readdirSync(dir).filter((name) => name !== 'lock' && name !== '.templates');
+  for (const changes of [1, 4, 7]) {
+    await crashAfter(changes, async () => {
+      for (const name of names)
+        await daemon.write(`${name}.yaml`, volumeYaml(name, { reclaimPolicy: 'Delete' }));
+    });
+    for (const name of names) {
+      await waitFor(daemon, name, 'jsonpath={.status.phase}=Bound');
+      await waitReady(daemon, name);
+    }
+    assert.equal(left().length, names.length);
+    for (const uid of left()) await run('/sbin/e2fsck', ['-fn', join(dir, uid, 'disk.img')]);
+    await crashAfter(changes, async () => {
+      for (const name of names) await daemon.remove(`${name}.yaml`);
+    });
+    for (const name of names) await waitFor(daemon, name, 'delete');
+    assert.deepEqual(left(), []);
+  }
 });
 
 test('disks lie where the operator says, and a full disk there is said and overcome', async () => {
