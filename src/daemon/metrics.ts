@@ -11,6 +11,7 @@ import { collectVolumes, type VolumeFigures, VolumeMetricsRecorder } from '../me
 import type { LiveSandboxes } from '../reconcilers/sandbox/runtime/live-sandboxes.ts';
 import type { FolderSource } from '../source/source.ts';
 import type { VmStats } from '../vmm/driver.ts';
+import { type Scrape, SharedScrape } from './shared-scrape.ts';
 import { PRODUCT_VERSION } from './version.ts';
 
 /** Reading one VM's figures is a few small files of /proc; one that takes longer keeps its former sample. */
@@ -34,6 +35,10 @@ export class DaemonMetrics {
   /** Last sample by uid; those of VMs that are gone are dropped at the next scrape. */
   #samples = new Map<string, VmStats>();
   #parts: MeasuredParts | undefined;
+  readonly #shared = new SharedScrape(
+    () => this.#scrape(),
+    () => performance.now(),
+  );
 
   constructor(node: string) {
     this.#node = node;
@@ -60,7 +65,12 @@ export class DaemonMetrics {
     if (source !== undefined) collectSource(this.#metrics, () => source.status());
   }
 
-  async scrape(): Promise<{ contentType: string; body: string }> {
+  /** What the metrics are now, or were a moment ago. */
+  scrape(): Promise<Scrape> {
+    return this.#shared.get();
+  }
+
+  async #scrape(): Promise<Scrape> {
     await this.#sample();
     return { contentType: this.#metrics.contentType, body: await this.#metrics.scrape() };
   }

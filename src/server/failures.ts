@@ -1,5 +1,6 @@
 // Every failure leaves the server as a Kubernetes `Status`.
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import type { Duplex } from 'node:stream';
+import type { ConnectionError, FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { asBulkheadError, BulkheadError, type ErrorCode } from '../api/errors.ts';
 import { type Status, statusOf } from '../api/status.ts';
 
@@ -33,6 +34,31 @@ export function sendNotFound(request: FastifyRequest, reply: FastifyReply): void
   const path = request.url.split('?')[0] ?? '/';
   const failure = new BulkheadError('NOT_FOUND', `the server serves no ${request.method} ${path}`);
   void reply.code(404).type('application/json').send(statusOf(failure));
+}
+
+/** Answers where there is no request that Fastify could answer: an upgrade, or what is no HTTP. Ends the connection. */
+export function sendRawFailure(socket: Duplex, error: unknown): void {
+  if (socket.destroyed) return;
+  const failure = requestError(error);
+  const body = JSON.stringify(statusOf(failure));
+  const head =
+    `HTTP/1.1 ${failure.row.httpStatus} ${failure.row.reason}\r\ncontent-type: application/json\r\n` +
+    `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`;
+  // The other side may never close its half.
+  socket.end(head + body, () => socket.destroy());
+}
+
+/** What a client did to its connection: no HTTP, headers too large, or nothing in time. */
+export function sendClientError(error: ConnectionError, socket: Duplex): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+  } else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    sendRawFailure(socket, new BulkheadError('TIMEOUT', 'the request did not arrive in time'));
+  } else if (error.code === 'HPE_HEADER_OVERFLOW') {
+    sendRawFailure(socket, new BulkheadError('TOO_LARGE', 'the request line and headers are too large'));
+  } else {
+    sendRawFailure(socket, new BulkheadError('BAD_REQUEST', 'this is no HTTP request', { cause: error }));
+  }
 }
 
 /** A success that returns no object. */

@@ -1,4 +1,5 @@
 // Every bound of the HTTP server, with its reason.
+import type { ConnectionLimits } from './connections.ts';
 
 /** What Kubernetes' API server takes for one object request; far above the store's own limit for an object. */
 export const BODY_BYTES_MAX = 3 * 1024 * 1024;
@@ -8,6 +9,8 @@ export const HEADER_BYTES_MAX = 256 * 1024;
 export const HEADERS_TIMEOUT_MS = 10_000;
 /** The longest body is an image archive of many GiB that is written to a slow disk. */
 export const REQUEST_TIMEOUT_MS = 60 * 60_000;
+/** How often Node looks for connections that are beyond the two above. */
+export const TIMEOUT_CHECK_INTERVAL_MS = 5_000;
 /** Larger than the largest images in use; a stream without end must not fill the disk by itself. */
 export const UPLOAD_BYTES_MAX = 128 * 1024 ** 3;
 /** Attempts of a patch without resourceVersion when others write the same object. */
@@ -19,6 +22,30 @@ export const STREAMS_PER_SANDBOX_MAX = 64;
 export const STREAMS_MAX = 512;
 /** Open watches and followed logs: each holds a buffer in the store. */
 export const FOLLOWERS_MAX = 1024;
+/** Short requests under way beside the followers: far more than the command lines of one host make. */
+const SHORT_REQUESTS_MAX = 512;
+/** Ours send one at a time; some HTTP clients send a few ahead. */
+const REQUESTS_PER_CONNECTION_MAX = 8;
+/** A list of 10,000 sandboxes takes about 40 MB; a few may be on their way at once. */
+const UNREAD_BYTES_MAX = 256 * 1024 * 1024;
+/** No disk and no reader on this host stops for so long and goes on. */
+const STALL_TIMEOUT_MS = 60_000;
+/** The API: every follower and stream there may be, and as many more. */
+export const API_CONNECTION_LIMITS: ConnectionLimits = {
+  connections: 2 * (FOLLOWERS_MAX + STREAMS_MAX),
+  requests: FOLLOWERS_MAX + SHORT_REQUESTS_MAX,
+  requestsPerConnection: REQUESTS_PER_CONNECTION_MAX,
+  unreadBytes: UNREAD_BYTES_MAX,
+  stallMs: STALL_TIMEOUT_MS,
+};
+/** Monitoring: a handful of scrapers. Any user of the host can open this port. */
+export const MONITORING_CONNECTION_LIMITS: ConnectionLimits = {
+  connections: 128,
+  requests: 128,
+  requestsPerConnection: REQUESTS_PER_CONNECTION_MAX,
+  unreadBytes: 64 * 1024 * 1024,
+  stallMs: 10_000,
+};
 /** Clients send 32 to 64 KiB at a time; more than this in one message is no terminal and no pipe. */
 export const STREAM_MESSAGE_BYTES_MAX = 1024 * 1024;
 /** Unsent output above which the guest is held back. Two of the guest's flow-control windows fit. */
@@ -44,6 +71,8 @@ export const HEALTH_CHECK_TIMEOUT_MS = 5_000;
 export const GUEST_STATS_TIMEOUT_MS = 1_000;
 /** `sun_path` of Linux holds 108 bytes with the final NUL. */
 export const SOCKET_PATH_BYTES_MAX = 107;
+/** How long streams may take to end when the server closes: the hang-up of a command, and the close of its stream. */
+export const STREAMS_CLOSE_TIMEOUT_MS = HANGUP_GRACE_MS + STREAM_CLOSE_TIMEOUT_MS + 1_000;
 /** How long requests that are under way may take when the server closes. */
 export const CLOSE_TIMEOUT_MS = 3_000;
 /** How soon after its last answer a connection closes then. */

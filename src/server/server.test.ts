@@ -2,25 +2,13 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { stat, writeFile } from 'node:fs/promises';
-import { createServer as createNetServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
 import { Transport } from '../client/transport.ts';
 import { SOCKET_PATH_BYTES_MAX } from './limits.ts';
 import { parseAddress } from './listen.ts';
-import { startHarness } from './testing/harness.ts';
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createNetServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  assert.ok(typeof address === 'object' && address !== null);
-  return address.port;
-}
+import { freePort, startHarness } from './testing/harness.ts';
 
 test('the socket is for its owner alone and goes with the server', async () => {
   await using harness = await startHarness();

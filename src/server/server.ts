@@ -2,19 +2,24 @@
 import { type FastifyInstance, fastify, LogController } from 'fastify';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
+import { Connections } from './connections.ts';
 import type { ServerDependencies } from './contracts.ts';
 import { registerDiscovery } from './discovery.ts';
 import { registerEvents } from './events.ts';
-import { sendFailure, sendNotFound } from './failures.ts';
+import { sendClientError, sendFailure, sendNotFound } from './failures.ts';
 import { registerHealth } from './health.ts';
 import { registerImageRoutes } from './image-routes.ts';
 import {
+  API_CONNECTION_LIMITS,
   BODY_BYTES_MAX,
   CLOSE_POLL_MS,
   CLOSE_TIMEOUT_MS,
   HEADER_BYTES_MAX,
   HEADERS_TIMEOUT_MS,
+  MONITORING_CONNECTION_LIMITS,
   REQUEST_TIMEOUT_MS,
+  STREAMS_CLOSE_TIMEOUT_MS,
+  TIMEOUT_CHECK_INTERVAL_MS,
 } from './limits.ts';
 import { listenOnSocket, listenOnTcp } from './listen.ts';
 import { basePath, registerKind } from './objects.ts';
@@ -53,7 +58,12 @@ function createApp(logger: ServerDependencies['logger']): FastifyInstance {
     requestTimeout: REQUEST_TIMEOUT_MS,
     // Names and references hold percent-encoded slashes; the default of 100 characters is too short for names of 253.
     routerOptions: { maxParamLength: 512, ignoreTrailingSlash: true },
-    http: { maxHeaderSize: HEADER_BYTES_MAX, headersTimeout: HEADERS_TIMEOUT_MS },
+    http: {
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_CHECK_INTERVAL_MS,
+    },
+    clientErrorHandler: sendClientError,
     forceCloseConnections: true,
   }) as unknown as FastifyInstance;
   app.setErrorHandler(sendFailure);
@@ -62,12 +72,13 @@ function createApp(logger: ServerDependencies['logger']): FastifyInstance {
 }
 
 /** Builds the server; nothing listens before `listen`. */
-export function createServer(deps: ServerDependencies): ApiServer {
+export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTION_LIMITS): ApiServer {
   const closing = new AbortController();
   const pages = new Pages();
   const watches: WatchHost = { closing: closing.signal, followers: 0 };
 
   const api = createApp(deps.logger);
+  const apiConnections = new Connections(api, apiLimits);
   api.removeAllContentTypeParsers();
   for (const type of OBJECT_TYPES) {
     api.addContentTypeParser(type, { parseAs: 'string' }, async (_request: unknown, text: string | Buffer) =>
@@ -86,6 +97,7 @@ export function createServer(deps: ServerDependencies): ApiServer {
   const streams = new StreamEndpoints(api.server, deps.sandboxes, closing.signal);
 
   const monitoring = createApp(deps.logger);
+  const monitoringConnections = new Connections(monitoring, MONITORING_CONNECTION_LIMITS);
   registerHealth(monitoring, deps);
 
   return {
@@ -103,24 +115,33 @@ export function createServer(deps: ServerDependencies): ApiServer {
     },
     async close() {
       closing.abort();
-      await streams.drained();
-      await Promise.all([closeApp(api), closeApp(monitoring)]);
+      await Promise.all([
+        closeApp(monitoring, monitoringConnections),
+        atMost(STREAMS_CLOSE_TIMEOUT_MS, streams.drained()).then(() => closeApp(api, apiConnections)),
+      ]);
     },
   };
 }
 
 /** Fastify closes only what it started itself, so its server is closed by hand. */
-async function closeApp(app: FastifyInstance): Promise<void> {
+async function closeApp(app: FastifyInstance, connections: Connections): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   // The only failure is "not running", which is what is wanted.
   app.server.close(() => resolve());
   // Answers that are under way get their time; their connections close as soon as they are idle.
   const idle = setInterval(() => app.server.closeIdleConnections(), CLOSE_POLL_MS);
-  const late = setTimeout(() => app.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
+  const late = setTimeout(() => connections.destroyAll(), CLOSE_TIMEOUT_MS);
   await promise;
   clearInterval(idle);
   clearTimeout(late);
   await app.close();
+}
+
+async function atMost(ms: number, work: Promise<void>): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  await Promise.race([work, late]);
+  clearTimeout(timer);
 }
 
 /** A path that exists for other methods answers 405, as Kubernetes does, not 404. */

@@ -6,10 +6,9 @@ import { WebSocketServer } from 'ws';
 import { STREAM_PROTOCOLS, type StreamProtocol } from '../api/channels.ts';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
-import { statusOf } from '../api/status.ts';
 import type { ExecRequest, GuestProcess } from '../guest/agent.ts';
 import type { LiveSandbox, SandboxAccess } from './contracts.ts';
-import { requestError } from './failures.ts';
+import { sendRawFailure } from './failures.ts';
 import {
   HANGUP_GRACE_MS,
   STREAM_MESSAGE_BYTES_MAX,
@@ -44,7 +43,9 @@ export class StreamEndpoints {
     this.#closing = closing;
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on('error', () => socket.destroy());
-      const served = this.#upgrade(request, socket, head).catch((error: unknown) => refuse(socket, error));
+      const served = this.#upgrade(request, socket, head).catch((error: unknown) =>
+        sendRawFailure(socket, error),
+      );
       this.#running.add(served);
       void served.finally(() => this.#running.delete(served));
     });
@@ -209,15 +210,4 @@ function prepareAttach(sandbox: LiveSandbox, query: Query): (session: StreamSess
       main.close();
     }
   };
-}
-
-/** Answers an upgrade that is refused as any other failed request. */
-function refuse(socket: Duplex, error: unknown): void {
-  if (socket.destroyed) return;
-  const failure = requestError(error);
-  const body = JSON.stringify(statusOf(failure));
-  socket.end(
-    `HTTP/1.1 ${failure.row.httpStatus} ${failure.row.reason}\r\ncontent-type: application/json\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-  );
 }

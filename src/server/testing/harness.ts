@@ -1,5 +1,7 @@
 // A server with a real store and rules, and fakes for everything that needs a machine.
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer as createNetServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -10,6 +12,7 @@ import type { BootableImage, Images, PullOptions, StoredImage } from '../../imag
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import type { Store } from '../../store/store.ts';
 import type { VmStats } from '../../vmm/driver.ts';
+import type { ConnectionLimits } from '../connections.ts';
 import type {
   LiveSandbox,
   LogEntry,
@@ -198,6 +201,7 @@ export interface HarnessOptions {
   commands?: Record<string, FakeCommand>;
   dependencies?: Partial<ServerDependencies>;
   metricsAddress?: string;
+  apiLimits?: ConnectionLimits;
 }
 
 /** A listening server in a directory of its own. */
@@ -207,7 +211,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
   const store = EmbeddedStore.open({ path: join(dir, 'store.db') });
   const sandboxes = new FakeSandboxes(store, { ...BASIC_COMMANDS, ...options.commands });
   const images = new FakeImages();
-  const server = createServer({
+  const dependencies: ServerDependencies = {
     store,
     rules: apiRules((text) => JSON.parse(text) as unknown),
     sandboxes,
@@ -220,7 +224,8 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     uploadsDir: dir,
     version: '0.1.0',
     ...options.dependencies,
-  });
+  };
+  const server = createServer(dependencies, options.apiLimits);
   const { metricsAddress } = options;
   await server.listen({ socketPath, ...(metricsAddress === undefined ? {} : { metricsAddress }) });
   const client = new BulkheadClient({ socketPath });
@@ -239,6 +244,17 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
       await rm(dir, { recursive: true, force: true });
     },
   };
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createNetServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (typeof address !== 'object' || address === null) throw new Error('a TCP server has a port');
+  return address.port;
 }
 
 /** A valid Sandbox document. */
