@@ -22,7 +22,14 @@ const LAUNCHER = 'libvmm/bulkhead-vmm';
 const ARTEFACTS = ['guest/vmlinux', 'guest/initramfs.cpio', 'libvmm/libvmm.so', LAUNCHER];
 /** It takes milliseconds; more under load, or while the kernel loads a module. */
 const NETWORK_CHECK_TIMEOUT_MS = 30_000;
-const TOOLS: Record<string, string> = { 'qemu-system-x86_64': 'qemu-system-x86', 'mkfs.ext4': 'e2fsprogs' };
+const TOOLS: Record<string, string> = {
+  'qemu-system-x86_64': 'qemu-system-x86',
+  'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
+  resize2fs: 'e2fsprogs',
+  setpriv: 'util-linux',
+  prlimit: 'util-linux',
+};
 /** Where system tools are, also where the PATH of a user leaves them out. */
 const SYSTEM_PATHS = ['/usr/sbin', '/sbin'];
 
