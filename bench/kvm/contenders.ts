@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { constants, cpSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { connect, Socket } from 'node:net';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SANDBOX_KIND } from '../../src/api/kinds.ts';
@@ -29,29 +30,51 @@ const READY_LIMIT_MS = 180_000;
 /** What is run in a sandbox for its first output. */
 const HELLO = ['/bin/echo', 'hello'];
 
-async function firstOutput(child: ChildProcess): Promise<void> {
-  assert.ok(child.stdout);
+/** Resolves at the first bytes; rejects when the process ends before. */
+async function firstOutput(child: ChildProcess, output: Readable | null): Promise<void> {
+  assert.ok(output);
   const ended = once(child, 'exit').then(([code]) => {
     throw new Error(`it ended with status ${code} before any output`);
   });
-  await Promise.race([once(child.stdout, 'data'), ended]);
+  await Promise.race([once(output, 'data'), ended]);
   ended.catch(() => undefined);
 }
 
-function spawnFloor(word: 'once' | 'serve', socket: string[]): ChildProcess {
+/** A pipe with a name: libkrun opens its console anew by path, which the sockets that Node gives its children refuse. */
+function namedPipe(): number {
+  const path = `/tmp/console-${crypto.randomUUID()}`;
+  execFileSync('mkfifo', [path]);
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
+  rmSync(path);
+  return fd;
+}
+
+interface Floor {
+  process: ChildProcess;
+  /** From its spawning, milliseconds of this process's clock. */
+  began: number;
+  firstOutput: Promise<void>;
+}
+
+function startFloor(word: 'once' | 'serve', socket: string[]): Floor {
   const machine = [LIBKRUN, KERNEL, join(CARRIED, 'floor.cpio'), `${MEMORY_MIB}`];
-  return spawn(join(CARRIED, 'floor-launcher'), [...machine, `${KERNEL_ARGUMENTS} ${word}`, ...socket], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const fd = namedPipe();
+  const output = new Socket({ fd, readable: true, writable: false });
+  const began = performance.now();
+  const child = spawn(
+    join(CARRIED, 'floor-launcher'),
+    [...machine, `${KERNEL_ARGUMENTS} ${word}`, ...socket],
+    { stdio: ['ignore', fd, 'inherit'] },
+  );
+  return { process: child, began, firstOutput: firstOutput(child, output).finally(() => output.destroy()) };
 }
 
 /** Milliseconds from the start of a floor VM to its first output. */
 export async function floorToFirstOutput(): Promise<number> {
-  const began = performance.now();
-  const floor = spawnFloor('once', []);
-  const ended = once(floor, 'exit');
-  await firstOutput(floor);
-  const elapsed = performance.now() - began;
+  const floor = startFloor('once', []);
+  const ended = once(floor.process, 'exit');
+  await floor.firstOutput;
+  const elapsed = performance.now() - floor.began;
   await ended;
   return elapsed;
 }
@@ -68,11 +91,11 @@ export class FloorVm {
 
   static async start(): Promise<FloorVm> {
     const path = `/tmp/floor-${crypto.randomUUID()}`;
-    const floor = spawnFloor('serve', [path]);
-    await firstOutput(floor);
+    const floor = startFloor('serve', [path]);
+    await floor.firstOutput;
     for (;;) {
       const socket = await dialFloor(path);
-      if (socket !== undefined) return new FloorVm(floor, socket);
+      if (socket !== undefined) return new FloorVm(floor.process, socket);
       await sleep(DIAL_PAUSE_MS);
     }
   }
@@ -141,7 +164,7 @@ export class Peer {
     const args = ['run', '-q', '--no-tty', '--pull', 'never', PEER_IMAGE, '--', ...HELLO];
     const child = spawn('msb', args, { env: this.#environment, stdio: ['ignore', 'pipe', 'inherit'] });
     const ended = once(child, 'exit');
-    await firstOutput(child);
+    await firstOutput(child, child.stdout);
     const elapsed = performance.now() - began;
     await ended;
     return elapsed;

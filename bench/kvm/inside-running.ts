@@ -6,7 +6,7 @@ import { buffer, text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FloorVm, Ours, Peer } from './contenders.ts';
 import { printFigure } from './figures.ts';
-import { memoryOf, processesNamed, processorSeconds, processTree } from './processes.ts';
+import { memoryOf, processesNamed, processorSeconds } from './processes.ts';
 
 const rounds = Number(process.argv[2]);
 const NAME = 'running';
@@ -57,7 +57,7 @@ async function copyOut(ours: Ours): Promise<Buffer> {
 
 // One after another, alone: idle guests would share the processor and their pages.
 const floor = await FloorVm.start();
-await measureIdle('floor', processTree(floor.process.pid ?? 0));
+await measureIdle('floor', processesNamed('floor-launcher'));
 await floor.kill();
 
 const peer = Peer.install();

@@ -12,11 +12,6 @@ function descendants(pid: number): number[] {
   return [pid, ...children.flatMap(descendants)];
 }
 
-/** The process and all below it. */
-export function processTree(pid: number): number[] {
-  return descendants(pid);
-}
-
 /** The processes with that name and all below them. */
 export function processesNamed(name: string): number[] {
   const roots = readdirSync('/proc')
