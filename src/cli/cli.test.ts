@@ -205,6 +205,29 @@ test('signals of exec reach the command', async () => {
   assert.deepEqual([code, stdout], [9, 'ready\nSIGTERM\n']);
 });
 
+test('exec ends at the third signal when its command does not', async () => {
+  await using harness = await startHarness({
+    commands: {
+      deaf: async ({ out, nextSignal }) => {
+        await out('ready\n');
+        for (;;) await out(`${await nextSignal()}\n`);
+      },
+    },
+  });
+  await create(harness, 'a');
+  const running = start(harness.socketPath, ['exec', 'a', '--', 'deaf']);
+  await running.printed('ready');
+  running.child.kill('SIGINT');
+  await running.printed('SIGINT');
+  running.child.kill('SIGTERM');
+  await running.printed('SIGTERM');
+  running.child.kill('SIGTERM');
+  const { code, stderr } = await running.result;
+  assert.equal(code, 143);
+  assert.match(stderr, /asked to end several times/);
+  await harness.sandboxes.agent.processes[0]?.released;
+});
+
 test('attach leaves with ctrl-c and the detach keys, and the process goes on', async () => {
   await using harness = await startHarness();
   const { sandboxes, socketPath } = harness;

@@ -99,6 +99,10 @@ export async function execSession(
   }
   const end = await runSession(connection, { stdin: query.stdin, tty: query.tty, forwardSignals: true });
   if (end.type === 'detached') return EXIT.ok;
+  if (end.type === 'abandoned') {
+    process.stderr.write('bulkhead: the command was asked to end several times; left it to be killed\n');
+    return end.exitCode;
+  }
   if (end.exit.timedOut) process.stderr.write('bulkhead: the command was killed when its time was up\n');
   if (end.exit.oomKilled) process.stderr.write('bulkhead: the sandbox ran out of memory\n');
   return end.exit.exitCode;

@@ -71,6 +71,8 @@ export class StreamSession {
   readonly #gone = new AbortController();
   readonly #ping: NodeJS.Timeout;
   #process: StreamProcess | undefined;
+  /** How it ended, from when that is known; its output may still be on the way. */
+  #exit: ProcessExit | undefined;
   #stdinOpen = true;
 
   constructor(socket: WebSocket, options: StreamOptions) {
@@ -101,6 +103,12 @@ export class StreamSession {
   /** Carries bytes until the process has ended and its output is delivered, or the client is gone. Never rejects. */
   async run(process: StreamProcess): Promise<void> {
     this.#process = process;
+    process.exited.then(
+      (exit) => {
+        this.#exit = exit;
+      },
+      () => {}, // told below
+    );
     process.stdin?.on('error', () => this.#stopStdin());
     process.stdin?.on('drain', () => this.#socket.resume());
     this.#socket.resume();
@@ -204,7 +212,9 @@ export class StreamSession {
   #receiveSignal(payload: Buffer): string | undefined {
     const name = payload.length <= CONTROL_MESSAGE_BYTES_MAX ? payload.toString() : '';
     if (!SIGNAL_NAME.test(name)) return 'malformed signal';
-    this.#process?.signal(name).catch(() => {});
+    // Who signals a process that has ended does not want to wait for the rest of its output.
+    if (this.#exit !== undefined) this.#finish(exitStatus(this.#exit));
+    else this.#process?.signal(name).catch(() => {});
     return undefined;
   }
 

@@ -120,6 +120,16 @@ test('signals reach the command', async () => {
   assert.equal(await text(stream.stdout), 'ready\nSIGTERM\n');
 });
 
+test('a signal to a command that has ended ends its stream, whatever output is still to come', async () => {
+  await using harness = await withSandbox();
+  const stream = await exec(harness, ['lingering']);
+  await once(stream.stdout, 'readable');
+  await harness.sandboxes.agent.processes[0]?.exited;
+  stream.signal('SIGTERM');
+  assert.equal((await stream.exited).exitCode, 7);
+  await harness.sandboxes.agent.processes[0]?.released;
+});
+
 test('a reader that stalls holds its command back, and only that one', async () => {
   const endless: FakeCommand = async ({ out }) => {
     for (;;) await out(Buffer.alloc(64 * 1024));

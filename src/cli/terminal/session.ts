@@ -1,5 +1,5 @@
 // Connects this process's terminal, or pipes, to a command in a sandbox, and puts the terminal back whatever happens.
-
+import { constants } from 'node:os';
 import { Transform, type Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
 import type { StreamConnection, StreamExit } from '../../client/stream.ts';
@@ -15,10 +15,16 @@ export interface SessionOptions {
   detachKeys?: Uint8Array;
 }
 
-/** `detached`: the command goes on. */
-export type SessionEnd = { type: 'exited'; exit: StreamExit } | { type: 'detached' };
+/** `detached`: the command goes on. `abandoned`: it was not waited for any longer; `exitCode` is 128 + the signal's number. */
+export type SessionEnd =
+  | { type: 'exited'; exit: StreamExit }
+  | { type: 'detached' }
+  | { type: 'abandoned'; exitCode: number };
 
 const FORWARDED: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'];
+/** So many INTs and TERMs end the session itself, as with `docker run`: a command may ignore them, or be past hearing them. */
+const PATIENCE_SIGNALS = 3;
+const ENDING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
 /** Output that stays unread for so long after the command's end has no reader. */
 const DRAIN_MS = 10_000;
 
@@ -28,15 +34,19 @@ export function windowSize(): { columns: number; rows: number } | undefined {
   return process.stdout.isTTY && columns > 0 && rows > 0 ? { columns, rows } : undefined;
 }
 
-/** Runs until the command ends or the user detaches. */
+/** Runs until the command ends, or the user detaches or has asked for the end again and again. */
 export async function runSession(connection: StreamConnection, options: SessionOptions): Promise<SessionEnd> {
   using cleanUp = new DisposableStack();
-  const { promise: detached, resolve: detach } = Promise.withResolvers<SessionEnd>();
+  const { promise: left, resolve: leave } = Promise.withResolvers<SessionEnd>();
   if (options.tty) cleanUp.defer(rawMode());
   if (options.tty) cleanUp.defer(followWindow(connection));
-  cleanUp.defer(handleSignals(connection, options.forwardSignals, () => detach({ type: 'detached' })));
+  cleanUp.defer(
+    options.forwardSignals
+      ? forwardSignals(connection, (exitCode) => leave({ type: 'abandoned', exitCode }))
+      : onSignals(() => leave({ type: 'detached' })),
+  );
   if (options.stdin) {
-    const input = sendInput(connection.stdin, options.detachKeys, () => detach({ type: 'detached' }));
+    const input = sendInput(connection.stdin, options.detachKeys, () => leave({ type: 'detached' }));
     cleanUp.defer(input);
   } else connection.stdin.end();
   const output = Promise.all([
@@ -47,8 +57,8 @@ export async function runSession(connection: StreamConnection, options: SessionO
     await Promise.race([output, timeout(DRAIN_MS)]);
     return { type: 'exited', exit };
   });
-  const end = await Promise.race([exited, detached]);
-  if (end.type === 'detached') {
+  const end = await Promise.race([exited, left]);
+  if (end.type !== 'exited') {
     exited.catch(() => {});
     connection.close();
   }
@@ -92,18 +102,24 @@ function followWindow(connection: StreamConnection): () => void {
   };
 }
 
-function handleSignals(connection: StreamConnection, forward: boolean, leave: () => void): () => void {
+function onSignals(handle: (name: NodeJS.Signals) => void): () => void {
   const handlers = FORWARDED.map((name) => {
-    const handler = () => {
-      if (forward) connection.signal(name);
-      else leave();
-    };
+    const handler = () => handle(name);
     process.on(name, handler);
     return () => process.off(name, handler);
   });
   return () => {
     for (const off of handlers) off();
   };
+}
+
+function forwardSignals(connection: StreamConnection, giveUp: (exitCode: number) => void): () => void {
+  let asked = 0;
+  return onSignals((name) => {
+    if (ENDING.includes(name)) asked++;
+    if (asked < PATIENCE_SIGNALS) connection.signal(name);
+    else giveUp(128 + constants.signals[name]);
+  });
 }
 
 /** Ends the stream at the detach keys, which are not sent. */

@@ -27,7 +27,10 @@ export interface CommandContext {
   nextSize(): Promise<{ columns: number; rows: number }>;
 }
 
-export type FakeCommand = (context: CommandContext) => Promise<Partial<ProcessExit>>;
+/** How a fake command ends; `outputGoesOn`: its streams do not end with it. */
+export type FakeExit = Partial<ProcessExit> & { outputGoesOn?: boolean };
+
+export type FakeCommand = (context: CommandContext) => Promise<FakeExit>;
 
 export class FakeProcess implements GuestProcess {
   readonly sessionId: string;
@@ -80,9 +83,11 @@ export class FakeProcess implements GuestProcess {
       nextSignal: () => new Promise((resolve) => this.#signalWaiters.push(resolve)),
       nextSize: () => new Promise((resolve) => this.#sizeWaiters.push(resolve)),
     };
-    void command(context).then((exit) => {
-      this.#done = true;
-      this.#wake();
+    void command(context).then(({ outputGoesOn, ...exit }) => {
+      if (!outputGoesOn) {
+        this.#done = true;
+        this.#wake();
+      }
       end({ ...CLEAN_EXIT, ...exit });
     });
   }
@@ -205,6 +210,11 @@ export const BASIC_COMMANDS: Record<string, FakeCommand> = {
     const name = await nextSignal();
     void out(`${name}\n`);
     return { exitCode: 9 };
+  },
+  /** Has ended, but the end of its output does not come. */
+  lingering: async ({ out }) => {
+    await out('x');
+    return { exitCode: 7, outputGoesOn: true };
   },
   /** Tells the sizes of its terminal, the first and the next. */
   size: async ({ request, out, nextSize }) => {
