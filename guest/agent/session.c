@@ -240,6 +240,10 @@ void sessions_signal_all(int main_signal) {
     }
 }
 
+static int64_t sooner(int64_t a, int64_t b) {
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 int64_t sessions_tick(int64_t now) {
     int64_t next = -1;
     for (size_t i = 0; i < SESSIONS_MAX; i++) {
@@ -256,10 +260,10 @@ int64_t sessions_tick(int64_t now) {
             s->detached_at = give_up = 0;
             set_keep_all(s, false);
         }
-        if (s->kill_at && (next < 0 || s->kill_at < next))
-            next = s->kill_at;
-        if (give_up && (next < 0 || give_up < next))
-            next = give_up;
+        next = sooner(next, s->kill_at ? s->kill_at : -1);
+        next = sooner(next, give_up ? give_up : -1);
+        for (int o = 0; o < OUTPUTS; o++)
+            next = sooner(next, stream_tick(&s->output[o], now));
     }
     return next;
 }

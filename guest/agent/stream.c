@@ -5,8 +5,19 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 // Per event, so that one busy stream lets the others have their turn.
 #define READ_MAX (64u * 1024)
+
+// A terminal whose program has ended is hung up by the kernel, so nobody writes to it any more. That shows
+// here only once every process that has it open has closed it, and a process left behind may never do that.
+// What was written before passes through a kernel thread: this is how long that thread may take to bring the
+// next piece,
+#define TERMINAL_QUIET_MS 1000
+// and more than it can hold (640 KiB per terminal), for a program that gave its terminal up before it ended,
+// which is then not hung up.
+#define TERMINAL_LEFTOVER (1024u * 1024)
 
 static size_t room(const struct stream *stream) {
     if (stream->ended)
@@ -69,18 +80,34 @@ void stream_watch(struct stream *stream) {
         loop_close(&stream->source);
         end(stream);
     }
+    // Silence is counted from the last byte, and from when there was room for one.
+    stream->quiet_at = clock_now() + TERMINAL_QUIET_MS;
 }
 
 void stream_finish(struct stream *stream) {
     int waiting = 0;
-    if (stream->ended || stream->ending || stream->terminal)
+    if (stream->ended || stream->ending)
         return;
     stream->ending = true;
+    if (stream->terminal) {
+        stream->leftover = TERMINAL_LEFTOVER;
+        stream->quiet_at = clock_now() + TERMINAL_QUIET_MS;
+        return;
+    }
     if (stream->source.fd >= 0 && ioctl(stream->source.fd, FIONREAD, &waiting) < 0)
         waiting = 0;
     stream->leftover = waiting > 0 ? (size_t)waiting : 0;
     if (stream->leftover == 0)
         end(stream);
+}
+
+int64_t stream_tick(struct stream *stream, int64_t now) {
+    if (!stream->terminal || !stream->ending || stream->ended || room(stream) == 0)
+        return -1;
+    if (now < stream->quiet_at)
+        return stream->quiet_at;
+    end(stream);
+    return now; // there is an end to tell
 }
 
 bool stream_rewind(struct stream *stream, uint64_t offset, uint32_t credit) {

@@ -15,13 +15,14 @@ struct stream {
     struct ring ring;
     uint64_t acknowledged; // the host has everything before this
     uint64_t sent;
-    uint32_t credit; // bytes that may be sent now
-    size_t leftover; // bytes still in the pipe when the program ended
-    bool ending;     // the program ended; only `leftover` bytes still count
-    bool ended;      // the length is final
+    uint32_t credit;  // bytes that may be sent now
+    size_t leftover;  // bytes that were still to be read when the program ended; of a terminal at most
+    bool ending;      // the program ended; only `leftover` bytes still count
+    int64_t quiet_at; // of a terminal that is ending: when it counts as read to the end; clock_now()
+    bool ended;       // the length is final
     bool end_sent;
     bool keep_all; // do not overwrite what is not acknowledged
-    bool terminal; // ends by a hang-up, not by `leftover`
+    bool terminal; // ends by a hang-up or by silence: what is left in one cannot be asked for
 };
 
 // Takes over the descriptor. Returns -1 without memory; the descriptor is then still the caller's.
@@ -33,6 +34,10 @@ void stream_watch(struct stream *stream);
 
 // The program has ended: what other processes write from now on no longer belongs to the stream.
 void stream_finish(struct stream *stream);
+
+// Ends a terminal that has fallen silent after its program. Returns when it wants to be called again; -1:
+// never.
+int64_t stream_tick(struct stream *stream, int64_t now);
 
 // Goes on from an offset with new credit. False when the stream never came so far.
 bool stream_rewind(struct stream *stream, uint64_t offset, uint32_t credit);

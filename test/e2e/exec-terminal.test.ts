@@ -29,6 +29,14 @@ test("exec -t prints what the command wrote and ends with the command's code", a
   assert.equal(stdout, 'x\r\ny\r\n');
 });
 
+test('exec -t ends with a command that leaves a process behind on its terminal', async () => {
+  const { code, stdout } = await daemon.cli(
+    ...['exec', ...LIMITED, '-t', 'box', '--', 'sh', '-c', 'trap "" HUP; sleep 1000 & echo left; exit 4'],
+  );
+  assert.equal(code, 4);
+  assert.equal(stdout, 'left\r\n');
+});
+
 test('exec -it on a real terminal returns from exit', {
   skip: spawnSync('script', ['--version']).status === 0 ? false : 'needs script(1)',
 }, async () => {
