@@ -27,6 +27,20 @@ export const ERRORS = {
     terminal: true,
     hint: 'Choose another name, or update the existing object.',
   },
+  ADDRESS_IN_USE: {
+    reason: 'AddressInUse',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Stop the daemon or program that has it, or choose another with --socket or --metrics-address (`none` for no metrics).',
+  },
+  STATE_DIR_UNUSABLE: {
+    reason: 'StateDirUnusable',
+    httpStatus: 500,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Make it possible to write there, or choose another directory with --state-dir.',
+  },
   CONFLICT: {
     reason: 'Conflict',
     httpStatus: 409,

@@ -4,6 +4,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
+import { BulkheadError } from '../api/errors.ts';
 import { UNSUPPORTED_KINDS } from '../api/supported.ts';
 import { type Clock, systemClock } from '../controller/clock.ts';
 import { Controller, ignoreStatusChanges } from '../controller/controller.ts';
@@ -17,6 +18,7 @@ import { openRegistries } from '../images/registry/client.ts';
 import type { RegistryOptions } from '../images/registry/hosts.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import { createUnsupportedReconciler } from '../reconcilers/unsupported/reconciler.ts';
+import { checkAddresses } from '../server/listen.ts';
 import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
 import { FolderSource } from '../source/source.ts';
@@ -69,7 +71,9 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     uploads: join(options.stateDir, 'uploads'),
     source: join(options.stateDir, 'source'),
   };
-  await mkdir(options.stateDir, { recursive: true, mode: 0o700 });
+  // Before anything is made, so that a start that is refused leaves nothing.
+  await checkAddresses(options.socketPath, options.metricsAddress);
+  await makeStateDir(options.stateDir);
   await using opened = new AsyncDisposableStack();
 
   // The store's lock keeps a second daemon out, so it comes before anything is cleaned up.
@@ -177,6 +181,17 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     log.info({ socket: socketPath, manifests: options.manifestsDir }, 'ready');
     void tryDrivers(drivers, signal, log);
   });
+}
+
+async function makeStateDir(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    const { message } = error as NodeJS.ErrnoException;
+    throw new BulkheadError('STATE_DIR_UNUSABLE', `the state directory ${path} cannot be made: ${message}`, {
+      cause: error,
+    });
+  }
 }
 
 /** Finds out now which driver works, so that the first sandbox does not wait for a trial VM. */

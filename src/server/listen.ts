@@ -1,7 +1,7 @@
 // Listening: on a unix socket that only its owner may open, and on TCP for monitoring.
 import { lstat, rm } from 'node:fs/promises';
 import type { Server } from 'node:http';
-import { connect } from 'node:net';
+import { connect, createServer, type Server as NetServer } from 'node:net';
 import { BulkheadError } from '../api/errors.ts';
 import { SOCKET_PATH_BYTES_MAX } from './limits.ts';
 
@@ -21,23 +21,39 @@ function answers(path: string): Promise<boolean> {
   return promise;
 }
 
-/** Removes the socket that a killed daemon left behind. Refuses to take one that is in use, or what is no socket. */
-async function clearStaleSocket(path: string): Promise<void> {
+/** Refuses a path that is too long, in use, or no socket. True where a killed daemon left its socket behind. */
+async function checkSocket(path: string): Promise<boolean> {
+  const bytes = Buffer.byteLength(path);
+  if (bytes > SOCKET_PATH_BYTES_MAX) {
+    throw new BulkheadError(
+      'BAD_REQUEST',
+      `the socket path has ${bytes} bytes, the kernel takes ${SOCKET_PATH_BYTES_MAX}: choose a shorter one with --socket`,
+    );
+  }
   let stat: Awaited<ReturnType<typeof lstat>>;
   try {
     stat = await lstat(path);
   } catch (error) {
-    if (isMissing(error)) return;
+    if (isMissing(error)) return false;
     throw error;
   }
   if (!stat.isSocket()) throw new BulkheadError('BAD_REQUEST', `${path} exists and is no socket`);
-  if (await answers(path)) {
-    throw new BulkheadError('ALREADY_EXISTS', `another daemon already serves ${path}`);
-  }
-  await rm(path, { force: true });
+  if (await answers(path)) throw new BulkheadError('ADDRESS_IN_USE', `another daemon already serves ${path}`);
+  return true;
 }
 
-function started(server: Server, listen: () => void): Promise<void> {
+/** Fails as listening there would, and leaves nothing: for before anything else is made. */
+export async function checkAddresses(socketPath: string, metricsAddress: string | undefined): Promise<void> {
+  await checkSocket(socketPath);
+  if (metricsAddress === undefined) return;
+  const trial = createServer();
+  await listenOnTcp(trial, metricsAddress);
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  trial.close(() => resolve());
+  await closed;
+}
+
+function started(server: NetServer, listen: () => void): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
   server.once('listening', () => {
@@ -50,14 +66,7 @@ function started(server: Server, listen: () => void): Promise<void> {
 
 /** Listens on a unix socket with mode 0600, from its first moment on. */
 export async function listenOnSocket(server: Server, path: string): Promise<void> {
-  const bytes = Buffer.byteLength(path);
-  if (bytes > SOCKET_PATH_BYTES_MAX) {
-    throw new BulkheadError(
-      'BAD_REQUEST',
-      `the socket path has ${bytes} bytes, the kernel takes ${SOCKET_PATH_BYTES_MAX}: choose a shorter one with --socket`,
-    );
-  }
-  await clearStaleSocket(path);
+  if (await checkSocket(path)) await rm(path, { force: true });
   await started(server, () => {
     // bind() happens inside listen(), so no other code of this process sees the mask.
     const mask = process.umask(0o177);
@@ -80,7 +89,18 @@ export function parseAddress(address: string): { host?: string; port: number } {
   return bare === '' ? { port } : { host: bare, port };
 }
 
-export async function listenOnTcp(server: Server, address: string): Promise<void> {
+export async function listenOnTcp(server: NetServer, address: string): Promise<void> {
   const target = parseAddress(address);
-  await started(server, () => server.listen(target));
+  try {
+    await started(server, () => server.listen(target));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    throw new BulkheadError(
+      'ADDRESS_IN_USE',
+      `another program, perhaps a daemon, already listens on ${address}`,
+      {
+        cause: error,
+      },
+    );
+  }
 }
