@@ -6,6 +6,9 @@ cd "$(dirname "$0")/.."
 # crds/ and docs/api.md from the schemas in src/api.
 node_modules/.bin/node --disable-warning=ExperimentalWarning tools/generate-crds.ts
 
+# The table of folders in ARCHITECTURE.md from tools/layers.ts.
+node_modules/.bin/node --disable-warning=ExperimentalWarning tools/document-layers.ts
+
 # docs/metrics.md from the definitions in src/metrics.
 node_modules/.bin/node --disable-warning=ExperimentalWarning src/metrics/document.ts
 

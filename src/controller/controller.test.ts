@@ -3,12 +3,12 @@ import { test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
 import type { Store } from '../store/store.ts';
 import { Controller, ignoreStatusChanges } from './controller.ts';
-import { FakeClock, settle } from './fake-clock.ts';
-import { changeOf, FakeStore, storedObject } from './fake-store.ts';
 import { Informer } from './informer.ts';
 import { silentLog } from './log.ts';
 import type { ControllerMetrics } from './metrics.ts';
 import type { Outcome, Request } from './reconciler.ts';
+import { FakeClock, settle } from './testing/fake-clock.ts';
+import { changeOf, FakeStore, storedObject } from './testing/fake-store.ts';
 
 const A: Request = { kind: 'Sandbox', namespace: 'default', name: 'a' };
 const B: Request = { ...A, name: 'b' };

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { EventRecord, Store } from '../store/store.ts';
 import { EventRecorder } from './event-recorder.ts';
-import { FakeClock, settle } from './fake-clock.ts';
-import { storedObject } from './fake-store.ts';
 import { silentLog } from './log.ts';
+import { FakeClock, settle } from './testing/fake-clock.ts';
+import { storedObject } from './testing/fake-store.ts';
 
 const APPLE = storedObject('apple', 1);
 

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
 import type { Store } from '../store/store.ts';
-import { FakeClock, settle } from './fake-clock.ts';
-import { changeOf, FakeStore, storedObject } from './fake-store.ts';
 import { Informer } from './informer.ts';
 import { silentLog } from './log.ts';
+import { FakeClock, settle } from './testing/fake-clock.ts';
+import { changeOf, FakeStore, storedObject } from './testing/fake-store.ts';
 
 interface SetUp {
   store: FakeStore;

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FakeClock, settle } from './fake-clock.ts';
 import { silentLog } from './log.ts';
 import { Manager, type Runnable } from './manager.ts';
+import { FakeClock, settle } from './testing/fake-clock.ts';
 
 function setUp(): {
   clock: FakeClock;

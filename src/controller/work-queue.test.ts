@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FakeClock, settle } from './fake-clock.ts';
 import { noQueueMetrics } from './metrics.ts';
+import { FakeClock, settle } from './testing/fake-clock.ts';
 import { FRESH, RESYNC, WorkQueue } from './work-queue.ts';
 
 function setUp(): { clock: FakeClock; queue: WorkQueue } {

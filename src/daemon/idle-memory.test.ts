@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FakeClock } from '../controller/fake-clock.ts';
+import { FakeClock } from '../controller/testing/fake-clock.ts';
 import { IdleMemory } from './idle-memory.ts';
 
 const MIB = 1024 * 1024;

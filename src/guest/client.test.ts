@@ -4,8 +4,8 @@ import { describe, test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
 import type { GuestAgent } from './agent.ts';
 import { connectGuest } from './client.ts';
-import { encodeGuest, FakeAgent, rawFrame } from './fake-agent.ts';
 import { Stream } from './generated/agent_pb.js';
+import { encodeGuest, FakeAgent, rawFrame } from './testing/fake-agent.ts';
 
 async function connected(
   prepare: (agent: FakeAgent) => void = () => {},

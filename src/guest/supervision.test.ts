@@ -5,8 +5,8 @@ import { describe, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { connectGuest } from './client.ts';
 import type { GuestClock } from './clock.ts';
-import { encodeGuest, FakeAgent } from './fake-agent.ts';
 import { HELLO_TIMEOUT_MS, PING_INTERVAL_MS, PING_MISSES, REDIAL_MAX_MS } from './limits.ts';
+import { encodeGuest, FakeAgent } from './testing/fake-agent.ts';
 
 class FakeClock implements GuestClock {
   #now = 0;

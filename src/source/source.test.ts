@@ -4,7 +4,7 @@ import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
-import { FakeClock } from '../controller/fake-clock.ts';
+import { FakeClock } from '../controller/testing/fake-clock.ts';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
 import type { Store } from '../store/store.ts';
 import { FolderSource, type FolderSourceOptions } from './source.ts';

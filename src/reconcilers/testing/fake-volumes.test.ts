@@ -1,4 +1,4 @@
-import { FakeClock } from '../../controller/fake-clock.ts';
+import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { volumesContract } from '../../volumes/volumes.contract.ts';
 import { FakeDisks, FakeVolumes } from './fake-volumes.ts';
 import { Faults } from './faults.ts';

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 
 import type { ObjectManifest, StoredObject } from '../../api/meta.ts';
 import type { DefaultedSandbox, DefaultedSandboxSpec, SandboxStatus } from '../../api/sandbox.ts';
-import { FakeClock } from '../../controller/fake-clock.ts';
 import { silentLog } from '../../controller/log.ts';
 import type { Outcome } from '../../controller/reconciler.ts';
+import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import type { ObjectKey, Store } from '../../store/store.ts';
 import type { SandboxReconcilerDeps } from '../sandbox/dependencies.ts';

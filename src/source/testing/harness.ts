@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StoredObject } from '../../api/meta.ts';
-import { FakeClock } from '../../controller/fake-clock.ts';
+import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import type { Store, StoredEvent } from '../../store/store.ts';
 import { FolderSync, type PassOutcome } from '../folder-sync.ts';

@@ -7,7 +7,7 @@ import {
   GuestMessageSchema,
   type HostMessage,
   HostMessageSchema,
-} from './generated/agent_pb.js';
+} from '../generated/agent_pb.js';
 
 type GuestBody = NonNullable<Exclude<MessageInitShape<typeof GuestMessageSchema>, GuestMessage>['body']>;
 

@@ -1,5 +1,5 @@
 // A clock for tests: time passes only when a test says so.
-import type { Clock } from './clock.ts';
+import type { Clock } from '../clock.ts';
 
 export class FakeClock implements Clock {
   #elapsed = 0;

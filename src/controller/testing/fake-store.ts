@@ -1,6 +1,6 @@
 // For tests: a store whose lists and watches are steered by hand.
-import type { ObjectMeta, StoredObject } from '../api/meta.ts';
-import type { ListResult, Store, WatchEvent, WatchOptions } from '../store/store.ts';
+import type { ObjectMeta, StoredObject } from '../../api/meta.ts';
+import type { ListResult, Store, WatchEvent, WatchOptions } from '../../store/store.ts';
 
 /** A stored object as a store would hand it out. */
 export function storedObject(name: string, version: number, meta: Partial<ObjectMeta> = {}): StoredObject {

@@ -1,0 +1,100 @@
+// The folders of the project: what each owns, and for those of src/ what it may import. tools/import-rules.ts fails the
+// build by it, tools/document-layers.ts writes it into ARCHITECTURE.md.
+
+export interface Layer {
+  /** As in the page; Markdown. */
+  owns: string;
+  /**
+   * Folders of src/ that it may import beside itself. A path with a file name allows that file alone: a contract, not its
+   * insides.
+   */
+  mayImport: readonly string[];
+}
+
+/** By folder of src/. */
+export const LAYERS: Readonly<Record<string, Layer>> = {
+  api: {
+    owns: 'kinds: types, JSON Schema, CEL rules, defaults, errors, conditions, reading manifests',
+    mayImport: [],
+  },
+  store: { owns: 'the `Store` contract and the embedded SQLite store', mayImport: ['api'] },
+  source: {
+    owns: 'the folder source: snapshot, plan, inventory, prune',
+    mayImport: ['api', 'store/store.ts', 'controller/clock.ts'],
+  },
+  controller: {
+    owns: 'controller runtime: informer, work queue, controller, manager, events',
+    mayImport: ['api', 'store/store.ts', 'metrics'],
+  },
+  reconcilers: {
+    owns: 'one folder per kind: machine, observation, effects, status',
+    mayImport: [
+      'api',
+      'store/store.ts',
+      'controller',
+      'metrics',
+      'images/images.ts',
+      'vmm/driver.ts',
+      'volumes/volumes.ts',
+      'guest/agent.ts',
+    ],
+  },
+  images: {
+    owns: 'references, registry client, archives, layers, EROFS writer, cache',
+    mayImport: ['api'],
+  },
+  volumes: {
+    owns: 'disks of volumes and sandboxes: sparse ext4 files, claims, growth, integrity checks',
+    mayImport: ['api'],
+  },
+  vmm: {
+    owns: 'the driver contract, adoption, the drivers (libkrun, software), the probe of KVM, the FFI to libvmm',
+    mayImport: ['api', 'guest', 'volumes'],
+  },
+  guest: { owns: 'the agent channel: frames, sessions, reconnecting', mayImport: ['api'] },
+  metrics: { owns: 'metric definitions and collectors', mayImport: ['api'] },
+  server: {
+    owns: "HTTP API in Kubernetes' conventions, exec WebSocket, metrics and health",
+    mayImport: [
+      'api',
+      'store/store.ts',
+      'store/merge-patch.ts',
+      'images/images.ts',
+      'vmm/driver.ts',
+      'volumes/volumes.ts',
+      'guest/agent.ts',
+    ],
+  },
+  client: { owns: 'the HTTP client', mayImport: ['api'] },
+  cli: { owns: 'one file per command', mayImport: ['api', 'client'] },
+  daemon: {
+    owns: 'the composition root: the only place that knows every part',
+    mayImport: [
+      'api',
+      'store',
+      'source',
+      'controller',
+      'reconcilers',
+      'images',
+      'volumes',
+      'vmm',
+      'guest',
+      'metrics',
+      'server',
+    ],
+  },
+};
+
+/** Folders beside src/ that a reader should know; what they import is their compilers' matter. */
+export const OTHER_FOLDERS: Readonly<Record<string, string>> = {
+  'libvmm/': 'C: the shim that Node calls through koffi, the launcher with the jail, the build of libkrun',
+  'guest/': 'the protocol schema, the agent (C, PID 1), the kernel and initramfs builds',
+};
+
+/** Single files with a licence of their own, each with its reason. */
+export const EXCEPTIONS: Readonly<Record<string, { mayImport: readonly string[]; why: string }>> = {
+  'cli/daemon.ts': {
+    mayImport: ['daemon'],
+    why: '`bulkhead daemon` is the one command that runs the product instead of talking to it',
+  },
+};
