@@ -51,6 +51,9 @@ void dispatch(bulkhead_agent_v1_HostMessage *m) {
     case BODY(write_file):
         answer_failure(id, session_write_file(id, &m->body.write_file, &err), &err);
         break;
+    case BODY(file_action):
+        answer_failure(id, session_file_action(id, &m->body.file_action, &err), &err);
+        break;
     case BODY(attach):
         answer_failure(id, session_attach(id, &m->body.attach, &err), &err);
         break;

@@ -15,6 +15,7 @@
 
 #include "beneath.h"
 #include "cgroup.h"
+#include "fileaction.h"
 #include "files.h"
 #include "mounts.h"
 #include "userlookup.h"
@@ -251,9 +252,10 @@ _Noreturn void spawn_child(const struct spawn *s) {
         (void)err_errno(&err, "cannot close the agent's descriptors");
         fail(&err);
     }
-    int result = s->exec        ? run_exec(s, &err)
-                 : s->read_file ? files_read(s->read_file->path, STATUS_FD, &err)
-                                : files_write(s->write_file, STATUS_FD, &err);
+    int result = s->exec         ? run_exec(s, &err)
+                 : s->read_file  ? files_read(s->read_file, STATUS_FD, &err)
+                 : s->write_file ? files_write(s->write_file, STATUS_FD, &err)
+                                 : fileaction_run(s->file_action, STATUS_FD, &err);
     if (result < 0)
         fail(&err);
     _exit(0);

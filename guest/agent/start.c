@@ -180,6 +180,15 @@ int session_read_file(uint64_t request_id, const bulkhead_agent_v1_ReadFile *req
     return start(s, &spawn, NULL, FILE_RING, request->output_credit, err);
 }
 
+// In the same turn as the fork: its end cannot have been seen before this.
+static int watch_unfinished(struct session *s, const char *path, struct err *err) {
+    if (unfinished_watch(s->pid, path ? path : "", err) == 0)
+        return 0;
+    (void)kill(s->pid, SIGTERM);
+    session_free(s);
+    return -1;
+}
+
 int session_write_file(uint64_t request_id, const bulkhead_agent_v1_WriteFile *request, struct err *err) {
     struct session *s = create(request_id, request->session_id, err);
     if (!s)
@@ -188,11 +197,18 @@ int session_write_file(uint64_t request_id, const bulkhead_agent_v1_WriteFile *r
     struct spawn spawn = {.write_file = request};
     if (start(s, &spawn, NULL, RING_MIN, RING_MIN, err) < 0)
         return -1;
-    // In the same turn as the fork: its end cannot have been seen before this.
-    if (unfinished_watch(s->pid, request->path, err) < 0) {
-        (void)kill(s->pid, SIGTERM);
-        session_free(s);
+    return watch_unfinished(s, request->path, err);
+}
+
+int session_file_action(uint64_t request_id, const bulkhead_agent_v1_FileAction *request, struct err *err) {
+    struct session *s = create(request_id, request->session_id, err);
+    if (!s)
         return -1;
-    }
-    return 0;
+    s->keep_all = s->is_file = true;
+    struct spawn spawn = {.file_action = request};
+    if (start(s, &spawn, NULL, FILE_RING, request->output_credit, err) < 0)
+        return -1;
+    if (request->which_action != bulkhead_agent_v1_FileAction_copy_tag)
+        return 0;
+    return watch_unfinished(s, request->action.copy.to, err);
 }

@@ -111,6 +111,13 @@ export const ERRORS = {
     terminal: true,
     hint: 'Remove the field; this release does not act on it yet.',
   },
+  FILE_FAILED: {
+    reason: 'FileFailed',
+    httpStatus: 422,
+    exitCode: 1,
+    terminal: true,
+    hint: "The file system of the sandbox refused it: see the message, and the sandbox's free space and mounts.",
+  },
   INTERNAL: {
     reason: 'InternalError',
     httpStatus: 500,

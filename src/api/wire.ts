@@ -136,6 +136,39 @@ export interface SandboxStats {
   guest?: unknown;
 }
 
+/** A name in a sandbox and what it stands for; what the guest says, checked in form only. Answer of `.../files/stat`. */
+export interface FileInfo {
+  /** The last part of the path; bytes that are no UTF-8 show as U+FFFD. */
+  name: string;
+  kind: 'file' | 'directory' | 'symlink' | 'other';
+  sizeBytes: number;
+  /** Permission bits with set-uid, set-gid and sticky. */
+  mode: number;
+  uid: number;
+  gid: number;
+  /** Milliseconds since the epoch. */
+  modifiedMs: number;
+  /** Absent where the file system does not record it. */
+  createdMs?: number;
+  /** What a symbolic link says. */
+  target?: string;
+}
+
+/** One line of the answer to `GET .../files/list`; an `error` (a `Status`) is the last one. */
+export type FileListLine = { entry: FileInfo } | { error: unknown };
+
+/** Bodies of `POST .../files/VERB`. Paths are absolute, beneath the sandbox's root. */
+export interface FileRequests {
+  /** `mode`: permission bits, 0o755 when absent. `parents`: also those above; nothing is wrong when it is there. */
+  mkdir: { path: string; mode?: number; parents?: boolean };
+  /** `tree`: whatever it is, with all below it. */
+  remove: { path: string; what?: 'file' | 'empty-directory' | 'tree' };
+  /** Replaces what has the name already. */
+  rename: { path: string; to: string };
+  /** Content, mode and owner of a regular file. */
+  copy: { path: string; to: string };
+}
+
 /** Query parameters of `GET .../sandboxes/NAME/log`, with Kubernetes' meaning. */
 export interface LogQuery {
   follow?: boolean;

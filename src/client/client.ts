@@ -4,6 +4,7 @@ import { apiVersionOf } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
 import { isStatus, type Status } from '../api/status.ts';
 import type { DoctorReport, ExecQuery, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
+import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
 import type { StreamConnection } from './stream.ts';
 import { errorOf, type QueryValue, Transport } from './transport.ts';
@@ -79,11 +80,13 @@ function selectors({ labelSelector, fieldSelector }: ListQuery): Record<string, 
  */
 export class BulkheadClient {
   readonly #transport: Transport;
+  readonly files: FileClient;
   readonly images: ImageClient;
   readonly volumes: VolumeClient;
 
   constructor(options: { socketPath: string }) {
     this.#transport = new Transport(options.socketPath);
+    this.files = new FileClient(this.#transport);
     this.images = new ImageClient(this.#transport);
     this.volumes = new VolumeClient(this.#transport);
   }

@@ -87,6 +87,57 @@ export interface GuestProcess {
   release(): Promise<void>;
 }
 
+/** A name in the guest and what it stands for; a claim of the guest, checked in form only. */
+export interface GuestFile {
+  /** The last part of the path; may be any text without `/`. Bytes that are no UTF-8 show as U+FFFD. */
+  name: string;
+  kind: 'file' | 'directory' | 'symlink' | 'other';
+  sizeBytes: number;
+  /** Permission bits with set-uid, set-gid and sticky. */
+  mode: number;
+  uid: number;
+  gid: number;
+  /** Milliseconds since the epoch. */
+  modifiedMs: number;
+  /** Absent where the file system does not record it. */
+  createdMs?: number;
+  /** What a symbolic link says. */
+  target?: string;
+}
+
+/** `tree`: whatever it is, with all below it. */
+export type FileRemoval = 'file' | 'empty-directory' | 'tree';
+
+/**
+ * Files of the guest, as root. Paths are absolute and resolved beneath the guest's root, links in them included. Fails
+ * with NOT_FOUND, ALREADY_EXISTS, INVALID, or FILE_FAILED with the guest's words.
+ */
+export interface GuestFiles {
+  /** The content of a regular file from `offset`, at most `length` bytes (1 or more); destroying the stream ends the transfer. */
+  read(path: string, options?: { offset?: number; length?: number }, signal?: AbortSignal): Promise<Readable>;
+  /** Resolves when the whole content is in place under its name; before that the old file, if any, stays. */
+  write(
+    path: string,
+    content: AsyncIterable<Uint8Array>,
+    options: { mode: number; user?: string },
+    signal?: AbortSignal,
+  ): Promise<void>;
+  stat(path: string, options?: { follow?: boolean }, signal?: AbortSignal): Promise<GuestFile>;
+  /** Every name in a directory, in no order. */
+  list(path: string, signal?: AbortSignal): AsyncIterable<GuestFile>;
+  /** With `parents` nothing is wrong when it is there. */
+  makeDirectory(
+    path: string,
+    options: { mode: number; parents: boolean },
+    signal?: AbortSignal,
+  ): Promise<void>;
+  remove(path: string, what: FileRemoval, signal?: AbortSignal): Promise<void>;
+  /** Replaces what has the name already, as rename(2) does. */
+  rename(from: string, to: string, signal?: AbortSignal): Promise<void>;
+  /** Content, mode and owner of a regular file; in place at once or not at all. */
+  copy(from: string, to: string, signal?: AbortSignal): Promise<void>;
+}
+
 /** What the guest says of itself; a claim, not a measurement. */
 export interface GuestStats {
   uptimeSeconds: number;
@@ -152,13 +203,7 @@ export interface GuestAgent {
   /** Takes up a session that exists in the guest (after a restart of the host side), from the given output offsets. */
   attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<GuestProcess>;
   stats(signal?: AbortSignal): Promise<GuestStats>;
-  readFile(path: string, signal?: AbortSignal): Promise<Readable>;
-  writeFile(
-    path: string,
-    content: AsyncIterable<Uint8Array>,
-    options: { mode: number; user?: string },
-    signal?: AbortSignal,
-  ): Promise<void>;
+  readonly files: GuestFiles;
   /** SIGTERM to all, SIGKILL after the grace, sync, unmount, reboot. Resolves when the guest has acknowledged. */
   shutdown(options: { graceMs: number; signal?: string }): Promise<void>;
   /** Ends the host side only; the guest and its sessions go on. What is under way here fails with the reason. */

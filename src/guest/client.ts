@@ -1,10 +1,11 @@
 // The supervised connection to the agent of one VM.
-import type { Duplex, Readable } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import type {
   AgentHello,
   ExecRequest,
   GuestAgent,
+  GuestFiles,
   GuestProcess,
   GuestStats,
   Personality,
@@ -12,7 +13,7 @@ import type {
 } from './agent.ts';
 import { type GuestClock, systemClock } from './clock.ts';
 import { Connection, SilenceError } from './connection.ts';
-import { readGuestFile, writeGuestFile } from './files.ts';
+import { SessionFiles } from './files.ts';
 import { protocolError } from './frames.ts';
 import { PING_TIMEOUT_MS, startHeartbeat } from './heartbeat.ts';
 import {
@@ -63,6 +64,7 @@ class GuestClient implements GuestAgent {
   readonly #sessions: Sessions;
   /** Boot ids that this host gave the guest; any other that is new belongs to another guest. */
   readonly #acceptedBootIds = new Set<string>();
+  readonly files: GuestFiles;
   #hello: AgentHello | undefined;
   #connection: Connection | undefined;
   #connected = false;
@@ -75,6 +77,7 @@ class GuestClient implements GuestAgent {
     this.#helloTimeoutMs = options.helloTimeoutMs ?? HELLO_TIMEOUT_MS;
     this.#requests = new Requests(this.#clock, (error) => this.#end(error));
     this.#sessions = new Sessions(this.#requests);
+    this.files = new SessionFiles(this.#sessions);
     this.#outerSignal = options.signal;
     this.#outerSignal?.addEventListener('abort', this.#onAbort, { once: true });
     if (this.#outerSignal?.aborted) this.#onAbort();
@@ -133,19 +136,6 @@ class GuestClient implements GuestAgent {
     const answer = await this.#requests.ask({ case: 'getStats', value: {} }, { expect: 'stats', signal });
     if (answer.case !== 'stats') throw protocolError('statistics without figures');
     return toGuestStats(answer.value);
-  }
-
-  readFile(path: string, signal?: AbortSignal): Promise<Readable> {
-    return readGuestFile(this.#sessions, path, signal);
-  }
-
-  writeFile(
-    path: string,
-    content: AsyncIterable<Uint8Array>,
-    options: { mode: number; user?: string },
-    signal?: AbortSignal,
-  ): Promise<void> {
-    return writeGuestFile(this.#sessions, path, content, options, signal);
   }
 
   async shutdown(options: { graceMs: number; signal?: string }): Promise<void> {

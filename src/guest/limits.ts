@@ -23,6 +23,10 @@ export const MAIN_RING_BYTES = 1024 * 1024;
 /** Text from the guest that goes into messages and objects. */
 export const MAX_TEXT = 512;
 export const MAX_FEATURES = 64;
+/** As Linux: a path with its end. */
+export const MAX_PATH_BYTES = 4095;
+/** One FileEntry: a name and a link's target take at most 4.4 KiB, and the numbers a few bytes each. */
+export const MAX_FILE_ENTRY_BYTES = 8 * 1024;
 
 /** First wait for a hello on a fresh connection; doubled each time up to HELLO_TIMEOUT_MS. A connection that was made
  * before the guest listened may never answer, so early waits are short. */

@@ -20,6 +20,12 @@ export const CONFLICT_RETRIES = 8;
 export const STREAMS_PER_SANDBOX_MAX = 64;
 /** All open execs and attaches: each holds buffers of up to 2 MiB. */
 export const STREAMS_MAX = 512;
+/** File operations of one sandbox at the same time: each is a process in the guest, beside those of its execs. */
+export const FILE_OPERATIONS_PER_SANDBOX = 8;
+/** File operations of one sandbox that wait for their turn; more are refused. */
+export const FILE_OPERATIONS_WAITING_MAX = 1024;
+/** Larger than any disk of a sandbox; a file without end must not run for ever. */
+export const FILE_BYTES_MAX = 16 * 1024 ** 4;
 /** Open watches and followed logs: each holds a buffer in the store. */
 export const FOLLOWERS_MAX = 1024;
 /** Short requests under way beside the followers: far more than the command lines of one host make. */

@@ -7,6 +7,7 @@ import type { ServerDependencies } from './contracts.ts';
 import { registerDiscovery } from './discovery.ts';
 import { registerEvents } from './events.ts';
 import { sendClientError, sendFailure, sendNotFound } from './failures.ts';
+import { registerFileRoutes } from './file-routes.ts';
 import { registerHealth } from './health.ts';
 import { registerImageRoutes } from './image-routes.ts';
 import {
@@ -89,6 +90,7 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
   registerEvents(api, deps.store, deps.rules.kinds, watches);
   registerDiscovery(api, deps.rules.kinds, deps.version);
   registerSandboxRoutes(api, deps.sandboxes, watches);
+  registerFileRoutes(api, deps.sandboxes, closing.signal);
   registerImageRoutes(api, deps, closing.signal);
   registerVolumeRoutes(api, deps.volumes, closing.signal);
   registerHealth(api, deps);

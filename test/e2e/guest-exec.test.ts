@@ -259,7 +259,7 @@ describe('streams', () => {
 describe('files', () => {
   test('a file goes in with mode and owner and comes out the same', async () => {
     const content = Buffer.alloc(3_000_000, 'bulkhead ');
-    await agent.writeFile(
+    await agent.files.write(
       '/srv/data',
       [content.subarray(0, 999_999), content.subarray(999_999)].values() as never,
       {
@@ -269,15 +269,15 @@ describe('files', () => {
     );
     assert.equal((await sh('stat -c "%a %u %g %s" /srv/data')).out, '640 1000 44 3000000\n');
     const parts: Buffer[] = [];
-    for await (const part of await agent.readFile('/srv/data')) parts.push(part as Buffer);
+    for await (const part of await agent.files.read('/srv/data')) parts.push(part as Buffer);
     assert.ok(Buffer.concat(parts).equals(content));
   });
 
   test('links lead nowhere outside the container root', async () => {
-    assert.match(await text(await agent.readFile('/srv/climb/../../../../etc/passwd')), /^root:/);
-    await assert.rejects(agent.readFile('/srv/nothing'), { code: 'NOT_FOUND' });
-    await assert.rejects(agent.readFile('/srv'), { code: 'INVALID' });
-    await assert.rejects(agent.readFile('/dev/zero'), { code: 'INVALID' });
+    assert.match(await text(await agent.files.read('/srv/climb/../../../../etc/passwd')), /^root:/);
+    await assert.rejects(agent.files.read('/srv/nothing'), { code: 'NOT_FOUND' });
+    await assert.rejects(agent.files.read('/srv'), { code: 'INVALID' });
+    await assert.rejects(agent.files.read('/dev/zero'), { code: 'INVALID' });
   });
 
   test('a transfer that is given up leaves no file', async () => {
@@ -285,7 +285,7 @@ describe('files', () => {
       yield Buffer.from('half');
       throw new Error('the source broke');
     }
-    await assert.rejects(agent.writeFile('/srv/half', broken(), { mode: 0o644 }), /the source broke/);
+    await assert.rejects(agent.files.write('/srv/half', broken(), { mode: 0o644 }), /the source broke/);
     assert.equal((await sh('ls -A /srv | grep -v -e climb -e data | wc -l')).out.trim(), '0');
   });
 
@@ -298,7 +298,7 @@ describe('files', () => {
       assert.equal((await sh(kill)).out, 'killed\n');
       yield Buffer.from('rest');
     }
-    await assert.rejects(agent.writeFile('/srv/half', endless(), { mode: 0o644 }));
+    await assert.rejects(agent.files.write('/srv/half', endless(), { mode: 0o644 }));
     const gone = await sh('while ls -A /srv | grep bulkhead > /dev/null; do sleep 0.01; done; ls -A /srv', {
       timeoutMs: 30_000,
     });

@@ -162,7 +162,7 @@ test('a file goes in whole over a connection that breaks in the middle', async (
       yield block.subarray(at, at + MIB);
     }
   }
-  await agent.writeFile('/srv/cut', content(), { mode: 0o600 });
+  await agent.files.write('/srv/cut', content(), { mode: 0o600 });
   const process = await start('sha256sum < /srv/cut');
   assert.ok((await text(process.stdout)).startsWith(createHash('sha256').update(block).digest('hex')));
   await process.release();
@@ -274,5 +274,5 @@ test('a shutdown signals, flushes, ends the VM cleanly, and the next boot has th
   vm = new TestVm(disks);
   agent = await vm.agent();
   await agent.mountRoot({ imageDevice: 'vda', upperDevice: 'vdb' });
-  assert.equal(await text(await agent.readFile('/root/last')), 'bye\n');
+  assert.equal(await text(await agent.files.read('/root/last')), 'bye\n');
 });

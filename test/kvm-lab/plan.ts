@@ -8,6 +8,7 @@ const PROJECT = join(import.meta.dirname, '..', '..');
 const LEFT_OUT: Readonly<Record<string, string>> = {
   'faults.test.ts': 'faults around the daemon, the same with any driver',
   'folder.test.ts': 'manifests and objects, the same with any driver',
+  'guest-files.test.ts': 'the agent on a bare QEMU, without a driver',
   'guest-exec.test.ts': 'the agent on a bare QEMU, without a driver',
   'guest-kernel.test.ts': 'the guest kernel on a bare QEMU, without a driver',
   'guest-link.test.ts': 'the agent on a bare QEMU, without a driver',

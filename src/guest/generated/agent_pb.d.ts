@@ -146,6 +146,12 @@ export declare type HostMessage = Message<"bulkhead.agent.v1.HostMessage"> & {
     case: "ping";
   } | {
     /**
+     * @generated from field: bulkhead.agent.v1.FileAction file_action = 24;
+     */
+    value: FileAction;
+    case: "fileAction";
+  } | {
+    /**
      * @generated from field: bulkhead.agent.v1.BindDisks bind_disks = 19;
      */
     value: BindDisks;
@@ -678,6 +684,18 @@ export declare type ReadFile = Message<"bulkhead.agent.v1.ReadFile"> & {
    * @generated from field: uint32 output_credit = 3;
    */
   outputCredit: number;
+
+  /**
+   * First byte, and how many; a length of 0 means to the end.
+   *
+   * @generated from field: uint64 offset = 4;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: uint64 length = 5;
+   */
+  length: bigint;
 };
 
 /**
@@ -721,7 +739,251 @@ export declare type WriteFile = Message<"bulkhead.agent.v1.WriteFile"> & {
 export declare const WriteFileSchema: GenMessage<WriteFile>;
 
 /**
- * Answer to Exec, ReadFile and WriteFile.
+ * A session that looks at names beneath the container's root, or changes them, as root. Links in the directories of a
+ * path are followed within the root; what the last part names is acted upon itself, link or not, unless said otherwise.
+ * Exit code 0 means done; otherwise stderr has one line.
+ *
+ * @generated from message bulkhead.agent.v1.FileAction
+ */
+export declare type FileAction = Message<"bulkhead.agent.v1.FileAction"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: string path = 2;
+   */
+  path: string;
+
+  /**
+   * @generated from field: uint32 output_credit = 3;
+   */
+  outputCredit: number;
+
+  /**
+   * @generated from oneof bulkhead.agent.v1.FileAction.action
+   */
+  action: {
+    /**
+     * One FileEntry.
+     *
+     * @generated from field: bulkhead.agent.v1.StatFile stat = 4;
+     */
+    value: StatFile;
+    case: "stat";
+  } | {
+    /**
+     * A FileEntry for each name but . and .., in no order.
+     *
+     * @generated from field: bulkhead.agent.v1.ListDirectory list = 5;
+     */
+    value: ListDirectory;
+    case: "list";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.MakeDirectory make_directory = 6;
+     */
+    value: MakeDirectory;
+    case: "makeDirectory";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.RemoveFile remove = 7;
+     */
+    value: RemoveFile;
+    case: "remove";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.RenameFile rename = 8;
+     */
+    value: RenameFile;
+    case: "rename";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.CopyFile copy = 9;
+     */
+    value: CopyFile;
+    case: "copy";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.FileAction.
+ * Use `create(FileActionSchema)` to create a new message.
+ */
+export declare const FileActionSchema: GenMessage<FileAction>;
+
+/**
+ * @generated from message bulkhead.agent.v1.StatFile
+ */
+export declare type StatFile = Message<"bulkhead.agent.v1.StatFile"> & {
+  /**
+   * @generated from field: bool follow = 1;
+   */
+  follow: boolean;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.StatFile.
+ * Use `create(StatFileSchema)` to create a new message.
+ */
+export declare const StatFileSchema: GenMessage<StatFile>;
+
+/**
+ * @generated from message bulkhead.agent.v1.ListDirectory
+ */
+export declare type ListDirectory = Message<"bulkhead.agent.v1.ListDirectory"> & {
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.ListDirectory.
+ * Use `create(ListDirectorySchema)` to create a new message.
+ */
+export declare const ListDirectorySchema: GenMessage<ListDirectory>;
+
+/**
+ * @generated from message bulkhead.agent.v1.MakeDirectory
+ */
+export declare type MakeDirectory = Message<"bulkhead.agent.v1.MakeDirectory"> & {
+  /**
+   * @generated from field: uint32 mode = 1;
+   */
+  mode: number;
+
+  /**
+   * Also those above it; nothing is wrong when it is there.
+   *
+   * @generated from field: bool parents = 2;
+   */
+  parents: boolean;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.MakeDirectory.
+ * Use `create(MakeDirectorySchema)` to create a new message.
+ */
+export declare const MakeDirectorySchema: GenMessage<MakeDirectory>;
+
+/**
+ * @generated from message bulkhead.agent.v1.RemoveFile
+ */
+export declare type RemoveFile = Message<"bulkhead.agent.v1.RemoveFile"> & {
+  /**
+   * @generated from field: bulkhead.agent.v1.Removal what = 1;
+   */
+  what: Removal;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.RemoveFile.
+ * Use `create(RemoveFileSchema)` to create a new message.
+ */
+export declare const RemoveFileSchema: GenMessage<RemoveFile>;
+
+/**
+ * Replaces what has the name already, as rename(2) does.
+ *
+ * @generated from message bulkhead.agent.v1.RenameFile
+ */
+export declare type RenameFile = Message<"bulkhead.agent.v1.RenameFile"> & {
+  /**
+   * @generated from field: string to = 1;
+   */
+  to: string;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.RenameFile.
+ * Use `create(RenameFileSchema)` to create a new message.
+ */
+export declare const RenameFileSchema: GenMessage<RenameFile>;
+
+/**
+ * Content, mode and owner of a regular file; in place at once or not at all.
+ *
+ * @generated from message bulkhead.agent.v1.CopyFile
+ */
+export declare type CopyFile = Message<"bulkhead.agent.v1.CopyFile"> & {
+  /**
+   * @generated from field: string to = 1;
+   */
+  to: string;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.CopyFile.
+ * Use `create(CopyFileSchema)` to create a new message.
+ */
+export declare const CopyFileSchema: GenMessage<CopyFile>;
+
+/**
+ * On the stdout of FileAction, each behind its length as a varint.
+ *
+ * @generated from message bulkhead.agent.v1.FileEntry
+ */
+export declare type FileEntry = Message<"bulkhead.agent.v1.FileEntry"> & {
+  /**
+   * The last part; empty for the root.
+   *
+   * @generated from field: bytes name = 1;
+   */
+  name: Uint8Array;
+
+  /**
+   * @generated from field: bulkhead.agent.v1.FileKind kind = 2;
+   */
+  kind: FileKind;
+
+  /**
+   * @generated from field: uint64 size = 3;
+   */
+  size: bigint;
+
+  /**
+   * Permission bits with set-uid, set-gid and sticky.
+   *
+   * @generated from field: uint32 mode = 4;
+   */
+  mode: number;
+
+  /**
+   * @generated from field: uint32 uid = 5;
+   */
+  uid: number;
+
+  /**
+   * @generated from field: uint32 gid = 6;
+   */
+  gid: number;
+
+  /**
+   * Since the epoch; 0 for birth where the file system does not know it.
+   *
+   * @generated from field: int64 modified_ns = 7;
+   */
+  modifiedNs: bigint;
+
+  /**
+   * @generated from field: int64 birth_ns = 8;
+   */
+  birthNs: bigint;
+
+  /**
+   * Of a symbolic link.
+   *
+   * @generated from field: bytes target = 9;
+   */
+  target: Uint8Array;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.FileEntry.
+ * Use `create(FileEntrySchema)` to create a new message.
+ */
+export declare const FileEntrySchema: GenMessage<FileEntry>;
+
+/**
+ * Answer to Exec, ReadFile, WriteFile and FileAction.
  *
  * @generated from message bulkhead.agent.v1.Started
  */
@@ -1445,6 +1707,63 @@ export enum Overflow {
  * Describes the enum bulkhead.agent.v1.Overflow.
  */
 export declare const OverflowSchema: GenEnum<Overflow>;
+
+/**
+ * @generated from enum bulkhead.agent.v1.Removal
+ */
+export enum Removal {
+  /**
+   * @generated from enum value: REMOVAL_FILE = 0;
+   */
+  FILE = 0,
+
+  /**
+   * @generated from enum value: REMOVAL_EMPTY_DIRECTORY = 1;
+   */
+  EMPTY_DIRECTORY = 1,
+
+  /**
+   * Whatever it is, with all below it.
+   *
+   * @generated from enum value: REMOVAL_TREE = 2;
+   */
+  TREE = 2,
+}
+
+/**
+ * Describes the enum bulkhead.agent.v1.Removal.
+ */
+export declare const RemovalSchema: GenEnum<Removal>;
+
+/**
+ * @generated from enum bulkhead.agent.v1.FileKind
+ */
+export enum FileKind {
+  /**
+   * @generated from enum value: FILE_KIND_OTHER = 0;
+   */
+  OTHER = 0,
+
+  /**
+   * @generated from enum value: FILE_KIND_REGULAR = 1;
+   */
+  REGULAR = 1,
+
+  /**
+   * @generated from enum value: FILE_KIND_DIRECTORY = 2;
+   */
+  DIRECTORY = 2,
+
+  /**
+   * @generated from enum value: FILE_KIND_SYMLINK = 3;
+   */
+  SYMLINK = 3,
+}
+
+/**
+ * Describes the enum bulkhead.agent.v1.FileKind.
+ */
+export declare const FileKindSchema: GenEnum<FileKind>;
 
 /**
  * @generated from enum bulkhead.agent.v1.Stream

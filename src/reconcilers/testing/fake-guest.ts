@@ -6,6 +6,7 @@ import type {
   AgentHello,
   ExecRequest,
   GuestAgent,
+  GuestFiles,
   GuestProcess,
   GuestStats,
   OutputChunk,
@@ -204,11 +205,7 @@ export class FakeAgent implements GuestAgent {
     }));
   }
 
-  async readFile(): Promise<Readable> {
-    throw new BulkheadError('NOT_SUPPORTED', 'the fake guest has no files');
-  }
-
-  async writeFile(): Promise<void> {
+  get files(): GuestFiles {
     throw new BulkheadError('NOT_SUPPORTED', 'the fake guest has no files');
   }
 

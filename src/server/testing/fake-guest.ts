@@ -9,6 +9,7 @@ import type {
   OutputChunk,
   ProcessExit,
 } from '../../guest/agent.ts';
+import { FakeFiles } from './fake-files.ts';
 
 export const CLEAN_EXIT: ProcessExit = { exitCode: 0, signal: '', timedOut: false, oomKilled: false };
 
@@ -137,6 +138,7 @@ export class FakeProcess implements GuestProcess {
 export class FakeAgent implements GuestAgent {
   readonly hello = {} as AgentHello;
   readonly connected = true;
+  readonly files = new FakeFiles();
   readonly requests: ExecRequest[] = [];
   readonly processes: FakeProcess[] = [];
   readonly commands: Record<string, FakeCommand>;
@@ -169,12 +171,6 @@ export class FakeAgent implements GuestAgent {
     throw new Error('not used by the server');
   }
   async personalize(): Promise<never> {
-    throw new Error('not used by the server');
-  }
-  async readFile(): Promise<never> {
-    throw new Error('not used by the server');
-  }
-  async writeFile(): Promise<never> {
     throw new Error('not used by the server');
   }
   async shutdown(): Promise<never> {

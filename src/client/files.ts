@@ -1,0 +1,94 @@
+// Files of a running sandbox. Paths are absolute, beneath the sandbox's root.
+import type { Readable } from 'node:stream';
+import { BulkheadError } from '../api/errors.ts';
+import { GROUP_VERSION } from '../api/meta.ts';
+import { isStatus } from '../api/status.ts';
+import type { FileInfo, FileListLine, FileRequests } from '../api/wire.ts';
+import { errorOf, type QueryValue, type Transport } from './transport.ts';
+
+/** Where the file is. */
+export interface FileOwner {
+  namespace: string;
+  /** Of the sandbox. */
+  name: string;
+}
+
+function base({ namespace, name }: FileOwner): string {
+  return `/apis/${GROUP_VERSION}/namespaces/${encodeURIComponent(namespace)}/sandboxes/${encodeURIComponent(name)}/files`;
+}
+
+export class FileClient {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** The content from `offset`, at most `length` bytes. An error of the stream says that it is not whole. */
+  read(
+    owner: FileOwner,
+    path: string,
+    options: { offset?: number; length?: number } = {},
+    signal?: AbortSignal,
+  ): Promise<Readable> {
+    return this.#transport.open('GET', `${base(owner)}/content`, {
+      query: { path, ...options },
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  /** Resolves when the whole content is in place under its name; before that the old file, if any, stays. */
+  async write(
+    owner: FileOwner,
+    path: string,
+    content: Readable,
+    options: { mode?: number; user?: string } = {},
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { mode, user } = options;
+    const query: Record<string, QueryValue> = { path, user, mode: mode?.toString(8) };
+    await this.#transport.request('PUT', `${base(owner)}/content`, {
+      query,
+      body: content,
+      contentType: 'application/octet-stream',
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  /** Of a symbolic link itself unless `follow`. */
+  async stat(
+    owner: FileOwner,
+    path: string,
+    options: { follow?: boolean } = {},
+    signal?: AbortSignal,
+  ): Promise<FileInfo> {
+    const request = { query: { path, ...options }, ...(signal === undefined ? {} : { signal }) };
+    return (await this.#transport.request<FileInfo>('GET', `${base(owner)}/stat`, request)).body;
+  }
+
+  /** Every name in a directory, in no order. */
+  async *list(owner: FileOwner, path: string, signal?: AbortSignal): AsyncGenerator<FileInfo> {
+    const lines = this.#transport.lines<FileListLine>('GET', `${base(owner)}/list`, {
+      query: { path },
+      ...(signal === undefined ? {} : { signal }),
+    });
+    for await (const line of lines) {
+      if ('entry' in line) yield line.entry;
+      else
+        throw isStatus(line.error)
+          ? errorOf(line.error)
+          : new BulkheadError('INTERNAL', 'the list broke off');
+    }
+    signal?.throwIfAborted();
+  }
+
+  async change<Verb extends keyof FileRequests>(
+    owner: FileOwner,
+    verb: Verb,
+    body: FileRequests[Verb],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const request = { body, ...(signal === undefined ? {} : { signal }) };
+    await this.#transport.request('POST', `${base(owner)}/${verb}`, request);
+  }
+}

@@ -1,0 +1,172 @@
+// Files of a real guest: looking, changing, and what a hostile tree can do to it.
+import assert from 'node:assert/strict';
+import { Readable } from 'node:stream';
+import { after, before, test } from 'node:test';
+import type { GuestAgent, GuestFile, GuestFiles } from '../../src/guest/agent.ts';
+import { makeDisks, type TestDisks, TestVm, text } from './guest-harness.ts';
+
+let disks: TestDisks;
+let vm: TestVm;
+let agent: GuestAgent;
+let files: GuestFiles;
+let count = 0;
+
+before(async () => {
+  disks = await makeDisks();
+  vm = new TestVm(disks, { network: false });
+  agent = await vm.agent();
+  await agent.mountRoot({ imageDevice: 'vda', upperDevice: 'vdb' });
+  await agent.personalize({
+    hostname: 'files',
+    entropy: new Uint8Array(32),
+    nameservers: [],
+    searchDomains: [],
+    extraHosts: [],
+  });
+  files = agent.files;
+});
+
+after(async () => {
+  await agent?.close();
+  await vm?.kill();
+  await disks?.remove();
+});
+
+async function sh(script: string): Promise<string> {
+  const sessionId = `sh-${++count}`;
+  const process = await agent.exec({
+    ...{ sessionId, argv: ['sh', '-c', script], env: [], stdin: false, overflow: 'block' as const },
+  });
+  const [out, err, exit] = await Promise.all([text(process.stdout), text(process.stderr), process.exited]);
+  await process.release();
+  assert.equal(exit.exitCode, 0, err);
+  return out;
+}
+
+async function listed(path: string): Promise<GuestFile[]> {
+  const all: GuestFile[] = [];
+  for await (const file of files.list(path)) all.push(file);
+  return all.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+const put = (path: string, content: string | Buffer, mode = 0o644) =>
+  files.write(path, Readable.from([Buffer.from(content)]), { mode });
+
+test('stat says what is there: kind, size, mode, owner, times, target', async () => {
+  await sh(
+    'mkdir /st; printf 12345 >/st/f; chown 12:34 /st/f; chmod 4751 /st/f; ln -s f /st/l; mkfifo /st/p',
+  );
+  const file = await files.stat('/st/f');
+  assert.deepEqual(
+    [file.name, file.kind, file.sizeBytes, file.mode, file.uid, file.gid],
+    ['f', 'file', 5, 0o4751, 12, 34],
+  );
+  const now = Number(await sh('date +%s')) * 1000;
+  assert.ok(Math.abs(file.modifiedMs - now) < 60_000, `${file.modifiedMs} against ${now}`);
+  assert.deepEqual([(await files.stat('/st/l')).kind, (await files.stat('/st/l')).target], ['symlink', 'f']);
+  assert.equal((await files.stat('/st/l', { follow: true })).kind, 'file');
+  assert.equal((await files.stat('/st/p')).kind, 'other');
+  assert.equal((await files.stat('/st/')).kind, 'directory');
+  assert.deepEqual([(await files.stat('/')).kind, (await files.stat('/')).name], ['directory', '']);
+  await assert.rejects(files.stat('/st/none'), { code: 'NOT_FOUND' });
+  await assert.rejects(files.stat('/st/f/x'), { code: 'NOT_FOUND' });
+  await assert.rejects(files.stat('relative'), { code: 'INVALID' });
+});
+
+test('a list has every name, odd ones too, and no limit on how many', async () => {
+  await sh(
+    `mkdir /ls; cd /ls; touch "$(printf 'a\\nb')" ' x' -- -n "$(printf '\\303\\274')"; ln -s nowhere dangling`,
+  );
+  assert.deepEqual(
+    (await listed('/ls')).map(({ name }) => name),
+    [' x', '-n', 'a\nb', 'dangling', 'ü'],
+  );
+  await sh('mkdir /many; cd /many; i=0; while [ $i -lt 3000 ]; do : >"name-$i"; i=$((i+1)); done');
+  assert.equal((await listed('/many')).length, 3000);
+  assert.deepEqual(
+    await listed('/proc/self/fdinfo/none').catch((error: Error) => error.name),
+    'BulkheadError',
+  );
+  await assert.rejects(listed('/st/f'), { code: 'NOT_FOUND' });
+  // A reader that leaves early ends the work in the guest.
+  for await (const _ of files.list('/many')) break;
+  assert.equal((await listed('/many')).length, 3000);
+});
+
+test('directories are made with their mode, one or all above', async () => {
+  await files.makeDirectory('/md', { mode: 0o1777, parents: false });
+  assert.equal((await files.stat('/md')).mode, 0o1777);
+  await assert.rejects(files.makeDirectory('/md', { mode: 0o755, parents: false }), {
+    code: 'ALREADY_EXISTS',
+  });
+  await files.makeDirectory('/md', { mode: 0o755, parents: true });
+  await assert.rejects(files.makeDirectory('/md/a/b', { mode: 0o755, parents: false }), {
+    code: 'NOT_FOUND',
+  });
+  await files.makeDirectory('/md/a/b/c/', { mode: 0o700, parents: true });
+  assert.equal((await files.stat('/md/a/b/c')).mode, 0o700);
+  await sh('ln -s a /md/link');
+  await files.makeDirectory('/md/link/through', { mode: 0o755, parents: true });
+  assert.equal((await files.stat('/md/a/through')).kind, 'directory');
+  await put('/md/file', '');
+  await assert.rejects(files.makeDirectory('/md/file/x', { mode: 0o755, parents: true }), {
+    code: 'NOT_FOUND',
+  });
+});
+
+test('removal takes what was meant and nothing else', async () => {
+  await sh(
+    'mkdir -p /rm/d/e /rm/empty; touch /rm/d/e/f /rm/keep; ln -s /rm/keep /rm/d/out; ln -s /st /rm/d/tree',
+  );
+  await assert.rejects(files.remove('/rm/d', 'file'), { code: 'INVALID' });
+  await assert.rejects(files.remove('/rm/d', 'empty-directory'), { code: 'INVALID' });
+  await files.remove('/rm/empty', 'empty-directory');
+  await files.remove('/rm/d', 'tree');
+  assert.deepEqual(
+    (await listed('/rm')).map(({ name }) => name),
+    ['keep'],
+  );
+  assert.equal((await files.stat('/st/f')).sizeBytes, 5);
+  await assert.rejects(files.remove('/rm/none', 'tree'), { code: 'NOT_FOUND' });
+  await assert.rejects(files.remove('/', 'tree'), { code: 'INVALID' });
+  await assert.rejects(files.remove('/rm/..', 'tree'), { code: 'INVALID' });
+});
+
+test('renames replace, copies keep mode and owner', async () => {
+  await put('/mv-a', 'one', 0o640);
+  await put('/mv-b', 'two');
+  await files.rename('/mv-a', '/mv-b');
+  assert.equal(await text(await files.read('/mv-b')), 'one');
+  await assert.rejects(files.stat('/mv-a'), { code: 'NOT_FOUND' });
+  await assert.rejects(files.rename('/mv-b', '/none/x'), { code: 'NOT_FOUND' });
+  await sh('chown 7:8 /mv-b');
+  await files.copy('/mv-b', '/mv-c');
+  const { mode, uid, gid } = await files.stat('/mv-c');
+  assert.deepEqual([mode, uid, gid, await text(await files.read('/mv-c'))], [0o640, 7, 8, 'one']);
+  await assert.rejects(files.copy('/st', '/mv-d'), { code: 'INVALID' });
+  await assert.rejects(files.copy('/mv-b', '/proc/x'), { code: 'FILE_FAILED' });
+});
+
+test('a part of a file is read by offset and length', async () => {
+  const data = Buffer.alloc(300_000, 'abcdefghij');
+  await put('/part', data);
+  const part = async (options: { offset?: number; length?: number }) =>
+    text(await files.read('/part', options));
+  assert.equal(await part({ offset: 100_003, length: 4 }), 'defg');
+  assert.equal((await part({ offset: 299_995 })).length, 5);
+  assert.equal(await part({ offset: 300_000 }), '');
+  assert.equal((await part({ length: 250_000 })).length, 250_000);
+});
+
+test('a link that climbs stays beneath the root, a full disk is told in its own words', async () => {
+  await sh('mkdir /esc; ln -s ../../../../../../etc /esc/up');
+  assert.equal((await files.stat('/esc/up/passwd', { follow: true })).kind, 'file');
+  await sh('mkdir /small; mount -t tmpfs -o size=64k none /small 2>/dev/null || true');
+  const isMounted = (await sh('grep -c " /small tmpfs " /proc/mounts || true')).trim() === '1';
+  assert.ok(isMounted, 'root of the guest can mount a small tmpfs');
+  await assert.rejects(put('/small/big', Buffer.alloc(1024 * 1024)), {
+    code: 'FILE_FAILED',
+    message: /No space left/,
+  });
+  assert.deepEqual(await listed('/small'), []);
+});
