@@ -3,8 +3,6 @@
 # The peer is fetched from the npm registry the first time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-as_root=()
-if ((EUID != 0)); then as_root=(sudo --preserve-env=BULKHEAD_BUILD_CACHE,HOME); fi
 echo "machine: $(nproc) x $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1), Linux $(uname -r)," \
   "load $(cut -d' ' -f1 /proc/loadavg); KVM emulated by $(qemu-system-x86_64 --version | head -1)" >&2
-"${as_root[@]}" node_modules/.bin/node --disable-warning=ExperimentalWarning bench/kvm.ts "$@"
+tools/as-root.sh node_modules/.bin/node --disable-warning=ExperimentalWarning bench/kvm.ts "$@"

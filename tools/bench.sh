@@ -10,16 +10,13 @@ for name in "$@"; do
   [[ -f bench/$name.ts && $name != report ]] || { echo "tools/bench.sh: no bench $name; there are: ${all[*]}" >&2; exit 2; }
 done
 
-as_root=()
-if ((EUID != 0)); then as_root=(sudo --preserve-env=BULKHEAD_BUILD_CACHE,HOME); fi
-
 echo "machine: $(nproc) x $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1), Linux $(uname -r)," \
   "load $(cut -d' ' -f1 /proc/loadavg), VMs without hardware virtualisation"
 failed=()
 for name in "$@"; do
   printf '\n== %s\n' "$name"
   # --expose-gc as in bin/bulkhead: the daemon gives memory back when it rests.
-  "${as_root[@]}" "$node" --disable-warning=ExperimentalWarning --expose-gc "bench/$name.ts" || failed+=("$name")
+  tools/as-root.sh "$node" --disable-warning=ExperimentalWarning --expose-gc "bench/$name.ts" || failed+=("$name")
 done
 if ((${#failed[@]})); then
   echo "tools/bench.sh: failed: ${failed[*]}" >&2

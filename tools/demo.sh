@@ -6,9 +6,8 @@ cd "$(dirname "$0")/.."
 project=$PWD
 
 if ((EUID != 0)); then
-  command -v sudo >/dev/null || { echo "demo: starting VMs in their jails needs root; install sudo or run this as root" >&2; exit 1; }
   echo "demo: starting VMs in their jails needs root; running the tour with sudo"
-  exec sudo "$project/tools/demo.sh" "$@"
+  exec "$project/tools/as-root.sh" "$project/tools/demo.sh" "$@"
 fi
 
 node=$project/node_modules/.bin/node

@@ -31,14 +31,10 @@ done
 ((${#missing[@]} + ${#optional[@]})) || exit 0
 
 echo "setup: these Debian packages are missing and are installed now: ${missing[*]} ${optional[*]}"
-as_root=()
-if ((EUID != 0)); then
-  command -v sudo >/dev/null || { echo "setup: run this as root, or install sudo" >&2; exit 1; }
-  as_root=(sudo)
-fi
-"${as_root[@]}" apt-get update -qq
+as_root=$(dirname "$0")/as-root.sh
+"$as_root" apt-get update -qq
 install() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  "$as_root" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 ((${#missing[@]} == 0)) || install "${missing[@]}"
 for package in "${optional[@]}"; do

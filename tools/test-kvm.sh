@@ -16,11 +16,7 @@ command -v qemu-system-x86_64 >/dev/null || refuse 'qemu-system-x86_64 is missin
 [[ -f build/libvmm/libkrun.so ]] || refuse 'this build has no libkrun (build/libvmm/libkrun.so)'
 memory=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
 ((memory >= min_memory_kib)) || refuse "it needs 6 GiB of free memory, and there are $((memory / 1024)) MiB"
-as_root=()
-if ((EUID != 0)); then
-  command -v sudo >/dev/null || refuse 'its image can be made by root only, and there is no sudo'
-  as_root=(sudo --preserve-env=BULKHEAD_BUILD_CACHE,HOME)
-fi
+((EUID == 0)) || command -v sudo >/dev/null || refuse 'its image can be made by root only, and there is no sudo'
 
 # There is no compiler in the lab.
 make -C libvmm ../build/libvmm/jail-probe
@@ -29,4 +25,4 @@ if [[ ${1:-} == --soak ]]; then
   program=soak
   shift
 fi
-"${as_root[@]}" node_modules/.bin/node --disable-warning=ExperimentalWarning "test/kvm-lab/$program.ts" "$@"
+tools/as-root.sh node_modules/.bin/node --disable-warning=ExperimentalWarning "test/kvm-lab/$program.ts" "$@"

@@ -15,9 +15,7 @@ run_unit() {
 
 # End-to-end tests share two cores with the VMs they start, so their files run one after another.
 run_e2e() {
-  local as_root=()
-  if ((EUID != 0)); then as_root=(sudo --preserve-env=BULKHEAD_BUILD_CACHE,BULKHEAD_SOAK,HOME); fi
-  "${as_root[@]}" "$node" "${flags[@]}" --test-concurrency=1 'test/e2e/**/*.test.ts'
+  tools/as-root.sh "$node" "${flags[@]}" --test-concurrency=1 'test/e2e/**/*.test.ts'
 }
 
 case $what in
