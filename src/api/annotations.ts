@@ -16,3 +16,10 @@ export const PRUNE_ANNOTATION = 'bulkhead.dev/prune';
 export const RECONCILE_ANNOTATION = 'bulkhead.dev/reconcile';
 /** Any new value asks for a look at the object at once; its reconciler echoes it in `status.lastHandledReconcileAt`. */
 export const REQUESTED_AT_ANNOTATION = 'bulkhead.dev/requestedAt';
+/**
+ * The sandbox lives while a client holds it (`.../sandboxes/NAME/hold`). Once none has for a while, it is removed
+ * (`Delete`), or suspended with its disks kept and the annotation taken off (`Suspend`).
+ */
+export const UNHELD_ANNOTATION = 'bulkhead.dev/when-unheld';
+export const UNHELD_ACTIONS = ['Delete', 'Suspend'] as const;
+export type UnheldAction = (typeof UNHELD_ACTIONS)[number];

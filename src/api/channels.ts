@@ -16,6 +16,8 @@ export const CHANNEL = {
   resize: 4,
   /** Client to server, Bulkhead's own: a signal name such as `SIGTERM`. Kubernetes' clients never send it. */
   signal: 5,
+  /** Server to client, Bulkhead's own, only where `started` was asked for: `{"pid": 42}`, before any output. */
+  started: 6,
   /** v5: the payload is the one channel that will carry nothing more. */
   close: 255,
 } as const;

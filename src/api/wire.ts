@@ -196,6 +196,8 @@ export interface ExecQuery {
   workingDir?: string;
   user?: string;
   timeoutSeconds?: number;
+  /** Asks for a message on the channel `started` when the command runs. */
+  started?: boolean;
   /** Puts the image's ENTRYPOINT before the command, and takes the image's CMD where no command is given. */
   entrypoint?: boolean;
 }

@@ -1,9 +1,9 @@
 // bulkhead attach
 import type { Command } from 'commander';
+import { parseDetachKeys, runSession, windowSize } from '../client/terminal/session.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { EXIT, usage, withGuestExitCode } from './failure.ts';
 import { sandboxName } from './targets.ts';
-import { parseDetachKeys, runSession, windowSize } from './terminal/session.ts';
 
 interface Options extends ConnectionOptions {
   stdin?: true;

@@ -3,11 +3,11 @@ import type { Command } from 'commander';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { ExecQuery } from '../api/wire.ts';
 import type { BulkheadClient } from '../client/client.ts';
+import { runSession, windowSize } from '../client/terminal/session.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { parseDuration } from './duration.ts';
 import { EXIT, usage, withGuestExitCode } from './failure.ts';
 import { sandboxName, withSuggestion } from './targets.ts';
-import { runSession, windowSize } from './terminal/session.ts';
 
 interface Options extends ConnectionOptions {
   stdin?: true;

@@ -3,8 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { asBulkheadError } from '../api/errors.ts';
 import type { Condition, ResourceKind, StoredObject } from '../api/meta.ts';
 import type { BulkheadClient } from '../client/client.ts';
+import { followObjects } from '../client/follow.ts';
 import { CommandFailure, EXIT, usage } from './failure.ts';
-import { followObjects } from './follow.ts';
 import { jsonPathValues } from './output/jsonpath.ts';
 
 /** How soon to ask again for a daemon that is being restarted. */

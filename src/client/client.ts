@@ -218,6 +218,20 @@ export class BulkheadClient {
     });
   }
 
+  /**
+   * Holds a sandbox that lives only while it is held (see UNHELD_ANNOTATION), until the signal aborts. Resolves when it is
+   * held. Does not keep this process from exiting; `onLost` is called when the connection breaks before the signal.
+   */
+  async hold(namespace: string, name: string, signal: AbortSignal, onLost: () => void): Promise<void> {
+    const response = await this.#transport.open('GET', `${sandbox(namespace, name)}/hold`, { signal });
+    response.socket.unref();
+    response.on('error', () => {});
+    response.once('close', () => {
+      if (!signal.aborted) onLost();
+    });
+    response.resume();
+  }
+
   async stats(namespace: string, name: string): Promise<SandboxStats> {
     return (await this.#transport.request<SandboxStats>('GET', `${sandbox(namespace, name)}/stats`)).body;
   }

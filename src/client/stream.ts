@@ -5,6 +5,7 @@ import { WebSocket } from 'ws';
 import { CHANNEL, EXIT_CAUSE, frame, STREAM_PROTOCOLS } from '../api/channels.ts';
 import { BulkheadError } from '../api/errors.ts';
 import { isStatus, type Status } from '../api/status.ts';
+import { deferred } from './deferred.ts';
 import { connectionError, errorOf, failureOf, type QueryValue, queryString } from './transport.ts';
 
 /** Unsent input above which writers wait. */
@@ -29,6 +30,11 @@ export interface StreamConnection {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  /**
+   * Process id in the guest, when the command runs; only where `started` was asked for. Rejects when the connection ends
+   * before that.
+   */
+  readonly started: Promise<number>;
   /** Rejects when the command could not be started, or the connection broke before it ended. */
   readonly exited: Promise<StreamExit>;
   resize(size: { columns: number; rows: number }): void;
@@ -61,7 +67,7 @@ export async function openStream(
     maxPayload: MESSAGE_BYTES_MAX,
   });
   const connection = new Connection(socket, socketPath);
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const { promise, resolve, reject } = deferred<void>();
   socket.once('open', resolve);
   socket.once('error', (error) => reject(connectionError(error, socketPath)));
   socket.once('unexpected-response', (request, response) => {
@@ -78,14 +84,20 @@ class Connection implements StreamConnection {
   readonly stdin: Writable;
   readonly stdout: Readable;
   readonly stderr: Readable;
+  readonly started: Promise<number>;
   readonly exited: Promise<StreamExit>;
+  readonly #resolveStarted: (pid: number) => void;
   readonly #socket: WebSocket;
   #status: Status | undefined;
 
   constructor(socket: WebSocket, socketPath: string) {
     this.#socket = socket;
-    const { promise, resolve, reject } = Promise.withResolvers<StreamExit>();
+    const { promise, resolve, reject } = deferred<StreamExit>();
     this.exited = promise;
+    const started = deferred<number>();
+    this.started = started.promise;
+    this.started.catch(() => {});
+    this.#resolveStarted = started.resolve;
     // Nobody may be listening yet when the connection breaks; whoever asks later still gets the rejection.
     promise.catch(() => {});
     this.stdin = new Writable({
@@ -113,6 +125,7 @@ class Connection implements StreamConnection {
       } catch (error) {
         reject(error);
       }
+      started.reject(new BulkheadError('SANDBOX_NOT_RUNNING', 'the command did not start'));
     });
   }
 
@@ -162,12 +175,24 @@ class Connection implements StreamConnection {
       case CHANNEL.stderr:
         if (!this.stderr.push(payload)) this.#socket.pause();
         break;
+      case CHANNEL.started:
+        this.#receiveStarted(payload);
+        break;
       case CHANNEL.error:
         this.#receiveStatus(payload);
         break;
       default:
         // A newer server may say more; what is unknown is skipped.
         break;
+    }
+  }
+
+  #receiveStarted(payload: Buffer): void {
+    try {
+      const { pid } = JSON.parse(payload.toString()) as { pid?: unknown };
+      if (typeof pid === 'number') this.#resolveStarted(pid);
+    } catch {
+      // Shows as a command that was never told to have started.
     }
   }
 

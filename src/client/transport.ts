@@ -3,6 +3,7 @@ import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import { codeOfReason, isStatus, type Status } from '../api/status.ts';
+import { deferred } from './deferred.ts';
 
 export type QueryValue = string | number | boolean | readonly string[] | undefined;
 
@@ -101,7 +102,7 @@ export class Transport {
   /** Sends a request and returns the answer once its headers are there. Fails with the server's own error for non-2xx. */
   async open(method: string, path: string, options: RequestOptions = {}): Promise<IncomingMessage> {
     const { query, body, contentType = 'application/json', signal } = options;
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const { promise, resolve, reject } = deferred<IncomingMessage>();
     const text = body === undefined || body instanceof Readable ? '' : JSON.stringify(body);
     const request = httpRequest(
       {

@@ -16,6 +16,7 @@ import { connectGuest } from '../guest/client.ts';
 import { openImages } from '../images/cache/open-images.ts';
 import { openRegistries } from '../images/registry/client.ts';
 import type { RegistryOptions } from '../images/registry/hosts.ts';
+import { LeaseReconciler } from '../reconcilers/lease/reconciler.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import { createUnsupportedReconciler } from '../reconcilers/unsupported/reconciler.ts';
 import { checkAddresses } from '../server/listen.ts';
@@ -109,6 +110,8 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     nodeName: hostname(),
     random: Math.random,
   });
+  const deferredLeases = new DeferredEnqueuer();
+  const leases = new LeaseReconciler({ store, clock, enqueuer: deferredLeases });
   const deferredVolumes = new DeferredEnqueuer();
   const volumes = await openDaemonVolumes(
     { dir: options.volumeDir, buildDir: BUILD_DIR, sandboxesDir: paths.sandboxes },
@@ -125,7 +128,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   if (heap !== undefined) manager.add(new IdleMemory(heap, clock));
   const informers = addControllers({
     ...{ manager, store, clock, log, metrics },
-    ...{ sandboxes, deferred, volumes, deferredVolumes },
+    ...{ sandboxes, deferred, leases, deferredLeases, volumes, deferredVolumes },
   });
   metrics.observe({
     live: sandboxes.live,
@@ -154,6 +157,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     store,
     rules,
     sandboxes: sandboxAccess(store, sandboxes, metrics.lifecycle),
+    holds: leases,
     images,
     imageExporter: images,
     volumes: volumeAccess(store, volumes.volumes, rules),
@@ -222,13 +226,16 @@ interface Controllers {
   metrics: DaemonMetrics;
   sandboxes: SandboxReconciler;
   deferred: DeferredEnqueuer;
+  leases: LeaseReconciler;
+  deferredLeases: DeferredEnqueuer;
   volumes: DaemonVolumes;
   deferredVolumes: DeferredEnqueuer;
 }
 
 /** One controller per kind, fed by informers. */
 function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Informer } {
-  const { manager, store, clock, log, metrics, sandboxes, deferred, volumes, deferredVolumes } = parts;
+  const { manager, store, clock, log, metrics } = parts;
+  const { sandboxes, deferred, leases, deferredLeases, volumes, deferredVolumes } = parts;
   const informers: Informer[] = [];
   const controllers: Controller[] = [];
   const informerOf = (kind: string): Informer => {
@@ -249,6 +256,7 @@ function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Inf
   for (const kind of ['Secret', 'ConfigMap']) {
     sandboxController.watch(informerOf(kind), { requests: (object) => sandboxes.dependents(object) });
   }
+  deferredLeases.target = controllerOf(leases, sandboxInformer);
   const volumeInformer = informerOf(volumes.reconciler.kind);
   deferredVolumes.target = controllerOf(volumes.reconciler, volumeInformer);
   for (const kind of UNSUPPORTED_KINDS) {

@@ -89,6 +89,12 @@ export interface SandboxAccess {
   openLog(namespace: string, name: string, options: LogOptions): Promise<AsyncIterable<LogEntry>>;
 }
 
+/** Sandboxes that live while a client holds them. */
+export interface SandboxHolds {
+  /** Holds the sandbox until the returned function is called. Holding one that needs nobody changes nothing. */
+  hold(sandbox: { namespace: string; name: string; uid: string }): () => void;
+}
+
 /** Writes an image out of the cache as an OCI archive (tar). */
 export interface ImageExporter {
   save(reference: string, signal: AbortSignal): Promise<Readable>;
@@ -125,6 +131,7 @@ export interface ServerDependencies {
   store: Store;
   rules: ObjectRules;
   sandboxes: SandboxAccess;
+  holds: SandboxHolds;
   images: Images;
   /** Absent where the image cache cannot give layers back; `save` answers NOT_SUPPORTED then. */
   imageExporter?: ImageExporter;

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import type { SandboxStats } from '../api/wire.ts';
-import type { LogEntry, LogOptions, SandboxAccess } from './contracts.ts';
+import type { LogEntry, LogOptions, ServerDependencies } from './contracts.ts';
 import { GUEST_STATS_TIMEOUT_MS } from './limits.ts';
 import { openLineStream } from './line-stream.ts';
 import { logFormat } from './log-format.ts';
@@ -31,8 +31,11 @@ function sinceOf(query: Query): Date | undefined {
   return parsed;
 }
 
-/** Registers `/log` and `/stats`. */
-export function registerSandboxRoutes(app: FastifyInstance, sandboxes: SandboxAccess, host: WatchHost): void {
+type Dependencies = Pick<ServerDependencies, 'store' | 'sandboxes' | 'holds'>;
+
+/** Registers `/log`, `/stats` and `/hold`. */
+export function registerSandboxRoutes(app: FastifyInstance, deps: Dependencies, host: WatchHost): void {
+  const { store, sandboxes, holds } = deps;
   app.get(`${ITEM}/log`, async (request, reply) => {
     const { namespace, name } = nameOf(request);
     const query = request.query as Query;
@@ -70,6 +73,25 @@ export function registerSandboxRoutes(app: FastifyInstance, sandboxes: SandboxAc
       vm,
       ...(guest === undefined ? {} : { guest }),
     };
+  });
+
+  app.get(`${ITEM}/hold`, async (request, reply) => {
+    const { namespace, name } = nameOf(request);
+    const object = await store.get({ kind: 'Sandbox', namespace, name });
+    if (object === undefined)
+      throw new BulkheadError('NOT_FOUND', `sandboxes.bulkhead.dev "${name}" not found`);
+    const { uid } = object.metadata;
+    const done = admitFollower(host);
+    const release = holds.hold({ namespace, name, uid });
+    const stream = openLineStream(reply, 'application/x-ndjson', host.closing);
+    const leave = (): void => {
+      release();
+      done();
+      stream.end();
+    };
+    if (stream.signal.aborted) return leave();
+    stream.signal.addEventListener('abort', leave, { once: true });
+    await stream.write(`${JSON.stringify({ uid })}\n`);
   });
 
   for (const verb of ['exec', 'attach']) {

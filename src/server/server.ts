@@ -89,7 +89,7 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
   for (const kind of deps.rules.kinds) registerKind(api, kind, deps, watches, pages);
   registerEvents(api, deps.store, deps.rules.kinds, watches);
   registerDiscovery(api, deps.rules.kinds, deps.version);
-  registerSandboxRoutes(api, deps.sandboxes, watches);
+  registerSandboxRoutes(api, deps, watches);
   registerFileRoutes(api, deps.sandboxes, closing.signal);
   registerImageRoutes(api, deps, closing.signal);
   registerVolumeRoutes(api, deps.volumes, closing.signal);

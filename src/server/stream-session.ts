@@ -19,6 +19,8 @@ const CLOSE = { normal: 1000, goingAway: 1001, protocolError: 1002, unsupportedD
 
 /** The process at the other end: a new exec, or a view of the main process. */
 export interface StreamProcess {
+  /** In the guest; told to clients that asked for it. */
+  readonly pid?: number;
   readonly stdin?: Writable;
   output(): AsyncIterable<OutputChunk>;
   readonly exited: Promise<ProcessExit>;
@@ -30,6 +32,8 @@ export interface StreamOptions {
   protocol: StreamProtocol;
   stdout: boolean;
   stderr: boolean;
+  /** The client wants to know when the command runs. */
+  started: boolean;
   /** Aborts when the server closes. */
   closing: AbortSignal;
 }
@@ -113,6 +117,8 @@ export class StreamSession {
     process.stdin?.on('drain', () => this.#socket.resume());
     this.#socket.resume();
     try {
+      if (this.#options.started)
+        await this.#send(CHANNEL.started, Buffer.from(JSON.stringify({ pid: process.pid })));
       await this.#pumpOutput(process);
       if (this.gone.aborted) return;
       const exit = await Promise.race([process.exited, aborted(this.gone)]);

@@ -265,3 +265,28 @@ test('a server that closes ends its streams, and the client says the connection 
   await harness[Symbol.asyncDispose]();
   await assert.rejects(stream.exited, (error) => (error as BulkheadError).code === 'DAEMON_UNAVAILABLE');
 });
+
+test('who asks for it is told when the command runs, before its output', async () => {
+  await using harness = await withSandbox();
+  const stream = await exec(harness, ['echo', 'hi'], { started: true });
+  assert.equal(await stream.started, 42);
+  assert.equal(await text(stream.stdout), 'hi\n');
+  const failed = await exec(harness, ['no-such'], { started: true });
+  await assert.rejects(failed.started, { code: 'SANDBOX_NOT_RUNNING' });
+});
+
+test('a sandbox is held while the connection stands, and only then', async () => {
+  await using harness = await withSandbox();
+  const stop = new AbortController();
+  let lost = 0;
+  await harness.client.hold('default', 'a', stop.signal, () => lost++);
+  const other = new AbortController();
+  await harness.client.hold('default', 'a', other.signal, () => lost++);
+  assert.equal(harness.sandboxes.held.length, 2);
+  stop.abort();
+  while (harness.sandboxes.held.length > 1) await new Promise(setImmediate);
+  await assert.rejects(harness.client.hold('default', 'nobody', stop.signal, () => {}));
+  await harness.server.close();
+  while (lost === 0) await new Promise(setImmediate);
+  assert.deepEqual([harness.sandboxes.held.length, lost], [0, 1]);
+});

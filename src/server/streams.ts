@@ -85,9 +85,10 @@ export class StreamEndpoints {
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer, protocol: StreamProtocol, query: Query) {
     const stdout = boolean(query, 'stdout', true);
     const stderr = boolean(query, 'stderr', true);
+    const started = boolean(query, 'started');
     const { promise, resolve } = Promise.withResolvers<StreamSession>();
     this.#sockets.handleUpgrade(request, socket, head, (webSocket) =>
-      resolve(new StreamSession(webSocket, { protocol, stdout, stderr, closing: this.#closing })),
+      resolve(new StreamSession(webSocket, { protocol, stdout, stderr, started, closing: this.#closing })),
     );
     return promise;
   }

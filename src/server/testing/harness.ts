@@ -48,6 +48,8 @@ export class FakeSandboxes implements SandboxAccess {
   /** Streams that count as use now. */
   inUse = 0;
   logOptions: LogOptions[] = [];
+  /** Uids that clients hold now. */
+  readonly held: string[] = [];
   readonly #store: Store;
 
   constructor(store: Store, commands: Record<string, FakeCommand>) {
@@ -88,6 +90,11 @@ export class FakeSandboxes implements SandboxAccess {
         };
       },
     };
+  }
+
+  hold({ uid }: { uid: string }): () => void {
+    this.held.push(uid);
+    return () => this.held.splice(this.held.indexOf(uid), 1);
   }
 
   #attach(): MainAttachment {
@@ -215,6 +222,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     store,
     rules: apiRules((text) => JSON.parse(text) as unknown),
     sandboxes,
+    holds: sandboxes,
     images,
     imageExporter: { save: async (reference) => Readable.from([`archive of ${reference}`]) },
     volumes: new FakeVolumeAccess(),

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { SANDBOX_KIND } from '../../api/kinds.ts';
-import { sandboxDocument, startHarness } from '../../server/testing/harness.ts';
-import { BULKHEAD, environment } from '../testing/bulkhead.ts';
-import { parseDetachKeys } from './session.ts';
+import { SANDBOX_KIND } from '../api/kinds.ts';
+import { parseDetachKeys } from '../client/terminal/session.ts';
+import { sandboxDocument, startHarness } from '../server/testing/harness.ts';
+import { BULKHEAD, environment } from './testing/bulkhead.ts';
 
 test('detach keys are control keys and characters', () => {
   assert.deepEqual(parseDetachKeys('ctrl-]'), Uint8Array.of(0x1d));

@@ -1,7 +1,7 @@
 // A list and then its changes, for as long as wanted: watches that end or fall behind are taken up again.
 import { asBulkheadError } from '../api/errors.ts';
 import type { ResourceKind, StoredObject } from '../api/meta.ts';
-import type { BulkheadClient, ListQuery } from '../client/client.ts';
+import type { BulkheadClient, ListQuery } from './client.ts';
 
 export type Followed =
   /** What is there: at the start, and again whenever changes were missed. */

@@ -2,7 +2,7 @@
 import { constants } from 'node:os';
 import { Transform, type Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
-import type { StreamConnection, StreamExit } from '../../client/stream.ts';
+import type { StreamConnection, StreamExit } from '../stream.ts';
 
 export interface SessionOptions {
   /** Sends standard input. */
