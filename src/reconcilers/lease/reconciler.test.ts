@@ -78,7 +78,7 @@ test('Suspend keeps the object, its disks and its next start', async () => {
   await step();
   const object = await world.store.get(KEY);
   assert.deepEqual(object?.metadata.deletionTimestamp, undefined);
-  assert.equal((object?.spec as { operatingMode?: string }).operatingMode, 'Suspended');
+  assert.deepEqual(object?.spec, { image: 'busybox', operatingMode: 'Suspended' });
   assert.equal(object?.metadata.annotations?.[UNHELD_ANNOTATION], undefined);
 });
 
