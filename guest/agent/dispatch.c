@@ -1,6 +1,5 @@
 #include "dispatch.h"
 
-#include "disks.h"
 #include "err.h"
 #include "link.h"
 #include "mounts.h"
@@ -8,6 +7,7 @@
 #include "power.h"
 #include "session.h"
 #include "stats.h"
+#include "walltime.h"
 
 #define BODY(name) bulkhead_agent_v1_HostMessage_##name##_tag
 
@@ -89,12 +89,8 @@ void dispatch(bulkhead_agent_v1_HostMessage *m) {
     case BODY(ping):
         link_done(id);
         break;
-    case BODY(bind_disks):
-        answer(id, disks_bind(m->body.bind_disks.devices, m->body.bind_disks.devices_count, &err), &err);
-        break;
-    case BODY(unbind_disks):
-        answer(id, disks_unbind(m->body.unbind_disks.devices, m->body.unbind_disks.devices_count, &err),
-               &err);
+    case BODY(set_clock):
+        answer(id, walltime_set(m->body.set_clock.time_ms, &err), &err);
         break;
     default:
         (void)err_set(&err, FAIL_INVALID, "this agent does not know the request");

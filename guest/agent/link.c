@@ -15,6 +15,7 @@
 #include "mounts.h"
 #include "personalize.h"
 #include "session.h"
+#include "walltime.h"
 
 #define PROTOCOL_VERSION 1
 #define AGENT_VERSION "0.1.0"
@@ -158,6 +159,7 @@ static void say_hello(uint64_t request_id, const bulkhead_agent_v1_HostHello *ho
     hello->personalized = personalize_done();
     hello->sessions = states;
     hello->sessions_count = (pb_size_t)sessions_describe(states);
+    hello->time_ms = walltime_now();
     link_send(&message);
 }
 

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/random.h>
@@ -14,15 +13,9 @@
 #include "link.h"
 #include "mounts.h"
 #include "network.h"
+#include "walltime.h"
 
 static bool done;
-
-static int set_clock(int64_t time_ms, struct err *err) {
-    struct timespec now = {.tv_sec = time_ms / 1000, .tv_nsec = time_ms % 1000 * 1000000};
-    if (time_ms > 0 && clock_settime(CLOCK_REALTIME, &now) < 0)
-        return err_errno(err, "cannot set the clock");
-    return 0;
-}
 
 // Guests restored from one template begin with one and the same random state.
 static int add_entropy(const void *bytes, size_t size, struct err *err) {
@@ -44,7 +37,7 @@ static int add_entropy(const void *bytes, size_t size, struct err *err) {
 }
 
 int personalize(const bulkhead_agent_v1_Personalize *request, struct err *err) {
-    if (set_clock(request->time_ms, err) < 0 ||
+    if ((request->time_ms > 0 && walltime_set(request->time_ms, err) < 0) ||
         add_entropy(request->entropy.bytes, request->entropy.size, err) < 0)
         return -1;
     if (request->hostname[0] && sethostname(request->hostname, strlen(request->hostname)) < 0)

@@ -185,6 +185,8 @@ export interface AgentHello {
   rootMounted: boolean;
   personalized: boolean;
   sessions: SessionInfo[];
+  /** The guest's clock in milliseconds since 1970; absent where the agent cannot set it later on. */
+  timeMs?: number;
 }
 
 /**
@@ -199,6 +201,11 @@ export interface GuestAgent {
   onConnectionChange(listener: (connected: boolean) => void): () => void;
   mountRoot(root: RootMount, signal?: AbortSignal): Promise<void>;
   personalize(personality: Personality, signal?: AbortSignal): Promise<void>;
+  /**
+   * Sets the guest's clock to the host's, as after the machine stood still. Does nothing where the agent does not know how, or
+   * is not connected: the next hello shows a clock that is wrong, which is set then.
+   */
+  setClock(): Promise<void>;
   exec(request: ExecRequest, signal?: AbortSignal): Promise<GuestProcess>;
   /** Takes up a session that exists in the guest (after a restart of the host side), from the given output offsets. */
   attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<GuestProcess>;

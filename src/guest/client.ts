@@ -17,6 +17,7 @@ import { SessionFiles } from './files.ts';
 import { protocolError } from './frames.ts';
 import { PING_TIMEOUT_MS, startHeartbeat } from './heartbeat.ts';
 import {
+  CLOCK_SKEW_MAX_MS,
   FILLER_AFTER_SILENCES,
   FIRST_HELLO_TIMEOUT_MS,
   HELLO_TIMEOUT_MS,
@@ -119,6 +120,13 @@ class GuestClient implements GuestAgent {
     if (this.#hello) this.#hello = { ...this.#hello, bootId: value.bootId, personalized: true };
   }
 
+  async setClock(): Promise<void> {
+    if (!this.#connected || this.hello.timeMs === undefined) return;
+    // Not asked again on another connection: the time would be an old one then.
+    const timeMs = BigInt(Math.round(this.#clock.now()));
+    await this.#requests.ask({ case: 'setClock', value: { timeMs } }, { resend: false });
+  }
+
   exec(request: ExecRequest, signal?: AbortSignal): Promise<GuestProcess> {
     return this.#sessions.start(
       request.sessionId,
@@ -184,6 +192,7 @@ class GuestClient implements GuestAgent {
   /** `silences`: how many hellos were not answered before. */
   async #tryOnce(silences: number): Promise<void> {
     const duplex = await this.#dial(this.#abort.signal);
+    const askedAt = this.#clock.now();
     const { connection, hello } = await Connection.open(duplex, {
       timeoutMs: Math.min(FIRST_HELLO_TIMEOUT_MS * 2 ** silences, this.#helloTimeoutMs),
       filler: silences >= FILLER_AFTER_SILENCES,
@@ -211,11 +220,20 @@ class GuestClient implements GuestAgent {
     this.#requests.connected(connection);
     this.#setConnected(true);
     this.#sessions.wake();
+    // Should it fail, the guest goes on with the clock it has; the next hello is another chance.
+    if (this.#isClockOff(askedAt)) this.setClock().catch(() => {});
     this.#stopHeartbeat = startHeartbeat(
       this.#clock,
       () => this.#requests.ask({ case: 'ping', value: {} }, { resend: false, timeoutMs: PING_TIMEOUT_MS }),
       () => connection.close(),
     );
+  }
+
+  /** A guest that is nobody yet is given its time with its name. The guest read its clock after `askedAt`. */
+  #isClockOff(askedAt: number): boolean {
+    const { personalized, timeMs } = this.hello;
+    if (!personalized || timeMs === undefined) return false;
+    return timeMs < askedAt - CLOCK_SKEW_MAX_MS || timeMs > this.#clock.now() + CLOCK_SKEW_MAX_MS;
   }
 
   /** Takes up every session where it was. */

@@ -40,6 +40,10 @@ export const REDIAL_MIN_MS = 10;
 export const REDIAL_GROWTH = 1.5;
 export const REDIAL_MAX_MS = 2_000;
 
+/** A guest's clock that is off by more, on top of the time that its hello took, is set. Clocks of guests drift by milliseconds;
+ * a machine that stood still for less than this does no harm to timestamps. */
+export const CLOCK_SKEW_MAX_MS = 1_000;
+
 /** One request, unless it says otherwise. */
 export const REQUEST_TIMEOUT_MS = 30_000;
 /** Mounting may replay a journal on a slow disk. */

@@ -94,6 +94,7 @@ export function toAgentHello(hello: GuestHello): AgentHello {
     rootMounted: hello.rootMounted,
     personalized: hello.personalized,
     sessions,
+    ...(hello.timeMs === 0n ? {} : { timeMs: Number(hello.timeMs) }),
   };
 }
 

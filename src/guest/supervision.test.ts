@@ -5,7 +5,13 @@ import { describe, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { connectGuest } from './client.ts';
 import type { GuestClock } from './clock.ts';
-import { HELLO_TIMEOUT_MS, PING_INTERVAL_MS, PING_MISSES, REDIAL_MAX_MS } from './limits.ts';
+import {
+  CLOCK_SKEW_MAX_MS,
+  HELLO_TIMEOUT_MS,
+  PING_INTERVAL_MS,
+  PING_MISSES,
+  REDIAL_MAX_MS,
+} from './limits.ts';
 import { encodeGuest, FakeAgent } from './testing/fake-agent.ts';
 
 class FakeClock implements GuestClock {
@@ -138,5 +144,42 @@ describe('slow peers', () => {
     }
     assert.deepEqual([guest.connected, fake.host.destroyed], [false, true]);
     await guest.close();
+  });
+});
+
+describe('the clock of a guest', () => {
+  const NOW = 1_800_000_000_000;
+
+  /** The times that the guest is given after a hello with this clock, and then after a pause that the host tells of. */
+  async function timesSet(hello: { timeMs?: bigint; personalized: boolean }): Promise<number[]> {
+    const clock = new FakeClock();
+    await clock.advance(NOW);
+    const fake = new FakeAgent();
+    fake.hello = { case: 'hello', value: { protocolVersion: 1, bootId: 'boot-1', ...hello } };
+    const times: number[] = [];
+    fake.onMessage = (message) => {
+      if (message.body.case === 'setClock') times.push(Number(message.body.value.timeMs) - NOW);
+      fake.send(message.requestId, { case: 'done', value: {} });
+    };
+    const guest = await connectGuest(() => Promise.resolve(fake.host), { clock });
+    await clock.advance(5);
+    await guest.setClock();
+    await guest.close();
+    return times;
+  }
+
+  test('is set when it is off at the hello, either way, and whenever the host says so', async () => {
+    for (const off of [-CLOCK_SKEW_MAX_MS - 1, CLOCK_SKEW_MAX_MS + 1])
+      assert.deepEqual(await timesSet({ timeMs: BigInt(NOW + off), personalized: true }), [0, 5]);
+  });
+
+  test('stays as it is when it is right, or when the guest is nobody yet', async () => {
+    for (const off of [-CLOCK_SKEW_MAX_MS, 0, CLOCK_SKEW_MAX_MS])
+      assert.deepEqual(await timesSet({ timeMs: BigInt(NOW + off), personalized: true }), [5]);
+    assert.deepEqual(await timesSet({ timeMs: 1n, personalized: false }), [5]);
+  });
+
+  test('is not touched where the agent knows no way to set it', async () => {
+    assert.deepEqual(await timesSet({ personalized: true }), []);
   });
 });

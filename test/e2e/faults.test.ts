@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { copyFile, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { debianImage, startRegistry, type TestRegistry } from '../fixtures/images.ts';
 import { type SandboxStatusView, sandboxYaml, TestDaemon } from './daemon-harness.ts';
@@ -60,6 +61,10 @@ const FILL_MIB = 40;
 /** Room for the sandboxes' directories, and what of it is taken before the guest begins. */
 const ROOM_MIB = 64;
 const BALLAST_MIB = 40;
+/** The VM stands still for so long at least: a clock that lost it is plainly wrong. */
+const STALL_MS = 5_000;
+/** What the clock may be off by: the guest says whole seconds, and is set when it is off by a second. */
+const CLOCK_TOLERANCE_MS = 2_000;
 /** Writes, reads back from the disk, and says what it saw. */
 const FILL = [
   'until [ -e /begin ]; do sleep 0.2; done',
@@ -85,6 +90,7 @@ for (const killed of [false, true]) {
     await writeFile(ballast, Buffer.alloc(BALLAST_MIB * MIB, 1));
     await daemon.ok('exec', 'full', '--', 'touch', '/begin');
 
+    const fullAt = Date.now();
     const isFull = ({ conditions }: SandboxStatusView) =>
       condition(conditions, 'Ready')?.status === 'False' &&
       condition(conditions, 'Ready')?.reason === 'DiskFull';
@@ -97,10 +103,21 @@ for (const killed of [false, true]) {
       await daemon.launch();
       await until(daemon, 'full', isFull);
     }
+    await delay(Math.max(0, fullAt + STALL_MS - Date.now()));
 
     await rm(ballast);
     await daemon.waitReady('full');
     await untilEvent(daemon, /"Resumed"/);
+    await eventually(
+      'a clock in the guest that knows of the pause',
+      async () => {
+        const before = Date.now();
+        const guest = Number(await daemon.ok('exec', 'full', '--', 'date', '+%s')) * 1_000;
+        const right = guest > before - CLOCK_TOLERANCE_MS && guest < Date.now() + CLOCK_TOLERANCE_MS;
+        return right ? true : undefined;
+      },
+      () => daemon.log(),
+    );
     await eventually(
       'the end of the writing',
       async () => (/intact|corrupt/.test(await daemon.ok('logs', 'full')) ? true : undefined),

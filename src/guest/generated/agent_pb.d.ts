@@ -146,22 +146,16 @@ export declare type HostMessage = Message<"bulkhead.agent.v1.HostMessage"> & {
     case: "ping";
   } | {
     /**
+     * @generated from field: bulkhead.agent.v1.SetClock set_clock = 21;
+     */
+    value: SetClock;
+    case: "setClock";
+  } | {
+    /**
      * @generated from field: bulkhead.agent.v1.FileAction file_action = 24;
      */
     value: FileAction;
     case: "fileAction";
-  } | {
-    /**
-     * @generated from field: bulkhead.agent.v1.BindDisks bind_disks = 19;
-     */
-    value: BindDisks;
-    case: "bindDisks";
-  } | {
-    /**
-     * @generated from field: bulkhead.agent.v1.UnbindDisks unbind_disks = 20;
-     */
-    value: UnbindDisks;
-    case: "unbindDisks";
   } | { case: undefined; value?: undefined };
 };
 
@@ -322,6 +316,13 @@ export declare type GuestHello = Message<"bulkhead.agent.v1.GuestHello"> & {
    * @generated from field: repeated bulkhead.agent.v1.SessionState sessions = 8;
    */
   sessions: SessionState[];
+
+  /**
+   * The guest's clock. 0 from an agent that does not know SetClock.
+   *
+   * @generated from field: int64 time_ms = 9;
+   */
+  timeMs: bigint;
 };
 
 /**
@@ -1597,39 +1598,22 @@ export declare type Ping = Message<"bulkhead.agent.v1.Ping"> & {
 export declare const PingSchema: GenMessage<Ping>;
 
 /**
- * Writes names like virtio1, in order, to the virtio_blk driver's bind or unbind file: templates are saved without
- * their disks so that each restore sees the true sizes of its own.
+ * A guest that stood still with its machine does not see the time that went by.
  *
- * @generated from message bulkhead.agent.v1.BindDisks
+ * @generated from message bulkhead.agent.v1.SetClock
  */
-export declare type BindDisks = Message<"bulkhead.agent.v1.BindDisks"> & {
+export declare type SetClock = Message<"bulkhead.agent.v1.SetClock"> & {
   /**
-   * @generated from field: repeated string devices = 1;
+   * @generated from field: int64 time_ms = 1;
    */
-  devices: string[];
+  timeMs: bigint;
 };
 
 /**
- * Describes the message bulkhead.agent.v1.BindDisks.
- * Use `create(BindDisksSchema)` to create a new message.
+ * Describes the message bulkhead.agent.v1.SetClock.
+ * Use `create(SetClockSchema)` to create a new message.
  */
-export declare const BindDisksSchema: GenMessage<BindDisks>;
-
-/**
- * @generated from message bulkhead.agent.v1.UnbindDisks
- */
-export declare type UnbindDisks = Message<"bulkhead.agent.v1.UnbindDisks"> & {
-  /**
-   * @generated from field: repeated string devices = 1;
-   */
-  devices: string[];
-};
-
-/**
- * Describes the message bulkhead.agent.v1.UnbindDisks.
- * Use `create(UnbindDisksSchema)` to create a new message.
- */
-export declare const UnbindDisksSchema: GenMessage<UnbindDisks>;
+export declare const SetClockSchema: GenMessage<SetClock>;
 
 /**
  * @generated from enum bulkhead.agent.v1.FailureCode

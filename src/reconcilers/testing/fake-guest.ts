@@ -70,6 +70,7 @@ export class FakeGuest {
   personality: Personality | undefined;
   /** How often a main process was begun in this boot: never more than once. */
   mainStarts = 0;
+  clockSets = 0;
   readonly sessions = new Map<string, FakeSession>();
   /** Called on a stop that was asked for. */
   onShutdown: (options: { graceMs: number; signal?: string }) => void = () => {};
@@ -174,6 +175,12 @@ export class FakeAgent implements GuestAgent {
       if (!this.#guest.rootMounted) throw new BulkheadError('AGENT_PROTOCOL', 'root is not mounted');
       this.#guest.personalized = true;
       this.#guest.personality = personality;
+    });
+  }
+
+  setClock(): Promise<void> {
+    return this.#call('setClock', undefined, () => {
+      this.#guest.clockSets += 1;
     });
   }
 

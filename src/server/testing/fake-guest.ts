@@ -173,6 +173,9 @@ export class FakeAgent implements GuestAgent {
   async personalize(): Promise<never> {
     throw new Error('not used by the server');
   }
+  async setClock(): Promise<never> {
+    throw new Error('not used by the server');
+  }
   async shutdown(): Promise<never> {
     throw new Error('not used by the server');
   }

@@ -180,6 +180,8 @@ export class SandboxRuntime {
     const unwatch = handle.onStallChange(() => {
       if (this.#handle !== handle) return;
       this.#stalledAt = this.#clock.monotonic();
+      // Its clock stood still with it. Should this fail, the agent's next hello shows it.
+      if (handle.stall === undefined) this.#agent?.setClock().catch(() => {});
       this.#wake();
     });
     void handle.exited.then((exit) => {
