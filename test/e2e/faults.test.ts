@@ -282,6 +282,29 @@ test('what goes wrong with the state directory and the folder never touches a ru
       });
     },
   );
+
+  await t.test('a damaged log of the store is refused too: what was deleted does not come back', async () => {
+    await daemon.write('brief.yaml', sandboxYaml('brief', { operatingMode: 'Suspended' }));
+    await eventually(
+      'the object',
+      async () => ((await daemon.cli('get', 'sandbox', 'brief')).code === 0 ? true : undefined),
+      () => daemon.log(),
+    );
+    await daemon.remove('brief.yaml');
+    await daemon.waitGone('brief');
+    await daemon.crash();
+    const log = `${store}-wal`;
+    await copyFile(log, `${log}.backup`);
+    const bytes = await readFile(log);
+    await writeFile(log, bytes.fill(0x55, 32));
+    await assert.rejects(daemon.launch(), /was acknowledged.*store\.db-wal is damaged or missing/s);
+    assert.doesNotThrow(() => process.kill(pid ?? 0, 0), 'the VM runs on');
+    await copyFile(`${log}.backup`, log);
+    await daemon.launch();
+    await daemon.waitReady('steady');
+    assert.equal(await pidOf(daemon, 'steady'), pid, 'the VM was adopted');
+    assert.notEqual((await daemon.cli('get', 'sandbox', 'brief')).code, 0);
+  });
 });
 
 test('a wall clock that jumps', {

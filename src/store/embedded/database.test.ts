@@ -90,7 +90,11 @@ test('the log of a store that was moved away is not replayed into the new one', 
   const store = EmbeddedStore.open({ path });
   assert.deepEqual((await store.list('Sandbox')).items, []);
   await store.close();
-  assert.deepEqual(readdirSync(directory.path).sort(), ['store.db', 'store.db-wal.orphan']);
+  assert.deepEqual(readdirSync(directory.path).sort(), [
+    'store.db',
+    'store.db-revision',
+    'store.db-wal.orphan',
+  ]);
 });
 
 test('a store whose making was cut short is made again', async () => {
@@ -99,5 +103,5 @@ test('a store whose making was cut short is made again', async () => {
   writeFileSync(`${path}.new`, 'half a database');
   writeFileSync(`${path}.new-journal`, 'half a journal');
   await EmbeddedStore.open({ path }).close();
-  assert.deepEqual(readdirSync(directory.path), ['store.db']);
+  assert.deepEqual(readdirSync(directory.path).sort(), ['store.db', 'store.db-revision']);
 });

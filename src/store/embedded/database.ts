@@ -1,9 +1,11 @@
-// The SQLite file: opening it safely, its schema, and what its errors mean.
+// The SQLite file: opening it safely, and its schema.
 import { chmodSync, closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { BulkheadError, type ErrorCode } from '../../api/errors.ts';
+import { BulkheadError } from '../../api/errors.ts';
+import { corrupt, storeError, wentBack } from './failures.ts';
 import { MIGRATIONS } from './migrations.ts';
+import { readMark, removeMark } from './revision-mark.ts';
 
 /** Marks the file as ours in SQLite's header ("BKHD"), so that no other program's database is taken for a store. */
 const APPLICATION_ID = 0x424b4844;
@@ -13,23 +15,6 @@ const LOCK_WAIT_MS = 5_000;
 const MAX_IDLE_WAL_BYTES = 16 * 1024 * 1024;
 /** SQLite's default, said here because the size limit is counted in pages. */
 const PAGE_BYTES = 4096;
-
-/** Primary result codes of SQLite (https://sqlite.org/rescode.html) that have a meaning of their own here. */
-const SQLITE_CODES: Readonly<Record<number, ErrorCode>> = {
-  5: 'STORE_LOCKED', // SQLITE_BUSY
-  6: 'STORE_LOCKED', // SQLITE_LOCKED
-  11: 'STORE_CORRUPT', // SQLITE_CORRUPT
-  13: 'STORE_FULL', // SQLITE_FULL
-  18: 'TOO_LARGE', // SQLITE_TOOBIG
-  26: 'STORE_CORRUPT', // SQLITE_NOTADB
-};
-
-/** Turns SQLite's errors into ours; others pass as they are. */
-export function storeError(error: unknown, path: string): unknown {
-  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return error;
-  const code = SQLITE_CODES[error.errcode & 0xff] ?? 'INTERNAL';
-  return new BulkheadError(code, `${path}: ${error.message}`, { cause: error });
-}
 
 export interface DatabaseOptions {
   path: string;
@@ -48,11 +33,12 @@ export function openDatabase(options: DatabaseOptions): DatabaseSync {
   // Files are never empty after createDatabase: an empty one has lost what it held.
   if (statSync(path).size === 0) throw corrupt(path, 'the file is empty');
   chmodSync(path, 0o600);
+  const lockWaitMs = options.lockWaitMs ?? LOCK_WAIT_MS;
+  inspect(path, lockWaitMs);
   let database: DatabaseSync | undefined;
   try {
-    database = new DatabaseSync(path, { timeout: options.lockWaitMs ?? LOCK_WAIT_MS });
+    database = new DatabaseSync(path, { timeout: lockWaitMs });
     configure(database, options.maxBytes);
-    checkIntegrity(database, path);
     migrate(database, path);
     return database;
   } catch (error) {
@@ -65,6 +51,7 @@ export function openDatabase(options: DatabaseOptions): DatabaseSync {
 function createDatabase(path: string): void {
   // The log of a store that was moved away must not be replayed into the new one.
   if (existsSync(`${path}-wal`)) renameSync(`${path}-wal`, `${path}-wal.orphan`);
+  removeMark(path);
   const temporary = `${path}.new`;
   for (const leftover of [temporary, `${temporary}-journal`]) rmSync(leftover, { force: true });
   // SQLite gives its other files the mode of the main one.
@@ -90,6 +77,34 @@ function createDatabase(path: string): void {
   } finally {
     closeSync(directory);
   }
+}
+
+/**
+ * Checks the file with its log before anything can change them: closing a connection that may write merges the log into the
+ * database, whatever state they are in, and the evidence is gone. One that only reads leaves both as they are.
+ */
+function inspect(path: string, lockWaitMs: number): void {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { timeout: lockWaitMs, readOnly: true });
+    checkIntegrity(database, path);
+    checkRevision(database, path);
+  } catch (error) {
+    throw storeError(error, path);
+  } finally {
+    database?.close();
+    // Its index of the log; the connection that stays keeps its own in memory.
+    rmSync(`${path}-shm`, { force: true });
+  }
+}
+
+/** What was acknowledged must be there. */
+function checkRevision(database: DatabaseSync, path: string): void {
+  const acknowledged = readMark(path);
+  const found = Number(
+    database.prepare('SELECT max(resource_version) AS latest FROM changes').get()?.latest ?? 0,
+  );
+  if (found < acknowledged) throw wentBack(path, found, acknowledged);
 }
 
 function configure(database: DatabaseSync, maxBytes: number): void {
@@ -125,14 +140,4 @@ function migrate(database: DatabaseSync, path: string): void {
 function applyMigrations(database: DatabaseSync, from: number): void {
   for (const migration of MIGRATIONS.slice(from)) database.exec(migration);
   database.exec(`PRAGMA user_version=${MIGRATIONS.length}`);
-}
-
-/** STORE_CORRUPT with what to do about it. */
-export function corrupt(path: string, problem: string, cause?: unknown): BulkheadError {
-  return new BulkheadError(
-    'STORE_CORRUPT',
-    `${path} is damaged (${problem}). It was left as it is. Restore it from a backup, or move it and ${path}-wal ` +
-      'away: the next start then makes a new store from the manifests.',
-    { cause },
-  );
 }

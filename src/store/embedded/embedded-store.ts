@@ -13,12 +13,14 @@ import type {
   WatchEvent,
   WatchOptions,
 } from '../store.ts';
-import { corrupt, openDatabase, storeError } from './database.ts';
+import { openDatabase } from './database.ts';
 import { EventFeed } from './event-feed.ts';
 import { checkEvent, EventLog } from './event-log.ts';
+import { corrupt, storeError } from './failures.ts';
 import { type Change, History, MAX_HISTORY_BYTES, MAX_HISTORY_CHANGES } from './history.ts';
 import { ObjectTable } from './object-table.ts';
 import { decodeObject, keyOf } from './objects.ts';
+import { RevisionMark } from './revision-mark.ts';
 import { type StagedChange, Transaction } from './transaction.ts';
 import { selection, Wakeup, watchHistory } from './watch.ts';
 
@@ -64,6 +66,7 @@ export class EmbeddedStore implements Store {
   readonly #eventFeed = new EventFeed();
   readonly #objects: ObjectTable;
   readonly #history: History;
+  readonly #mark: RevisionMark;
   readonly #now: () => number;
   readonly #committed = new Wakeup();
   readonly #closed = new AbortController();
@@ -106,6 +109,9 @@ export class EmbeddedStore implements Store {
       options.maxHistoryChanges ?? MAX_HISTORY_CHANGES,
       options.maxHistoryBytes ?? MAX_HISTORY_BYTES,
     );
+    const { floor, latest } = this.#history;
+    // The version that a new store begins with is acknowledged to nobody, and not in its file.
+    this.#mark = new RevisionMark(this.#path, floor === latest ? 0 : latest);
   }
 
   async get(key: ObjectKey): Promise<StoredObject | undefined> {
@@ -172,6 +178,7 @@ export class EmbeddedStore implements Store {
     while (this.#writes.length > 0) this.#commitGroup();
     clearImmediate(this.#scheduled);
     this.#closed.abort();
+    this.#mark.close();
     this.#database.close();
   }
 
@@ -244,6 +251,8 @@ export class EmbeddedStore implements Store {
       const events = this.#events.record(transaction.events, now);
       trim.run(this.#history.floor);
       this.#database.exec('COMMIT');
+      const latest = transaction.changes.at(-1);
+      if (latest !== undefined) this.#mark.advance(latest.resourceVersion);
       return events;
     } catch (error) {
       // SQLite has rolled back by itself after some errors.
