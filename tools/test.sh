@@ -18,10 +18,18 @@ run_e2e() {
   tools/as-root.sh "$node" "${flags[@]}" --test-concurrency=1 'test/e2e/**/*.test.ts'
 }
 
+# Each parser of hostile bytes for FUZZ_SECONDS, those in C and those in TypeScript.
+run_fuzz() {
+  export FUZZ_SECONDS=${FUZZ_SECONDS:-300}
+  make -C libvmm fuzz SECONDS_EACH="$FUZZ_SECONDS"
+  make -C guest test FUZZ_SECONDS="$FUZZ_SECONDS"
+  BULKHEAD_SOAK=1 "$node" "${flags[@]}" 'src/**/fuzz.test.ts'
+}
+
 case $what in
   unit) run_unit ;;
   e2e) run_e2e ;;
   all) run_unit && run_e2e ;;
-  soak) BULKHEAD_SOAK=1 run_e2e ;;
+  soak) run_fuzz && BULKHEAD_SOAK=1 run_e2e ;;
   *) echo "tools/test.sh: unknown suite $what" >&2; exit 2 ;;
 esac

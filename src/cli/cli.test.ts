@@ -76,6 +76,25 @@ test('get prints a table, wide, names, json, yaml and jsonpath', async () => {
   assert.equal(await get('sbx', '-o', 'jsonpath={range .items[*]}{.metadata.name}{"\\n"}{end}'), 'a\nb\n');
 });
 
+test('a list longer than one page is printed whole, in order and with one header', async () => {
+  await using harness = await startHarness();
+  const names = Array.from({ length: 1_001 }, (_, index) => `s${String(index).padStart(4, '0')}`);
+  for (let at = 0; at < names.length; at += 100) {
+    await Promise.all(names.slice(at, at + 100).map((name) => create(harness, name)));
+  }
+  const { stdout } = await bulkhead(harness.socketPath, 'get', 'sbx', '-o', 'name');
+  assert.deepEqual(
+    stdout.trimEnd().split('\n'),
+    names.map((name) => `sandbox.bulkhead.dev/${name}`),
+  );
+  const [header, ...rows] = (await bulkhead(harness.socketPath, 'get', 'sbx')).stdout.trimEnd().split('\n');
+  assert.match(header ?? '', /^NAME /);
+  assert.deepEqual(
+    rows.map((row) => row.split(' ')[0]),
+    names,
+  );
+});
+
 test('unknown names, kinds and commands are refused with the nearest one', async () => {
   await using harness = await startHarness();
   const { socketPath } = harness;

@@ -1,4 +1,6 @@
 // bulkhead get
+
+import { once } from 'node:events';
 import type { Command } from 'commander';
 import { asBulkheadError } from '../api/errors.ts';
 import type { ResourceKind, StoredObject } from '../api/meta.ts';
@@ -95,13 +97,17 @@ async function show(
   if (targets.some(({ name }) => name !== undefined) && options.allNamespaces) {
     throw usage('a name does not go with --all-namespaces');
   }
+  const [target, ...more] = targets;
+  if (target !== undefined && more.length === 0 && target.name === undefined && isByLine(format, options)) {
+    return showPages(client, target.kind, options, format);
+  }
   const found = new Map<ResourceKind, StoredObject[]>();
   let failed = false;
   for (const { kind, name } of targets) {
     const objects = found.get(kind) ?? [];
     found.set(kind, objects);
     if (name === undefined) {
-      objects.push(...(await client.list(kind, queryOf(options))).items.toSorted(byName));
+      for (const object of (await client.list(kind, queryOf(options))).items) objects.push(object);
       continue;
     }
     try {
@@ -123,11 +129,35 @@ async function show(
     const single = targets.length === 1 && targets[0]?.name !== undefined;
     process.stdout.write(formatObjects(all, format, single));
   }
-  if (all.length === 0 && !failed && format.type === 'table') {
-    const where = options.allNamespaces ? '' : ` in namespace ${options.namespace}`;
-    process.stderr.write(`No resources found${where}.\n`);
-  }
+  if (all.length === 0 && !failed && format.type === 'table') reportNone(options);
   if (failed) throw new CommandFailure(EXIT.failed);
+}
+
+function reportNone({ allNamespaces, namespace }: Options): void {
+  process.stderr.write(`No resources found${allNamespaces ? '' : ` in namespace ${namespace}`}.\n`);
+}
+
+/** Can each object be printed when it comes, without the others? */
+function isByLine(format: Format, { sortBy }: Options): boolean {
+  return sortBy === undefined && (format.type === 'table' || format.type === 'name');
+}
+
+/** Prints page by page, so that a list of any length takes the memory of one page. */
+async function showPages(
+  client: BulkheadClient,
+  kind: ResourceKind,
+  options: Options,
+  format: Format,
+): Promise<void> {
+  const table = tableOf(kind, format, options, false);
+  let none = true;
+  for await (const { items } of client.pages(kind, queryOf(options))) {
+    if (items.length === 0) continue;
+    none = false;
+    const text = format.type === 'table' ? table.format(items) : formatObjects(items, format, false);
+    if (!process.stdout.write(text)) await once(process.stdout, 'drain');
+  }
+  if (none && format.type === 'table') reportNone(options);
 }
 
 function printTables(found: Map<ResourceKind, StoredObject[]>, options: Options, format: Format): void {

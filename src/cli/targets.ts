@@ -90,11 +90,10 @@ export async function withSuggestion(
   name: string,
 ): Promise<unknown> {
   if (!(error instanceof BulkheadError) || error.code !== 'NOT_FOUND') return error;
-  const { items } = await client.list(kind, { namespace });
-  const nearest = nearestName(
-    name,
-    items.map(({ metadata }) => metadata.name),
-  );
+  const names: string[] = [];
+  for await (const { items } of client.pages(kind, { namespace }))
+    names.push(...items.map(({ metadata }) => metadata.name));
+  const nearest = nearestName(name, names);
   if (nearest === undefined || nearest === name) return error;
   return new BulkheadError('NOT_FOUND', `${error.message}; did you mean "${nearest}"?`, { cause: error });
 }

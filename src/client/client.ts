@@ -1,5 +1,6 @@
 // The typed client of the daemon's HTTP API.
 import type { Readable } from 'node:stream';
+import { BulkheadError } from '../api/errors.ts';
 import { apiVersionOf } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
 import { isStatus, type Status } from '../api/status.ts';
@@ -17,10 +18,15 @@ export interface ListQuery {
   fieldSelector?: string;
 }
 
+/** Objects per request of a list, as kubectl asks: so no answer is large, and the daemon makes none. */
+const PAGE_OBJECTS = 500;
+/** A list that was forgotten between two pages is begun anew this often; after that it is asked for whole. */
+const LIST_TRIES = 3;
+
 export interface ObjectList {
   apiVersion: string;
   kind: string;
-  metadata: { resourceVersion?: string };
+  metadata: { resourceVersion?: string; continue?: string };
   items: StoredObject[];
 }
 
@@ -95,9 +101,43 @@ export class BulkheadClient {
     return (await this.#transport.request<StoredObject>('GET', item(kind, namespace, name))).body;
   }
 
+  /** All of them, ordered by namespace and name. */
   async list(kind: ResourceKind, query: ListQuery = {}): Promise<ObjectList> {
+    for (let tries = 0; tries < LIST_TRIES; tries++) {
+      try {
+        const items: StoredObject[] = [];
+        for await (const page of this.pages(kind, query)) {
+          items.push(...page.items);
+          if (page.metadata.continue === undefined) return { ...page, items };
+        }
+      } catch (error) {
+        if (!(error instanceof BulkheadError && error.code === 'EXPIRED')) throw error;
+      }
+    }
+    return this.#page(kind, query, {});
+  }
+
+  /**
+   * The same in parts, of which none is kept: all show the store at the moment of the first. Fails with EXPIRED where the
+   * daemon no longer keeps the rest.
+   */
+  async *pages(kind: ResourceKind, query: ListQuery = {}): AsyncGenerator<ObjectList> {
+    let token: string | undefined;
+    do {
+      const page = await this.#page(kind, query, { limit: PAGE_OBJECTS, continue: token });
+      token = page.metadata.continue;
+      yield page;
+    } while (token !== undefined);
+  }
+
+  async #page(
+    kind: ResourceKind,
+    query: ListQuery,
+    part: { limit?: number; continue?: string | undefined },
+  ): Promise<ObjectList> {
     const path = collection(kind, query.namespace);
-    return (await this.#transport.request<ObjectList>('GET', path, { query: selectors(query) })).body;
+    const options = { query: { ...selectors(query), ...part } };
+    return (await this.#transport.request<ObjectList>('GET', path, options)).body;
   }
 
   /** Changes after `resourceVersion`; without it, all present objects as ADDED first. Ends with the signal or the server. */

@@ -20,7 +20,7 @@ export interface Response<T> {
   body: T;
 }
 
-/** Answers that are no stream are small; more than this is no answer of ours. Lists of 10,000 sandboxes take about 40 MB. */
+/** Answers that are no stream are small; more than this is no answer of ours. Lists come in pages. */
 const ANSWER_BYTES_MAX = 512 * 1024 * 1024;
 
 /** `?a=1&b=x&b=y`, or nothing. */

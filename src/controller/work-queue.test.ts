@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { randomFrom } from '../../test/fixtures/chance.ts';
 import { noQueueMetrics } from './metrics.ts';
 import { FakeClock, settle } from './testing/fake-clock.ts';
 import { FRESH, RESYNC, WorkQueue } from './work-queue.ts';
@@ -212,20 +213,9 @@ test('the figures say what is queued, how long keys waited and were worked on', 
   assert.deepEqual(queue.unfinishedWork(), { totalSeconds: 0, longestSeconds: 0 });
 });
 
-/** A small generator of repeatable chance (mulberry32): a failing seed can be run again. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 test('in random interleavings no key is lost, worked on twice at once, or handed out without cause', async () => {
   for (let seed = 1; seed <= 200; seed += 1) {
-    const random = generator(seed);
+    const random = randomFrom(seed);
     const pick = (n: number): number => Math.floor(random() * n);
     const clock = new FakeClock();
     const queue = new WorkQueue({ clock, random, backoff: { baseMs: 10, maxMs: 500, jitter: 0.5 } });

@@ -1,4 +1,5 @@
 // Connects the metric definitions to the parts that know the figures.
+import { ERRORS } from '../api/errors.ts';
 import type { DefaultedSandbox } from '../api/sandbox.ts';
 import type { Informer } from '../controller/informer.ts';
 import type { Images } from '../images/images.ts';
@@ -91,7 +92,9 @@ export class DaemonMetrics {
     for (const object of this.#parts?.sandboxes.list() ?? []) {
       const { metadata, spec, status } = object as DefaultedSandbox;
       const vm = this.#samples.get(metadata.uid);
-      const memory = this.#parts?.live.get(metadata.uid)?.lastGuestStats?.stats.memory;
+      const live = this.#parts?.live.get(metadata.uid);
+      const memory = live?.lastGuestStats?.stats.memory;
+      const stall = live?.handle.stall;
       yield {
         namespace: metadata.namespace,
         name: metadata.name,
@@ -102,6 +105,7 @@ export class DaemonMetrics {
         conditions: status?.conditions ?? [],
         restarts: status?.restarts ?? 0,
         ...(vm === undefined ? {} : { vm }),
+        ...(stall === undefined ? {} : { stalledFor: ERRORS[stall.code].reason }),
         ...(memory === undefined ? {} : { guestMemoryUsedBytes: memory.totalBytes - memory.availableBytes }),
       };
     }

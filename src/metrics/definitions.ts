@@ -139,6 +139,12 @@ export const METRICS = {
     labels: ['reason'],
   },
 
+  sandbox_vms_stalled: {
+    type: 'gauge',
+    help: 'VMs that the host keeps from running now, by reason: DiskFull ones are paused in a write until there is room.',
+    labels: ['reason'],
+  },
+
   sandbox_info: {
     type: 'gauge',
     help: 'Always 1; image and driver are in the labels, to join with the other series of the sandbox.',

@@ -74,6 +74,23 @@ test('per-sandbox series are named by namespace, name and node', () => {
   }
 });
 
+test('VMs that stand still are counted by reason, and no longer once they go on', async () => {
+  const metrics = new Metrics();
+  let stalledFor: string | undefined = 'DiskFull';
+  collectSandboxes(metrics, () => [
+    { ...fullFigures('a'), ...(stalledFor === undefined ? {} : { stalledFor }) },
+    { ...fullFigures('b'), stalledFor: 'DiskFull' },
+    fullFigures('c'),
+  ]);
+  assert.deepEqual(await series(metrics, 'sandbox_vms_stalled'), [
+    'sandbox_vms_stalled{reason="DiskFull"} 2',
+  ]);
+  stalledFor = undefined;
+  assert.deepEqual(await series(metrics, 'sandbox_vms_stalled'), [
+    'sandbox_vms_stalled{reason="DiskFull"} 1',
+  ]);
+});
+
 test('a sandbox has its figures, in at most 25 series', async () => {
   const metrics = new Metrics();
   collectSandboxes(metrics, () => [fullFigures('apple')]);

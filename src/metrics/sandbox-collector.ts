@@ -1,6 +1,8 @@
 // Series of each sandbox, made anew at each scrape: a sandbox that is gone has none.
 import { SANDBOX_CONDITIONS, type SandboxConditionType } from '../api/conditions.ts';
+import { ERRORS } from '../api/errors.ts';
 import type { NamesOf } from './definitions.ts';
+import { reasonLabel } from './reasons.ts';
 import type { Metrics } from './registry.ts';
 
 /** More would make one scrape of many sandboxes costly; a test counts them. */
@@ -34,6 +36,8 @@ export interface SandboxFigures {
   };
   /** As the guest said last. */
   guestMemoryUsedBytes?: number;
+  /** Why the host keeps its VM from running now. */
+  stalledFor?: string;
 }
 
 /** Gives the last samples of all sandboxes. Called at each scrape: it must not wait for a guest or a VM. */
@@ -79,6 +83,7 @@ export function collectSandboxes(metrics: Metrics, provider: SandboxFiguresProvi
     const all = [...provider()];
     reset(metrics);
     for (const figures of all) report(metrics, figures);
+    reportStalls(metrics, all);
   });
 }
 
@@ -87,6 +92,16 @@ function reset(metrics: Metrics): void {
   for (const [name] of entries(VM_GAUGES)) metrics.gauge(name).reset();
   for (const [name] of entries(VM_COUNTERS)) metrics.counter(name).reset();
   metrics.counter('sandbox_restarts_total').reset();
+}
+
+/** One series for each reason, not for each sandbox: none stalls without a condition of its own. */
+function reportStalls(metrics: Metrics, all: readonly SandboxFigures[]): void {
+  const gauge = metrics.gauge('sandbox_vms_stalled');
+  gauge.reset();
+  // Always there, so that an alert on it has something to look at.
+  gauge.set({ reason: ERRORS.DISK_FULL.reason }, 0);
+  for (const { stalledFor } of all)
+    if (stalledFor !== undefined) gauge.inc({ reason: reasonLabel(stalledFor) });
 }
 
 function report(metrics: Metrics, figures: SandboxFigures): void {

@@ -4,6 +4,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as passTime } from 'node:timers/promises';
+import { randomFrom } from '../fixtures/chance.ts';
 import {
   hostResources,
   nameOf,
@@ -187,14 +188,8 @@ function doubled(stateDir: string): string[] {
   return [...holders].filter(([, pids]) => pids.size > 1).map(([uid]) => uid);
 }
 
-/** Mulberry32; the seed is printed so that a failing run can be repeated. */
+/** The seed is printed so that a failing run can be repeated. */
 function seededRandom(seed: number, t: { diagnostic(message: string): void }): () => number {
   t.diagnostic(`seed ${seed}; repeat with BULKHEAD_SEED=${seed}`);
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
+  return randomFrom(seed);
 }

@@ -265,3 +265,26 @@ test('a full disk is a clear error that leaves nothing, and a start works when t
     rmSync(dir, { recursive: true, force: true });
   }
 });
+
+test('a template that there is no room for is given up at once, and the VM boots cold and says why', async () => {
+  const small = await VmmBench.open(undefined, openSoftwareDriver);
+  const templates = join(small.dir, 'templates');
+  mkdirSync(templates, { mode: 0o700 });
+  // Room for the disk and the device state of a template, not for its memory.
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m,mode=700', 'tmpfs', templates]);
+  try {
+    const config = small.config();
+    const vm = await small.start(config);
+    assert.equal(vm.launch, 'cold');
+    assert.match(vm.coldReason ?? '', /No space left on device/);
+    const agent = await connect(vm);
+    assert.equal((await run(agent, 'echo fine')).output, 'fine\n');
+    await agent.close();
+    await vm.kill();
+    await small.driver.release(config.dir);
+    assert.deepEqual(readdirSync(templates), [], 'nothing of the try is left');
+  } finally {
+    execFileSync('umount', ['-l', templates]);
+    await small.close();
+  }
+});

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type AnyTransitionDefinition, getMicrosteps, getNextTransitions } from 'xstate';
+import { randomFrom } from '../../../test/fixtures/chance.ts';
 
 import { setCondition } from '../../api/conditions.ts';
 import type { DefaultedSandbox, DefaultedSandboxSpec } from '../../api/sandbox.ts';
@@ -17,17 +18,6 @@ import { computeStatus, isSameStatus } from './status.ts';
 const NOW = Date.parse('2026-06-01T00:00:00Z');
 const AT = new Date(NOW - 60_000).toISOString();
 const DIGEST = 'sha256:0';
-
-/** A small generator (mulberry32) with a fixed seed: the same observations in every run. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 const STOPS: StopReason[] = [
   'MainExited',
@@ -182,7 +172,7 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
 }
 
 function observations(count: number): (Observation & { object: DefaultedSandbox })[] {
-  const next = random(20_260_601);
+  const next = randomFrom(20_260_601);
   return Array.from({ length: count }, () => observationOf(next));
 }
 

@@ -19,7 +19,7 @@ import { StallWatch } from './stall-watch.ts';
 import { coldStart, warmStart } from './start.ts';
 import { prepareGuest } from './template-guest.ts';
 import type { TemplateSpec } from './template-key.ts';
-import { Templates } from './templates.ts';
+import { type TemplateLease, Templates } from './templates.ts';
 
 /**
  * An adopted VM is asked whether it stands still before it is handed out, so that it does not look well for a moment. QEMU
@@ -117,7 +117,7 @@ class SoftwareDriver implements VmmDriver {
       ? { kind: 'image', cpus, memoryBytes, image, upperSizeBytes: upper.sizeBytes }
       : { kind: 'generic', cpus, memoryBytes };
     const waited = performance.now();
-    const lease = await this.#templates.lease(spec, signal);
+    const lease = await this.#lease(spec, signal);
     const templateMs = Math.round((performance.now() - waited) * 10) / 10;
     try {
       const machine = await this.#queue.run(
@@ -133,6 +133,17 @@ class SoftwareDriver implements VmmDriver {
       throw error;
     } finally {
       lease.release();
+    }
+  }
+
+  /** What a template lacks room for is its own matter: a cold boot takes less. */
+  async #lease(spec: TemplateSpec, signal: AbortSignal): Promise<TemplateLease> {
+    try {
+      return await this.#templates.lease(spec, signal);
+    } catch (error) {
+      const { code, message } = hostFailure(error, 'template');
+      if (signal.aborted || code !== 'DISK_FULL') throw error;
+      throw new BulkheadError('VM_START_FAILED', message, { cause: error });
     }
   }
 

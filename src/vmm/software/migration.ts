@@ -48,8 +48,10 @@ export async function saveState(qmp: QmpClient, stateFd: number, signal: AbortSi
   await qmp.execute('migrate', { uri: 'fd:state' }, signal);
   await poll(qmp, 'query-migrate', signal, (answer) => {
     const status = field(answer, 'status');
-    if (status === 'failed' || status === 'cancelled')
-      throw new BulkheadError('VM_START_FAILED', `saving the template ended as ${status}`);
+    if (status === 'failed' || status === 'cancelled') {
+      const why = field(answer, 'error-desc') ?? 'QEMU gives no reason';
+      throw new BulkheadError('VM_START_FAILED', `saving the template ended as ${status}: ${why}`);
+    }
     return status === 'completed';
   });
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { VmStall } from '../driver.ts';
 import { QmpClient } from './qmp.ts';
-import { StallWatch } from './stall-watch.ts';
+import { StallWatch, untilStalled } from './stall-watch.ts';
 
 /** The client needs libvmm only to pass descriptors, which these tests do not. */
 const noLibrary = Object.create(null);
@@ -172,4 +172,17 @@ test('a flood of events costs one question each pause', async () => {
   await asked;
   assert.equal(questions, 1);
   await watching.close();
+});
+
+test('one who cannot wait for room is told when the machine stops for lack of it', async () => {
+  await using machine = new FakeMachine();
+  await machine.listen();
+  const qmp = await machine.connect();
+  const asked = once(machine, 'query-status');
+  const stalled = untilStalled(qmp, new AbortController().signal);
+  await asked;
+  machine.fill();
+  await stalled;
+  qmp.close();
+  await assert.rejects(untilStalled(qmp, new AbortController().signal), { code: 'VM_START_FAILED' });
 });

@@ -100,6 +100,16 @@ export class StallWatch {
   }
 }
 
+/** Resolves when lack of room has paused the machine. Rejects when the session or `signal` ends. */
+export async function untilStalled(qmp: QmpClient, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const event = qmp.nextEvent();
+    if (isStalled(await qmp.execute('query-status', {}, signal))) return;
+    await untilAborted(event, signal);
+    await pauseByTimer(EVENT_PAUSE_MS, signal);
+  }
+}
+
 /** Only lack of room pauses a machine with this status: it is QEMU's answer to ENOSPC, other failures go to the guest. */
 function isStalled(answer: unknown): boolean {
   return typeof answer === 'object' && answer !== null && 'status' in answer && answer.status === 'io-error';

@@ -4,11 +4,13 @@ import { closeSync, openSync } from 'node:fs';
 import { mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { BulkheadError } from '../../api/errors.ts';
 import { fileDigest } from '../file-digest.ts';
 import { releaseVm } from '../vm-launch.ts';
 import type { SoftwareHost } from './host.ts';
 import { type Machine, startMachine } from './machine.ts';
 import { awaitAgentPortIdle, saveState } from './migration.ts';
+import { untilStalled } from './stall-watch.ts';
 import { fileIdentity, type TemplateSpec } from './template-key.ts';
 
 export const RAM_FILE = 'ram';
@@ -108,16 +110,31 @@ async function runTemplate(
     },
     signal,
   );
+  const room = new AbortController();
+  const over = new AbortController();
+  void untilStalled(machine.qmp, AbortSignal.any([signal, over.signal])).then(
+    () =>
+      room.abort(
+        new BulkheadError('DISK_FULL', `the file system of ${place.dir} has no room for a template`),
+      ),
+    () => undefined, // the session ended, which those who use it see too
+  );
+  const wanted = AbortSignal.any([signal, room.signal]);
   try {
-    await prepare((dialSignal) => machine.vm.dialAgent(dialSignal), spec, signal);
-    await awaitAgentPortIdle(machine.qmp, signal);
+    await prepare((dialSignal) => machine.vm.dialAgent(dialSignal), spec, wanted);
+    await awaitAgentPortIdle(machine.qmp, wanted);
     const stateFd = openSync(join(place.result, STATE_FILE), 'wx', 0o600);
     try {
-      await saveState(machine.qmp, stateFd, signal);
+      await saveState(machine.qmp, stateFd, wanted);
     } finally {
       closeSync(stateFd);
     }
+  } catch (error) {
+    // Whatever it broke, a guest that stands still is the cause.
+    room.signal.throwIfAborted();
+    throw error;
   } finally {
+    over.abort();
     machine.qmp.close();
     await machine.vm.kill();
     await releaseVm(host, place.id);
