@@ -2,7 +2,7 @@
 // informer, queue, event recorder, metrics and reconciler are the daemon's own; VMs, guests and images are fakes in this
 // same process. Usage: node --expose-gc bench/reconcile.ts [COUNT] [--json].
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isConditionTrue } from '../src/api/conditions.ts';
@@ -110,6 +110,7 @@ async function run(dir: string): Promise<void> {
     log: silentLog,
     clock,
     sandboxesDir,
+    hostMemoryBytes: totalmem(),
     nodeName: 'bench',
     random: Math.random,
   });

@@ -307,6 +307,13 @@ export const ERRORS = {
     terminal: false,
     hint: 'Look at the message and at the directory of volumes; it is tried again by itself.',
   },
+  INSUFFICIENT_RESOURCES: {
+    reason: 'InsufficientResources',
+    httpStatus: 507,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Ask for less, or use a host that has it.',
+  },
   REFERENCE_NOT_FOUND: {
     reason: 'ReferenceNotFound',
     httpStatus: 404,

@@ -49,10 +49,11 @@ function variableName(description: string) {
   });
 }
 
-const argument = Type.String({
+const argument = text({
+  description: 'One argument.',
   maxLength: ARGUMENT_MAX,
   pattern: '^[^\\x00]*$',
-  description: 'One argument.',
+  expected: `a string of at most ${ARGUMENT_MAX} characters, without NUL`,
 });
 
 const ResourcesSchema = object(
@@ -112,7 +113,7 @@ const EnvSchema = keyedList(
           description: 'Its value, taken as it is.',
           maxLength: ARGUMENT_MAX,
           pattern: '^[^\\x00]*$',
-          expected: 'text without NUL characters',
+          expected: `a string of at most ${ARGUMENT_MAX} characters, without NUL`,
         }),
       ),
       valueFrom: Type.Optional(

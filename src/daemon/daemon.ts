@@ -1,7 +1,7 @@
 // The composition root of the standalone daemon: opens every part, wires them, runs until told to stop.
 // Stopping ends what this process does; VMs go on, and the next daemon takes them up.
 import { mkdir, rm } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { hostname, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { BulkheadError } from '../api/errors.ts';
@@ -107,6 +107,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     log,
     clock,
     sandboxesDir: paths.sandboxes,
+    hostMemoryBytes: totalmem(),
     nodeName: hostname(),
     random: Math.random,
   });

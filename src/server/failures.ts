@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { ConnectionError, FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import { asBulkheadError, BulkheadError, type ErrorCode } from '../api/errors.ts';
 import { type Status, statusOf } from '../api/status.ts';
+import { HEADER_BYTES_MAX } from './limits.ts';
 
 /** What Fastify itself refuses, by its error codes, as rows of our own table. */
 const FASTIFY_CODES: Record<string, ErrorCode> = {
@@ -55,7 +56,10 @@ export function sendClientError(error: ConnectionError, socket: Duplex): void {
   } else if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') {
     sendRawFailure(socket, new BulkheadError('TIMEOUT', 'the request did not arrive in time'));
   } else if (error.code === 'HPE_HEADER_OVERFLOW') {
-    sendRawFailure(socket, new BulkheadError('TOO_LARGE', 'the request line and headers are too large'));
+    sendRawFailure(
+      socket,
+      new BulkheadError('TOO_LARGE', `the request line and headers have more than ${HEADER_BYTES_MAX} bytes`),
+    );
   } else {
     sendRawFailure(socket, new BulkheadError('BAD_REQUEST', 'this is no HTTP request', { cause: error }));
   }

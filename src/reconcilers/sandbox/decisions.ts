@@ -2,6 +2,7 @@
 
 import { isConditionTrue, REASONS } from '../../api/conditions.ts';
 import { ERRORS } from '../../api/errors.ts';
+import { parseBytes } from '../../api/quantity.ts';
 import {
   AGENT_SILENCE_MS,
   BOOT_DEADLINE_MS,
@@ -14,6 +15,8 @@ import {
 } from './limits.ts';
 import type { Observation } from './observation.ts';
 import type { RunEnd, RunRecord, StopReason, Termination } from './run-record.ts';
+
+const MEBIBYTE = 1024 * 1024;
 
 /** Why a sandbox cannot begin a run, and whether it goes on by itself. */
 export interface Block {
@@ -61,6 +64,15 @@ export function blockedBy(o: Observation): Block | undefined {
     return {
       reason: ERRORS.NOT_SUPPORTED.reason,
       message: `${o.unsupported.join(', ')}: not supported by this release. ${ERRORS.NOT_SUPPORTED.hint}`,
+      terminal: true,
+    };
+  }
+  const memory = o.object?.spec.resources.memory;
+  if (memory !== undefined && parseBytes(memory) > o.hostMemoryBytes) {
+    const mebibytes = Math.floor(o.hostMemoryBytes / MEBIBYTE);
+    return {
+      reason: ERRORS.INSUFFICIENT_RESOURCES.reason,
+      message: `resources.memory asks for ${memory}, and this host has ${mebibytes}Mi. ${ERRORS.INSUFFICIENT_RESOURCES.hint}`,
       terminal: true,
     };
   }

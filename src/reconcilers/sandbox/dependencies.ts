@@ -44,6 +44,8 @@ export interface SandboxReconcilerDeps {
   clock: Clock;
   /** `<state>/sandboxes`: one directory per uid. Exists. */
   sandboxesDir: string;
+  /** All memory of this host: no VM can have more. */
+  hostMemoryBytes: number;
   /** `status.nodeName`. */
   nodeName: string;
   /** 0 to 1; for jitter. */

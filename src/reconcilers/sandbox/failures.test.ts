@@ -45,6 +45,33 @@ test('an unsupported field that is added to a running sandbox stalls it and leav
   assert.equal(world.host.running.length, 1);
 });
 
+test('a sandbox that asks for more memory than the host has says so, starts nothing, and goes on when it asks for less', async () => {
+  await using world = new World();
+  const daemon = await world.daemon();
+  await world.create('vast', { resources: { cpus: 1, memory: '900Gi', disk: '1Gi' } });
+  await world.settle();
+  assert.equal(await world.condition('vast', 'Ready'), 'False/InsufficientResources');
+  assert.equal(await world.condition('vast', 'Stalled'), 'True/InsufficientResources');
+  assert.equal(await world.condition('vast', 'Scheduled'), 'False/Unschedulable');
+  const { conditions, phase } = await world.status('vast');
+  assert.equal(phase, 'Pending');
+  const message = conditions?.find(({ type }) => type === 'Stalled')?.message ?? '';
+  assert.equal(
+    message,
+    'resources.memory asks for 900Gi, and this host has 65536Mi. Ask for less, or use a host that has it.',
+  );
+  assert.ok(daemon.outcomes.some(({ type }) => type === 'terminal'));
+  assert.deepEqual(world.directories, []);
+  await world.patch('vast', { spec: { resources: { memory: '64Gi' } } });
+  await world.untilPhase('vast', 'Running');
+  assert.equal(await world.condition('vast', 'Scheduled'), 'True/Scheduled');
+  await world.patch('vast', { spec: { resources: { memory: '65Gi' } } });
+  await world.settle();
+  assert.equal(await world.condition('vast', 'Stalled'), 'True/InsufficientResources');
+  assert.equal(await world.condition('vast', 'Scheduled'), 'True/Scheduled', 'its VM runs on');
+  assert.equal(world.host.running.length, 1);
+});
+
 test('a missing Secret holds the start back until it exists', async () => {
   await using world = new World();
   const daemon = await world.daemon();

@@ -114,6 +114,7 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
     object,
     unsupported: chance(0.1) ? ['spec.ports'] : [],
     missing: chance(0.1) ? [{ kind: 'Secret', name: 's', field: 'spec.env[0]' }] : [],
+    hostMemoryBytes: chance(0.1) ? 0 : 2 ** 40,
     launchDigest: 'a',
     directory: record !== undefined || chance(0.5),
     released: chance(0.3),

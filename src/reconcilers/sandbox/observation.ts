@@ -73,6 +73,8 @@ export interface Observation {
   readonly object?: DefaultedSandbox;
   readonly unsupported: readonly string[];
   readonly missing: readonly MissingReference[];
+  /** All memory of this host, in bytes. */
+  readonly hostMemoryBytes: number;
   /** Digest of what applies at start only, of the spec as it is now. */
   readonly launchDigest: string;
   readonly directory: boolean;

@@ -3,9 +3,9 @@
 import { findCondition } from '../../api/conditions.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import { unsupportedFields } from '../../api/supported.ts';
-import type { Clock } from '../../controller/clock.ts';
 import type { Store } from '../../store/store.ts';
 import { activeSince } from './decisions.ts';
+import type { SandboxReconcilerDeps } from './dependencies.ts';
 import { launchDigest } from './launch.ts';
 import type { MissingReference, Observation, ObservedElapsed, ObservedVm } from './observation.ts';
 import { hasReferences, resolveReferences } from './references.ts';
@@ -18,8 +18,7 @@ export interface Observed {
 }
 
 export async function observe(
-  store: Store,
-  clock: Clock,
+  { store, clock, hostMemoryBytes }: Pick<SandboxReconcilerDeps, 'store' | 'clock' | 'hostMemoryBytes'>,
   object: DefaultedSandbox,
   runtime: SandboxRuntime,
 ): Promise<Observed> {
@@ -37,6 +36,7 @@ export async function observe(
     object,
     unsupported: unsupportedFields(object.spec),
     missing,
+    hostMemoryBytes,
     launchDigest: digestOf(object, runtime),
     directory: runtime.directory,
     released: runtime.released,

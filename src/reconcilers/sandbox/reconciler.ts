@@ -77,7 +77,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
       this.#references.note(request, object);
       const runtime = this.#runtimeOf(request, object);
       await runtime.load(this.#deps.drivers.all, object);
-      const { observation, inputs } = await observe(this.#deps.store, this.#deps.clock, object, runtime);
+      const { observation, inputs } = await observe(this.#deps, object, runtime);
       next = step(observation);
       this.#deps.onStep?.(deriveState(observation), next);
       const context: EffectContext = {

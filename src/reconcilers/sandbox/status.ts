@@ -268,7 +268,7 @@ function conditionUpdates(
     set('Ready', kind === 'ready', kind === 'ready' ? REASONS.Ready : reason),
     set('Reconciling', kind === 'working'),
     set('Stalled', kind === 'stalled'),
-    set('Scheduled', true, REASONS.Scheduled, `Runs on ${nodeName}.`),
+    scheduledCondition(o, set, nodeName),
     imageCondition(o, set),
     set('VolumesReady', true, REASONS.NoVolumes, 'No volumes are asked for.'),
     set('NetworkReady', true, REASONS.NoNetwork, 'The guest has loopback alone.'),
@@ -293,6 +293,14 @@ function conditionUpdates(
 }
 
 type Setter = (type: SandboxConditionType, holds: boolean, why?: string, text?: string) => Update;
+
+/** One that asks for more than this host has is never given to it; a VM that runs already stays where it is. */
+function scheduledCondition(o: Observation, set: Setter, nodeName: string): Update {
+  const block = o.vm === undefined ? blockedBy(o) : undefined;
+  return block?.reason === ERRORS.INSUFFICIENT_RESOURCES.reason
+    ? set('Scheduled', false, REASONS.Unschedulable, block.message)
+    : set('Scheduled', true, REASONS.Scheduled, `Runs on ${nodeName}.`);
+}
 
 /** What the folder source says of the manifest, as `SourceInvalid: ...`; there only while it says so. */
 function sourceCondition({ object }: Observation, set: Setter): Update {

@@ -18,6 +18,7 @@ function observation(spec: Record<string, unknown>, part: Partial<Observation>):
     object: { ...manifest, metadata } as unknown as NonNullable<Observation['object']>,
     unsupported: [],
     missing: [],
+    hostMemoryBytes: 2 ** 40,
     launchDigest: 'same',
     directory: true,
     released: false,

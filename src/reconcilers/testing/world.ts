@@ -30,6 +30,9 @@ const PATIENCE_MS = 3_600_000;
 /** Files in memory where the host has them: hundreds of worlds would else wait for the disk at each of their fsyncs. */
 const MEMORY_DIR = '/dev/shm';
 
+/** Of the host that the worlds pretend to have. */
+export const HOST_MEMORY_BYTES = 64 * 1024 ** 3;
+
 export const IMAGE = 'registry.example/app:1';
 
 export class World {
@@ -263,6 +266,7 @@ export class Daemon {
       log: silentLog,
       clock,
       sandboxesDir,
+      hostMemoryBytes: HOST_MEMORY_BYTES,
       nodeName: 'node-a',
       random: () => 0.5,
       onStep: (from, to) => {
