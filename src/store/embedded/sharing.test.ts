@@ -1,53 +1,58 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { StoredObject } from '../../api/meta.ts';
-import { decodeObject } from './objects.ts';
+import { freezeObject } from './sharing.ts';
 
-function text(status: unknown, more: Record<string, unknown> = {}): string {
-  const metadata = { name: 'a', namespace: 'default', uid: 'u', resourceVersion: '1', generation: 1 };
-  return JSON.stringify({
+const COUNT = 20_000;
+/** V8 takes a byte for each character, and some for each string. */
+const MESSAGE = 'm'.repeat(200);
+
+function parsed(name: string, message: string): StoredObject {
+  const condition = { type: 'Ready', status: 'True', message };
+  const object = {
     apiVersion: 'v1',
     kind: 'Sandbox',
-    metadata,
-    spec: { main: ['x'] },
-    status,
-    ...more,
-  });
+    metadata: { name },
+    status: { conditions: [condition] },
+  };
+  return JSON.parse(JSON.stringify(object)) as StoredObject;
 }
 
-test('a new state of an object shares what did not change with the former one', () => {
-  const former = decodeObject(text({ conditions: [{ type: 'Ready' }, { type: 'Stalled' }] }));
-  const next = decodeObject(text({ conditions: [{ type: 'Ready' }, { type: 'Finished' }] }), former);
-  assert.equal(next.spec, former.spec);
-  const [before, after] = [former, next].map(({ status }) => (status as { conditions: object[] }).conditions);
-  assert.equal(after?.[0], before?.[0]);
-  assert.deepEqual(after?.[1], { type: 'Finished' });
-  assert.deepEqual(before?.[1], { type: 'Stalled' });
+function statusOf(object: StoredObject): object {
+  const { status } = object as { status?: object };
+  assert.ok(status);
+  return status;
+}
+
+test('texts that many objects say are held once', () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  const messages = Array.from({ length: COUNT }, (_, index) => {
+    const [condition] = (
+      statusOf(freezeObject(parsed(`s${index}`, MESSAGE))) as { conditions: { message: string }[] }
+    ).conditions;
+    return condition?.message;
+  });
+  collect();
+  const grown = process.memoryUsage().heapUsed - before;
+  assert.equal(messages.length, COUNT);
+  assert.ok(grown < (COUNT * MESSAGE.length) / 2, `${grown} bytes for ${COUNT} times the same text`);
 });
 
-const PAIRS: [string, unknown, unknown][] = [
-  ['a list that grew', [1, 2], [1, 2, 3]],
-  ['a list that shrank', [1, 2, 3], [1, 2]],
-  ['an empty list in place of an empty map', {}, []],
-  ['null in place of a map', {}, null],
-  ['names in another order', { a: 1, b: 2 }, { b: 2, a: 1 }],
-  ['a name that hides one of every object', { a: 1 }, JSON.parse('{"__proto__": {"a": 1}, "toString": 2}')],
-  ['a number in place of its text', { a: '1' }, { a: 1 }],
-];
-for (const [what, before, after] of PAIRS) {
-  test(`sharing keeps an object as it was written: ${what}`, () => {
-    const former = decodeObject(text(before));
-    assert.equal(JSON.stringify(decodeObject(text(after), former)), text(after));
-    assert.equal(JSON.stringify(former), text(before));
-  });
-}
+test('parts that a change left alone are those of the object before, and what changed is not', () => {
+  const former = freezeObject(parsed('a', 'before'));
+  const same = freezeObject(parsed('a', 'before'), former);
+  const changed = freezeObject(parsed('a', 'after'), former);
+  assert.equal(statusOf(same), statusOf(former));
+  assert.notEqual(statusOf(changed), statusOf(former));
+  assert.equal(changed.metadata, former.metadata);
+});
 
-test('shared parts are frozen through and through', () => {
-  const isFrozen = (value: unknown): boolean =>
-    typeof value !== 'object' ||
-    value === null ||
-    (Object.isFrozen(value) && Object.values(value).every((part) => isFrozen(part)));
-  const former: StoredObject = decodeObject(text({ a: [{ b: 'c' }] }, { data: { k: 'v' } }));
-  assert.ok(isFrozen(former));
-  assert.ok(isFrozen(decodeObject(text({ a: [{ b: 'c' }, { d: {} }] }, { data: {} }), former)));
+test('everything is frozen', () => {
+  const object = freezeObject(parsed('a', 'x'));
+  assert.ok(Object.isFrozen(object) && Object.isFrozen(object.metadata) && Object.isFrozen(statusOf(object)));
 });

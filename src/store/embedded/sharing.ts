@@ -56,7 +56,8 @@ function freezePart(part: unknown, former: unknown, remember: boolean): unknown 
   for (const [index, name] of names.entries()) {
     const child = children[name];
     const kept = freezePart(child, Object.hasOwn(known, name) ? known[name] : undefined, remember);
-    if (kept !== child) children[name] = kept;
+    // Always: texts compare by what they say, not by where they are.
+    children[name] = kept;
     // The order of names shows when an object is printed, so it counts.
     same &&= knownNames[index] === name && known[name] === kept;
   }
