@@ -37,6 +37,8 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'vmm/driver.ts',
       'volumes/volumes.ts',
       'guest/agent.ts',
+      'network/network-plane.ts',
+      'network/policy',
     ],
   },
   images: {
@@ -52,6 +54,10 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
     mayImport: ['api', 'guest', 'volumes'],
   },
   guest: { owns: 'the agent channel: frames, sessions, reconnecting', mayImport: ['api'] },
+  network: {
+    owns: 'policies put together and decided, DNS and the names of flows, the contract with the gateway',
+    mayImport: ['api'],
+  },
   metrics: { owns: 'metric definitions and collectors', mayImport: ['api'] },
   server: {
     owns: "HTTP API in Kubernetes' conventions, exec WebSocket, metrics and health",
@@ -63,10 +69,11 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'vmm/driver.ts',
       'volumes/volumes.ts',
       'guest/agent.ts',
+      'network/policy',
     ],
   },
   client: { owns: 'the HTTP client', mayImport: ['api'] },
-  cli: { owns: 'one file per command', mayImport: ['api', 'client'] },
+  cli: { owns: 'one file per command', mayImport: ['api', 'client', 'network/policy'] },
   daemon: {
     owns: 'the composition root: the only place that knows every part',
     mayImport: [
@@ -79,6 +86,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'volumes',
       'vmm',
       'guest',
+      'network',
       'metrics',
       'server',
     ],

@@ -47,12 +47,30 @@ function domainSuffix(description: string) {
   });
 }
 
+/** Groups of addresses that a destination may name. */
+export const ADDRESS_GROUPS = [
+  'Public',
+  'Private',
+  'Loopback',
+  'LinkLocal',
+  'Metadata',
+  'Multicast',
+  'Host',
+] as const;
+/** The last is the strictest. */
+export const EGRESS_MODES = ['AllowAll', 'PublicOnly', 'Deny', 'Airgapped'] as const;
+export const BLOCKED_ANSWERS = ['NXDOMAIN', 'REFUSED'] as const;
+/** What holds for a sandbox that no policy selects. */
+export const DEFAULT_EGRESS_MODE = 'PublicOnly' satisfies (typeof EGRESS_MODES)[number];
+/** Open connections of one sandbox at a time where nothing else is said. */
+export const DEFAULT_MAX_CONNECTIONS = 256;
+
 const DESTINATIONS = ['group', 'domain', 'domainSuffix', 'cidr'] as const;
 
 const DestinationSchema = object(
   {
     group: Type.Optional(
-      choice(['Public', 'Private', 'Loopback', 'LinkLocal', 'Metadata', 'Multicast', 'Host'], {
+      choice(ADDRESS_GROUPS, {
         description: 'A group of addresses. Metadata holds the metadata addresses of every large cloud.',
       }),
     ),
@@ -103,10 +121,10 @@ const RuleSchema = object(
 const EgressSchema = object(
   {
     mode: Type.Optional(
-      choice(['PublicOnly', 'AllowAll', 'Deny', 'Airgapped'], {
+      choice(EGRESS_MODES, {
         description:
           'What holds where no rule matches: public addresses only, everything, nothing, or nothing whatever the rules say, DNS included.',
-        default: 'PublicOnly',
+        default: DEFAULT_EGRESS_MODE,
       }),
     ),
     rules: Type.Optional(
@@ -158,7 +176,7 @@ const DnsSchema = object(
       ),
     ),
     blockedAnswer: Type.Optional(
-      choice(['NXDOMAIN', 'REFUSED'], {
+      choice(BLOCKED_ANSWERS, {
         description: 'What a question for a blocked name is answered with.',
         default: 'NXDOMAIN',
       }),
@@ -229,7 +247,7 @@ const LimitsSchema = object(
     maxConnections: Type.Optional(
       integer({
         description: 'Open connections of one sandbox at a time.',
-        default: 256,
+        default: DEFAULT_MAX_CONNECTIONS,
         minimum: 1,
         maximum: 65536,
       }),
@@ -293,3 +311,22 @@ export const NetworkPolicySchema = object(
 export type NetworkPolicySpec = Static<typeof NetworkPolicySpecSchema>;
 export type NetworkPolicyStatus = Static<typeof NetworkPolicyStatusSchema>;
 export type NetworkPolicy = StoredObject<NetworkPolicySpec, NetworkPolicyStatus>;
+
+export type AddressGroup = (typeof ADDRESS_GROUPS)[number];
+export type EgressMode = (typeof EGRESS_MODES)[number];
+export type BlockedAnswer = (typeof BLOCKED_ANSWERS)[number];
+export type EgressAction = EgressRule['action'];
+/** Exactly one of its fields is set. */
+export type EgressDestination = Static<typeof DestinationSchema>;
+export type EgressPort = Required<NonNullable<Static<typeof RuleSchema>['ports']>[number]>;
+export type EgressRule = Omit<Static<typeof RuleSchema>, 'ports'> & { ports?: EgressPort[] };
+
+/** The spec as the store holds it: every default is filled in. */
+export interface DefaultedNetworkPolicySpec {
+  sandboxSelector: { matchLabels?: Record<string, string> };
+  egress: { mode: EgressMode; rules: EgressRule[] };
+  dns: Required<Static<typeof DnsSchema>>;
+  tls: Required<Static<typeof TlsSchema>>;
+  limits: { maxConnections: number; egressBytesPerSecond?: number | null };
+}
+export type DefaultedNetworkPolicy = StoredObject<DefaultedNetworkPolicySpec, NetworkPolicyStatus>;
