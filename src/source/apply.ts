@@ -5,7 +5,8 @@ import type { Store } from '../store/store.ts';
 import type { InventoryRow } from './inventory.ts';
 import { keyText } from './model.ts';
 import { isOwned, isPruneDisabled, toWrite } from './ownership.ts';
-import { type Action, withoutRetired } from './plan.ts';
+import { withoutRetired } from './plan-document.ts';
+import type { Action } from './plan-parts.ts';
 
 /** Someone else may write the object between our read and our write so often in a row. */
 const MAX_CONFLICTS = 5;

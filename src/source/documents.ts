@@ -1,7 +1,7 @@
 // A snapshot's files as documents. A broken document is that document's failure; its file then freezes what it declared.
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { SourceDocument, SourceProblem } from './model.ts';
-import type { FolderReading, FrozenPath } from './plan.ts';
+import type { FolderReading, FrozenPath } from './plan-parts.ts';
 import type { Snapshot, SnapshotFile } from './snapshot.ts';
 
 export interface ParsedFile {
