@@ -1,25 +1,22 @@
 // The image cache of one host: names to disks, one build per digest, leases, collection.
 
-import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
 import { openArchive } from '../archive/open-archive.ts';
 import { exportArchive } from '../archive/save.ts';
-import { type LocalImage, localImages } from '../archive/sources.ts';
-import type { LayerSource } from '../build/build-disk.ts';
+import { localImages } from '../archive/sources.ts';
 import { asDiskError } from '../build/build-disk.ts';
-import { buildInThread } from '../build/build-in-thread.ts';
 import type { BootableImage, ImageConfig, Images, PullOptions, StoredImage } from '../images.ts';
 import { DEFAULT_LIMITS, type ImageLimits } from '../limits.ts';
 import { type ImageReference, isDigest, parseReference } from '../reference.ts';
-import type { Registries, RemoteImage } from '../registry/registry.ts';
+import type { Registries } from '../registry/registry.ts';
+import { DiskBuilder } from './builder.ts';
 import { asBootable, type DiskRecord, Disks, diskPathOf } from './disks.ts';
 import { Leases } from './leases.ts';
 import { Limiter } from './limiter.ts';
 import { type FolderLock, lockFolder } from './lock.ts';
-import { ProgressMeter } from './progress-meter.ts';
 import { type ProgressListener, SharedJobs } from './shared-jobs.ts';
 
 export interface ImagesOptions {
@@ -34,15 +31,8 @@ export interface ImagesOptions {
 
 /** Room for the writable layers of what runs: without it a pull could starve running sandboxes. */
 const DEFAULT_LOW_SPACE_BYTES = 2 * 1024 ** 3;
-/** One that waits for a slow registry holds its slot as well, so more than there are cores to keep busy. */
-const CONCURRENT_BUILDS = 4;
 /** What was asked for so recently may be about to be leased. */
 const RECENT_USE_MS = 5 * 60 * 1000;
-/** Registries throttle more, and one stream seldom fills the line. */
-const CONCURRENT_DOWNLOADS = 6;
-/** Uncompressed to compressed size of common images, for the guess at the space that one will need. */
-const EXPECTED_RATIO = 4;
-
 /** The cache, and what only its owner does with it. */
 export interface OpenImages extends Images {
   /**
@@ -81,7 +71,6 @@ export async function openImages(options: ImagesOptions): Promise<OpenImages> {
 
 class ImageCache implements OpenImages {
   readonly #folder: string;
-  readonly #temporary: string;
   readonly #registries: Registries;
   readonly #limits: ImageLimits;
   readonly #lowSpaceBytes: number;
@@ -91,8 +80,7 @@ class ImageCache implements OpenImages {
   readonly #disks: Disks;
   readonly #pulls = new SharedJobs<DiskRecord>();
   readonly #builds = new SharedJobs<DiskRecord>();
-  readonly #buildSlots = new Limiter(CONCURRENT_BUILDS);
-  readonly #downloadSlots = new Limiter(CONCURRENT_DOWNLOADS);
+  readonly #builder: DiskBuilder;
   /** Changes to names, leases and the set of disks happen one after another. */
   readonly #changes = new Limiter(1);
   readonly #closing = new AbortController();
@@ -100,7 +88,6 @@ class ImageCache implements OpenImages {
 
   constructor(options: ImagesOptions, temporary: string, lock: FolderLock, leases: Leases, disks: Disks) {
     this.#folder = options.folder;
-    this.#temporary = temporary;
     this.#registries = options.registries;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#lowSpaceBytes = options.lowSpaceBytes ?? DEFAULT_LOW_SPACE_BYTES;
@@ -108,6 +95,12 @@ class ImageCache implements OpenImages {
     this.#lock = lock;
     this.#leases = leases;
     this.#disks = disks;
+    this.#builder = new DiskBuilder({
+      temporary,
+      limits: this.#limits,
+      makeRoom: (expectedBytes) => this.#makeRoom(expectedBytes),
+      commit: (staged, image) => this.#commit(staged, image),
+    });
   }
 
   async ensure(text: string, options: PullOptions): Promise<BootableImage> {
@@ -174,7 +167,7 @@ class ImageCache implements OpenImages {
     options: { reference?: string; signal: AbortSignal; onProgress?: ProgressListener },
   ): Promise<BootableImage[]> {
     const given = options.reference === undefined ? undefined : parseReference(options.reference);
-    const staging = await this.#stage();
+    const staging = await this.#builder.stage();
     try {
       const files = await openArchive(path, staging, this.#limits, options.signal);
       const images = await localImages(files, this.#limits);
@@ -187,8 +180,12 @@ class ImageCache implements OpenImages {
       const loaded: BootableImage[] = [];
       for (const image of images) {
         const names = given === undefined ? image.references : [given.canonical];
-        const record = await this.#builds.join(image.digest, options, (signal, onProgress) =>
-          this.#buildLocal(image, signal, onProgress),
+        const record = await this.#builds.join(
+          image.digest,
+          options,
+          async (signal, onProgress) =>
+            this.#disks.byDigest(image.digest) ??
+            (await this.#builder.fromArchive(image, signal, onProgress)),
         );
         for (const name of names) await this.#name(record, name);
         loaded.push(await this.#use(record, names[0] ?? image.digest));
@@ -260,92 +257,21 @@ class ImageCache implements OpenImages {
     const record =
       this.#disks.byDigest(remote.digest) ??
       (await this.#builds.join(remote.digest, { signal, onProgress }, (buildSignal, onBuildProgress) =>
-        this.#buildRemote(remote, buildSignal, onBuildProgress),
+        this.#builder.fromRegistry(remote, buildSignal, onBuildProgress),
       ));
     await this.#name(record, reference.canonical);
     return record;
   }
 
-  async #buildRemote(
-    remote: RemoteImage,
-    signal: AbortSignal,
-    onProgress: ProgressListener,
+  #commit(
+    staged: string,
+    image: { digest: string; config: ImageConfig; sizeBytes: number },
   ): Promise<DiskRecord> {
-    const { layers } = remote.manifest;
-    const total = layers.reduce((sum, layer) => sum + layer.size, 0);
-    await this.#makeRoom(total * (1 + EXPECTED_RATIO));
-    const meter = new ProgressMeter('downloading', layers.length, total, onProgress);
-    const staging = await this.#stage();
-    // The first failure ends the downloads that are still under way.
-    const failed = new AbortController();
-    const both = AbortSignal.any([signal, failed.signal]);
-    const downloads = layers.map(async (layer, index): Promise<LayerSource> => {
-      const path = join(staging, `layer-${index}`);
-      await this.#downloadSlots.run(both, () =>
-        remote.fetchLayer(index, path, both, (bytes) => meter.add(bytes)),
-      );
-      meter.layerDone();
-      return { range: { path, offset: 0, length: layer.size }, diffId: remote.config.diffIds[index] ?? '' };
-    });
-    for (const download of downloads) download.catch((error: unknown) => failed.abort(error));
-    try {
-      const image = { digest: remote.digest, config: remote.config.config, diffIds: remote.config.diffIds };
-      const record = await this.#build(staging, image, downloads, both, () => undefined);
-      meter.finish();
-      return record;
-    } catch (error) {
-      failed.abort(error);
-      throw error;
-    } finally {
-      await Promise.allSettled(downloads);
-      await rm(staging, { recursive: true, force: true });
-    }
-  }
-
-  async #buildLocal(
-    image: LocalImage,
-    signal: AbortSignal,
-    onProgress: ProgressListener,
-  ): Promise<DiskRecord> {
-    const present = this.#disks.byDigest(image.digest);
-    if (present !== undefined) return present;
-    const total = image.layers.reduce((sum, layer) => sum + layer.range.length, 0);
-    await this.#makeRoom(total * EXPECTED_RATIO);
-    const meter = new ProgressMeter('writing', image.layers.length, total, onProgress);
-    const staging = await this.#stage();
-    try {
-      const layers = image.layers.map((layer) => Promise.resolve(layer));
-      const diffIds = image.layers.map((layer) => layer.diffId);
-      const { digest, config } = image;
-      const record = await this.#build(staging, { digest, config, diffIds }, layers, signal, (bytes) =>
-        meter.add(bytes),
-      );
-      meter.finish();
-      return record;
-    } finally {
-      await rm(staging, { recursive: true, force: true });
-    }
-  }
-
-  async #build(
-    staging: string,
-    image: { digest: string; config: ImageConfig; diffIds: readonly string[] },
-    layers: readonly Promise<LayerSource>[],
-    signal: AbortSignal,
-    onBytes: (bytes: number) => void,
-  ): Promise<DiskRecord> {
-    const staged = join(staging, 'image');
-    await mkdir(staged, { mode: 0o711 });
-    const input = { diskPath: diskPathOf(staged), diffIds: image.diffIds, limits: this.#limits };
-    const { sizeBytes } = await this.#buildSlots.run(signal, () =>
-      buildInThread(input, layers, { signal, onBytes }),
-    );
-    const { digest, config } = image;
     return this.#change(async () => {
       // A build whose callers had all left may have been too far to stop, and be first.
-      const rival = this.#disks.byDigest(digest);
+      const rival = this.#disks.byDigest(image.digest);
       if (rival !== undefined) return rival;
-      const record = await this.#disks.commit(staged, { digest, config, sizeBytes }, this.#now());
+      const record = await this.#disks.commit(staged, image, this.#now());
       this.#arrived(record);
       return record;
     });
@@ -359,12 +285,6 @@ class ImageCache implements OpenImages {
 
   #arrived({ digest }: DiskRecord): void {
     for (const listener of this.#arrivalListeners) listener(digest);
-  }
-
-  async #stage(): Promise<string> {
-    const staging = join(this.#temporary, randomUUID());
-    await mkdir(staging, { mode: 0o700 });
-    return staging;
   }
 
   async #makeRoom(expectedBytes: number): Promise<void> {
