@@ -9,7 +9,7 @@ import { CommandFailure, EXIT, report, usage } from './failure.ts';
 import { fileOption, kindOfDocument, readDocuments, reportMistakes } from './files.ts';
 import { warnIfFromFolder } from './folder-warning.ts';
 import { getNamed, parseTargets, qualifiedSingular } from './targets.ts';
-import { type Goal, waitFor } from './waiting.ts';
+import { goneGoal, waitFor } from './waiting.ts';
 
 interface Options extends ConnectionOptions {
   filename?: string[];
@@ -125,21 +125,12 @@ async function select(client: BulkheadClient, words: string[], options: Options)
   return { doomed, missing };
 }
 
-/** An object of the same name that came after it is another one. */
-function gone(uid: string): Goal {
-  return {
-    met: 'deleted',
-    description: 'the deletion',
-    reached: (object) => object === undefined || object.metadata.uid !== uid,
-  };
-}
-
 async function waitUntilGone(client: BulkheadClient, doomed: readonly Doomed[], { timeout }: Options) {
   const ms = timeout === undefined ? WAIT_MS_MAX : parseDuration(timeout);
   const deadline = AbortSignal.timeout(Math.max(1, Math.min(ms, WAIT_MS_MAX)));
   const results = await Promise.allSettled(
     doomed.map(({ kind, object: { metadata } }) =>
-      waitFor(client, { kind, ...metadata }, gone(metadata.uid), deadline),
+      waitFor(client, { kind, ...metadata }, goneGoal(metadata.uid), deadline),
     ),
   );
   for (const result of results) if (result.status === 'rejected') report(result.reason);

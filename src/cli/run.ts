@@ -1,15 +1,15 @@
 // bulkhead run
 import { randomBytes } from 'node:crypto';
 import { type Command, Option } from 'commander';
-import { asBulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type StoredObject } from '../api/meta.ts';
 import type { BulkheadClient } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { parseDuration } from './duration.ts';
 import { commandOf, execSession, repeat, terminalOf } from './exec.ts';
-import { CommandFailure, EXIT, report, usage, withGuestExitCode } from './failure.ts';
-import { conditionsOf, DELETED, type Goal, waitFor } from './waiting.ts';
+import { CommandFailure, EXIT, usage, withGuestExitCode } from './failure.ts';
+import { removeEnded } from './removal.ts';
+import { conditionsOf, type Goal, waitFor } from './waiting.ts';
 
 interface Options extends ConnectionOptions {
   stdin?: true;
@@ -26,10 +26,6 @@ interface Options extends ConnectionOptions {
   pull?: string;
   timeout: string;
 }
-
-/** A command that has ended needs no more time than this to be cleared away. */
-const REMOVE_TIMEOUT_MS = 60_000;
-const REMOVE_TIMED_OUT = `it was not removed within ${REMOVE_TIMEOUT_MS / 1_000} s; \`bulkhead describe\` says why`;
 
 export function define(command: Command): void {
   connectionOptions(command)
@@ -113,7 +109,7 @@ async function run(
   if (options.detach && (options.stdin || options.tty)) throw usage('--detach does not go with -i or -t');
   const { namespace } = options;
   const created = await client.create(SANDBOX_KIND, namespace, manifestOf(image, command, options));
-  const { name, uid } = created.metadata;
+  const { name } = created.metadata;
   if (options.detach) {
     process.stdout.write(`${name}\n`);
     return EXIT.ok;
@@ -126,7 +122,7 @@ async function run(
     const code = await startAndExec(client, created, command, options, interrupted.signal);
     return code;
   } finally {
-    if (options.rm) await removeSandbox(client, namespace, name, uid);
+    if (options.rm) await removeEnded(client, created);
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, interrupt);
   }
 }
@@ -182,25 +178,4 @@ function startView(): { update(object: StoredObject): void; clear(): void } {
     },
     clear: () => write(''),
   };
-}
-
-async function removeSandbox(
-  client: BulkheadClient,
-  namespace: string,
-  name: string,
-  uid: string,
-): Promise<void> {
-  const deadline = AbortSignal.timeout(REMOVE_TIMEOUT_MS);
-  try {
-    const preconditions = { uid };
-    await client.delete(SANDBOX_KIND, namespace, name, {
-      ...{ gracePeriodSeconds: 0, preconditions, signal: deadline },
-    });
-    await waitFor(client, { kind: SANDBOX_KIND, namespace, name }, DELETED, deadline);
-  } catch (error) {
-    if (asBulkheadError(error).code === 'NOT_FOUND') return;
-    // The command's exit code is what counts; what is left is said.
-    process.stderr.write(`warning: sandbox ${name} is not removed yet\n`);
-    report(deadline.aborted ? new CommandFailure(EXIT.bulkhead, REMOVE_TIMED_OUT) : error);
-  }
 }

@@ -50,6 +50,11 @@ export const DELETED: Goal = {
   reached: (object) => object === undefined,
 };
 
+/** The end of one object: one of the same name that came after it is another one. */
+export function goneGoal(uid: string): Goal {
+  return { ...DELETED, reached: (object) => object === undefined || object.metadata.uid !== uid };
+}
+
 /** The value of `--for`. */
 export function parseGoal(text: string): Goal {
   if (text === 'delete') return DELETED;

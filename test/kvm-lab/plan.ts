@@ -15,6 +15,7 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'images.test.ts': 'registries and disks, without a VM',
   'images-crash.test.ts': 'registries and disks, without a VM',
   'images-in-guests.test.ts': 'what images hold, the same with any driver',
+  'kvm-verdict.test.ts': 'a device that is no KVM, where there is one',
   'scale.test.ts': 'the store and the queue under load, the same with any driver',
   'store-disk-full.test.ts': 'the store, without a VM',
   'vmm-warm.test.ts': 'snapshots, which libkrun does not have',
