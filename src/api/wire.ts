@@ -115,23 +115,26 @@ export interface CloneVolumeRequest {
   accessMode?: 'ReadWriteOnce' | 'ReadOnlyMany';
 }
 
+/** Figures of a VM from its host; none of them depends on the guest's word. */
+export interface VmFigures {
+  cpuSeconds: number;
+  /** Proportional set size where the kernel gives it, else resident set size; bytes. */
+  memoryBytes: number;
+  memoryLimitBytes: number;
+  diskReadBytes: number;
+  diskWriteBytes: number;
+  networkReceiveBytes: number;
+  networkTransmitBytes: number;
+  networkReceivePackets: number;
+  networkTransmitPackets: number;
+}
+
 /** Answer of `GET .../sandboxes/NAME/stats`. */
 export interface SandboxStats {
   /** RFC 3339, when the figures were read. */
   timestamp: string;
   startedAt: string;
-  /** Measured on the host. */
-  vm: {
-    cpuSeconds: number;
-    memoryBytes: number;
-    memoryLimitBytes: number;
-    diskReadBytes: number;
-    diskWriteBytes: number;
-    networkReceiveBytes: number;
-    networkTransmitBytes: number;
-    networkReceivePackets: number;
-    networkTransmitPackets: number;
-  };
+  vm: VmFigures;
   /** What the guest says of itself; absent when it does not answer in time. */
   guest?: unknown;
 }

@@ -1,6 +1,7 @@
 // Connects the metric definitions to the parts that know the figures.
 import { ERRORS } from '../api/errors.ts';
 import type { DefaultedSandbox } from '../api/sandbox.ts';
+import type { VmFigures } from '../api/wire.ts';
 import type { Informer } from '../controller/informer.ts';
 import type { Images } from '../images/images.ts';
 import { ControllerMetricsRecorder, QueueMetricsRecorder } from '../metrics/controller-metrics.ts';
@@ -11,7 +12,6 @@ import { collectSandboxes, type SandboxFigures } from '../metrics/sandbox-collec
 import { collectVolumes, type VolumeFigures, VolumeMetricsRecorder } from '../metrics/volume-collector.ts';
 import type { LiveSandboxes } from '../reconcilers/sandbox/runtime/live-sandboxes.ts';
 import type { FolderSource } from '../source/source.ts';
-import type { VmStats } from '../vmm/driver.ts';
 import { type Scrape, SharedScrape } from './shared-scrape.ts';
 import { PRODUCT_VERSION } from './version.ts';
 
@@ -34,7 +34,7 @@ export class DaemonMetrics {
   readonly #metrics = new Metrics();
   readonly #node: string;
   /** Last sample by uid; those of VMs that are gone are dropped at the next scrape. */
-  #samples = new Map<string, VmStats>();
+  #samples = new Map<string, VmFigures>();
   #parts: MeasuredParts | undefined;
   readonly #shared = new SharedScrape(
     () => this.#scrape(),
@@ -78,7 +78,7 @@ export class DaemonMetrics {
 
   async #sample(): Promise<void> {
     const live = this.#parts?.live.list() ?? [];
-    const samples = new Map<string, VmStats>();
+    const samples = new Map<string, VmFigures>();
     const read = async ({ uid, handle }: (typeof live)[number]): Promise<void> => {
       const stats = await timely(handle.stats());
       const known = stats ?? this.#samples.get(uid);
@@ -113,7 +113,7 @@ export class DaemonMetrics {
 }
 
 /** The result, or `undefined` when it failed (the VM ended meanwhile) or took too long. */
-async function timely(stats: Promise<VmStats>): Promise<VmStats | undefined> {
+async function timely(stats: Promise<VmFigures>): Promise<VmFigures | undefined> {
   const { promise: late, resolve } = Promise.withResolvers<undefined>();
   const timer = setTimeout(() => resolve(undefined), SAMPLE_TIMEOUT_MS);
   try {

@@ -1,5 +1,7 @@
 // What the rest of the product asks of images: a reference in, a bootable read-only disk out.
 
+import type { CachedImage, ImageProgress } from '../api/wire.ts';
+
 /** The parts of an OCI image configuration that running it needs. */
 export interface ImageConfig {
   entrypoint: string[];
@@ -29,28 +31,11 @@ export interface RegistryCredential {
   password: string;
 }
 
-export interface PullProgress {
-  phase: 'resolving' | 'downloading' | 'writing' | 'done';
-  layersDone: number;
-  layersTotal: number;
-  bytesDone: number;
-  bytesTotal: number;
-}
-
 export interface PullOptions {
   policy: 'Always' | 'IfNotPresent' | 'Never';
   credentials: readonly RegistryCredential[];
-  onProgress?: (progress: PullProgress) => void;
+  onProgress?: (progress: ImageProgress) => void;
   signal: AbortSignal;
-}
-
-export interface StoredImage {
-  references: string[];
-  digest: string;
-  sizeBytes: number;
-  createdAt: string;
-  lastUsedAt: string;
-  inUse: boolean;
 }
 
 /**
@@ -72,14 +57,14 @@ export interface Images {
   /** Keeps an image from being collected while `holder` (a sandbox uid) needs it. Idempotent, survives restarts. */
   lease(digest: string, holder: string): Promise<void>;
   releaseLease(holder: string): Promise<void>;
-  list(): Promise<StoredImage[]>;
+  list(): Promise<CachedImage[]>;
   remove(referenceOrDigest: string): Promise<void>;
   /** Removes images that nothing uses, oldest use first, until `targetFreeBytes` is free or none is left. */
-  prune(options: { targetFreeBytes?: number; dryRun?: boolean }): Promise<StoredImage[]>;
+  prune(options: { targetFreeBytes?: number; dryRun?: boolean }): Promise<CachedImage[]>;
   /** Docker archive, OCI archive or OCI layout folder. */
   load(
     path: string,
-    options: { reference?: string; signal: AbortSignal; onProgress?: (progress: PullProgress) => void },
+    options: { reference?: string; signal: AbortSignal; onProgress?: (progress: ImageProgress) => void },
   ): Promise<BootableImage[]>;
   close(): Promise<void>;
 }

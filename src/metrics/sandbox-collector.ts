@@ -1,6 +1,7 @@
 // Series of each sandbox, made anew at each scrape: a sandbox that is gone has none.
 import { SANDBOX_CONDITIONS, type SandboxConditionType } from '../api/conditions.ts';
 import { ERRORS } from '../api/errors.ts';
+import type { VmFigures } from '../api/wire.ts';
 import type { NamesOf } from './definitions.ts';
 import { reasonLabel } from './reasons.ts';
 import type { Metrics } from './registry.ts';
@@ -23,17 +24,7 @@ export interface SandboxFigures {
   conditions: readonly { type: string; status: 'True' | 'False' | 'Unknown' }[];
   restarts: number;
   /** Of the host; absent while no VM runs. */
-  vm?: {
-    cpuSeconds: number;
-    memoryBytes: number;
-    memoryLimitBytes: number;
-    diskReadBytes: number;
-    diskWriteBytes: number;
-    networkReceiveBytes: number;
-    networkTransmitBytes: number;
-    networkReceivePackets: number;
-    networkTransmitPackets: number;
-  };
+  vm?: VmFigures;
   /** As the guest said last. */
   guestMemoryUsedBytes?: number;
   /** Why the host keeps its VM from running now. */
@@ -43,8 +34,6 @@ export interface SandboxFigures {
 /** Gives the last samples of all sandboxes. Called at each scrape: it must not wait for a guest or a VM. */
 export type SandboxFiguresProvider = () => Iterable<SandboxFigures>;
 
-type Vm = NonNullable<SandboxFigures['vm']>;
-
 const VM_COUNTERS = {
   sandbox_cpu_usage_seconds_total: 'cpuSeconds',
   sandbox_network_receive_bytes_total: 'networkReceiveBytes',
@@ -53,12 +42,12 @@ const VM_COUNTERS = {
   sandbox_network_transmit_packets_total: 'networkTransmitPackets',
   sandbox_fs_reads_bytes_total: 'diskReadBytes',
   sandbox_fs_writes_bytes_total: 'diskWriteBytes',
-} as const satisfies Partial<Record<NamesOf<'counter'>, keyof Vm>>;
+} as const satisfies Partial<Record<NamesOf<'counter'>, keyof VmFigures>>;
 
 const VM_GAUGES = {
   sandbox_memory_resident_bytes: 'memoryBytes',
   sandbox_memory_limit_bytes: 'memoryLimitBytes',
-} as const satisfies Partial<Record<NamesOf<'gauge'>, keyof Vm>>;
+} as const satisfies Partial<Record<NamesOf<'gauge'>, keyof VmFigures>>;
 
 const OWN_GAUGES = [
   'sandbox_info',

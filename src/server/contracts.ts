@@ -2,11 +2,10 @@
 import type { Readable, Writable } from 'node:stream';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ObjectManifest, ResourceKind, StoredObject } from '../api/meta.ts';
-import type { DoctorCheck, VolumeDiskInfo } from '../api/wire.ts';
+import type { DoctorCheck, VmFigures, VolumeDiskInfo } from '../api/wire.ts';
 import type { GuestAgent, OutputChunk, ProcessExit } from '../guest/agent.ts';
 import type { Images } from '../images/images.ts';
 import type { Store } from '../store/store.ts';
-import type { VmStats } from '../vmm/driver.ts';
 import type { AccessMode } from '../volumes/volumes.ts';
 
 /** A kind as it is served. */
@@ -57,7 +56,7 @@ export interface LiveSandbox {
     entrypoint: readonly string[];
     cmd: readonly string[];
   };
-  vmStats(): Promise<VmStats>;
+  vmStats(): Promise<VmFigures>;
   attachMain(): Promise<MainAttachment>;
   /** The sandbox counts as used until the returned function is called. */
   use(): () => void;

@@ -10,8 +10,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import { statusOf } from '../api/status.ts';
-import type { ImageStreamLine, ImageSummary, PruneRequest } from '../api/wire.ts';
-import type { BootableImage, PullProgress, RegistryCredential } from '../images/images.ts';
+import type { ImageProgress, ImageStreamLine, ImageSummary, PruneRequest } from '../api/wire.ts';
+import type { BootableImage, RegistryCredential } from '../images/images.ts';
 import { isJsonObject } from '../store/merge-patch.ts';
 import type { ServerDependencies } from './contracts.ts';
 import { success } from './failures.ts';
@@ -25,7 +25,7 @@ const ARCHIVE_TYPES = ['application/x-tar', 'application/octet-stream'];
 const PULL_POLICIES = ['Always', 'IfNotPresent', 'Never'] as const;
 
 type Dependencies = Pick<ServerDependencies, 'images' | 'imageExporter' | 'uploadsDir'>;
-type ProgressListener = (progress: PullProgress) => void;
+type ProgressListener = (progress: ImageProgress) => void;
 
 function summary({ reference, digest, sizeBytes }: BootableImage): ImageSummary {
   return { reference, digest, sizeBytes };

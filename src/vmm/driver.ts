@@ -1,6 +1,7 @@
 // The contract of a VMM driver. Two implementations: software/ (QEMU, TCG) and libkrun/ (KVM).
 import type { Duplex } from 'node:stream';
 import type { ErrorCode } from '../api/errors.ts';
+import type { VmFigures } from '../api/wire.ts';
 
 export type DriverName = 'libkrun' | 'software';
 
@@ -37,20 +38,6 @@ export interface VmExit {
   /** One sentence for people, with the last console line where that helps. */
   message: string;
   finishedAt: Date;
-}
-
-/** Host-side figures; none of them depends on the guest's word. */
-export interface VmStats {
-  cpuSeconds: number;
-  /** Proportional set size where the kernel gives it, else resident set size; bytes. */
-  memoryBytes: number;
-  memoryLimitBytes: number;
-  diskReadBytes: number;
-  diskWriteBytes: number;
-  networkReceiveBytes: number;
-  networkTransmitBytes: number;
-  networkReceivePackets: number;
-  networkTransmitPackets: number;
 }
 
 /**
@@ -98,7 +85,7 @@ export interface VmHandle {
    * SANDBOX_NOT_RUNNING when the VM has ended, AGENT_UNREACHABLE when it does not accept now.
    */
   dialAgent(signal: AbortSignal): Promise<Duplex>;
-  stats(): Promise<VmStats>;
+  stats(): Promise<VmFigures>;
   /** Ends it now (SIGKILL to all its processes); resolves when it is gone. Safe to repeat. */
   kill(): Promise<void>;
   /** The end of the guest's console, for messages; at most `maxBytes`. */

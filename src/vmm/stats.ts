@@ -1,6 +1,6 @@
 // Figures of a VM as the host's kernel counts them.
 import { readFile } from 'node:fs/promises';
-import type { VmStats } from './driver.ts';
+import type { VmFigures } from '../api/wire.ts';
 
 /** USER_HZ: what /proc counts in; fixed at 100 on every Linux that Node runs on. */
 const TICKS_PER_SECOND = 100;
@@ -46,7 +46,7 @@ function parseIo(text: string, name: string): number {
  * Reads the VMM's process. What the kernel does not tell (a process that just ended, no smaps_rollup) is 0 or the
  * next best figure. The guest receives what its TAP transmits, so directions are turned to the guest's view here.
  */
-export async function readVmStats(vmmPid: number, memoryLimitBytes: number): Promise<VmStats> {
+export async function readVmStats(vmmPid: number, memoryLimitBytes: number): Promise<VmFigures> {
   const read = (file: string) => readFile(`/proc/${vmmPid}/${file}`, 'utf8').catch(() => '');
   const [stat, status, rollup, io, net] = await Promise.all([
     read('stat'),

@@ -5,8 +5,9 @@ import { basename, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BulkheadError } from '../api/errors.ts';
+import type { VmFigures } from '../api/wire.ts';
 import { dial } from './dial.ts';
-import type { DriverName, StartStages, VmExit, VmHandle, VmStall, VmStats } from './driver.ts';
+import type { DriverName, StartStages, VmExit, VmHandle, VmStall } from './driver.ts';
 import type { ExitWatcher } from './exit-watcher.ts';
 import { decodeExit } from './exits.ts';
 import { HostError, type HostLibrary } from './ffi.ts';
@@ -188,7 +189,7 @@ export class VmProcess implements VmHandle {
     return () => void this.#stallListeners.delete(listener);
   }
 
-  stats(): Promise<VmStats> {
+  stats(): Promise<VmFigures> {
     return readVmStats(this.pid, this.#memoryLimitBytes);
   }
 

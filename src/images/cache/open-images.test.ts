@@ -16,8 +16,9 @@ import {
   writeLayout,
 } from '../../../test/fixtures/images-compose.ts';
 import { fakeRegistry, type Misbehaviour } from '../../../test/fixtures/images-fake-registry.ts';
+import type { ImageProgress } from '../../api/wire.ts';
 import { encodeTarEntry, TAR_END } from '../../images/tar/writer.ts';
-import type { PullOptions, PullProgress } from '../images.ts';
+import type { PullOptions } from '../images.ts';
 import { openRegistries } from '../registry/client.ts';
 import { type ImagesOptions, type OpenImages, openImages } from './open-images.ts';
 
@@ -86,7 +87,7 @@ describe('loading', () => {
       Labels: { l: 'v' },
     };
     const path = await layoutOf(composeImage([tar(file('a', 'x'))], { name: 'r.io/x:1', config }), 'layout');
-    const progress: PullProgress[] = [];
+    const progress: ImageProgress[] = [];
     const [image] = await images.load(path, { signal, onProgress: (report) => progress.push(report) });
     assert.equal(image?.reference, 'r.io/x:1');
     assert.deepEqual(image?.config, {

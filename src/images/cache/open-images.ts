@@ -4,11 +4,12 @@ import { mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
+import type { CachedImage } from '../../api/wire.ts';
 import { openArchive } from '../archive/open-archive.ts';
 import { exportArchive } from '../archive/save.ts';
 import { localImages } from '../archive/sources.ts';
 import { asDiskError } from '../build/build-disk.ts';
-import type { BootableImage, ImageConfig, Images, PullOptions, StoredImage } from '../images.ts';
+import type { BootableImage, ImageConfig, Images, PullOptions } from '../images.ts';
 import { DEFAULT_LIMITS, type ImageLimits } from '../limits.ts';
 import { type ImageReference, isDigest, parseReference } from '../reference.ts';
 import type { Registries } from '../registry/registry.ts';
@@ -149,7 +150,7 @@ class ImageCache implements OpenImages {
     return () => this.#arrivalListeners.delete(listener);
   }
 
-  list(): Promise<StoredImage[]> {
+  list(): Promise<CachedImage[]> {
     const images = this.#disks.all().map((record) => this.#describe(record));
     return Promise.resolve(images.sort((a, b) => (a.digest < b.digest ? -1 : 1)));
   }
@@ -158,7 +159,7 @@ class ImageCache implements OpenImages {
     return this.#change(() => this.#remove(referenceOrDigest));
   }
 
-  prune(options: { targetFreeBytes?: number; dryRun?: boolean }): Promise<StoredImage[]> {
+  prune(options: { targetFreeBytes?: number; dryRun?: boolean }): Promise<CachedImage[]> {
     return this.#change(() => this.#prune(options));
   }
 
@@ -235,7 +236,7 @@ class ImageCache implements OpenImages {
     return this.#changes.run(this.#closing.signal, work);
   }
 
-  #describe(record: DiskRecord): StoredImage {
+  #describe(record: DiskRecord): CachedImage {
     return {
       references: this.#disks.namesOf(record),
       digest: record.digest,
@@ -302,13 +303,13 @@ class ImageCache implements OpenImages {
     targetFreeBytes?: number;
     dryRun?: boolean;
     idleMs?: number;
-  }): Promise<StoredImage[]> {
+  }): Promise<CachedImage[]> {
     const usedBefore = this.#now().getTime() - (options.idleMs ?? 0);
     const unused = this.#disks
       .all()
       .filter((record) => !this.#leases.has(record.digest) && record.lastUsedAt.getTime() <= usedBefore)
       .sort((a, b) => a.lastUsedAt.getTime() - b.lastUsedAt.getTime());
-    const removed: StoredImage[] = [];
+    const removed: CachedImage[] = [];
     let free = await this.#freeBytes();
     for (const record of unused) {
       if (options.targetFreeBytes !== undefined && free >= options.targetFreeBytes) break;

@@ -1,13 +1,13 @@
 // Bytes and layers of one pull or load, reported at a bounded rate.
 
-import type { PullProgress } from '../images.ts';
+import type { ImageProgress } from '../../api/wire.ts';
 import type { ProgressListener } from './shared-jobs.ts';
 
 /** A report per this share of the whole: smooth for a bar, and at most a few hundred calls per image. */
 const STEPS = 200;
 
 export class ProgressMeter {
-  readonly #progress: PullProgress;
+  readonly #progress: ImageProgress;
   readonly #listener: ProgressListener;
   #reported = 0;
 

@@ -1,15 +1,15 @@
 // One job per key however many wait for it: a waiter that gives up leaves the others their job, the last one ends it.
 
-import type { PullProgress } from '../images.ts';
+import type { ImageProgress } from '../../api/wire.ts';
 
-export type ProgressListener = (progress: PullProgress) => void;
+export type ProgressListener = (progress: ImageProgress) => void;
 
 interface Job<T> {
   result: Promise<T>;
   abort: AbortController;
   waiters: number;
   listeners: Set<ProgressListener>;
-  latest: PullProgress | undefined;
+  latest: ImageProgress | undefined;
 }
 
 export class SharedJobs<T> {

@@ -1,8 +1,10 @@
 // What one reconcile sees of a sandbox. Everything that guards, commands and status read is in here, so that all three
 // are pure functions of one value.
+
 import type { ErrorCode } from '../../api/errors.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
-import type { BootableImage, PullProgress } from '../../images/images.ts';
+import type { ImageProgress } from '../../api/wire.ts';
+import type { BootableImage } from '../../images/images.ts';
 import type { DriverName, VmExit, VmStall } from '../../vmm/driver.ts';
 import type { MainExit, RunRecord } from './run-record.ts';
 
@@ -87,7 +89,7 @@ export interface Observation {
   readonly agent: ObservedAgent;
   readonly guest: ObservedGuest;
   readonly mainExit?: MainExit;
-  readonly task?: { kind: TaskKind; pull?: PullProgress };
+  readonly task?: { kind: TaskKind; pull?: ImageProgress };
   readonly failure?: TaskFailure;
   /** This process has confirmed that nothing of it is left on the host. */
   readonly released: boolean;

@@ -2,8 +2,8 @@
 //
 // Conditions follow kstatus: Ready is there from the first write; Reconciling and Stalled are there only while they are
 // true. A Succeeded or Suspended sandbox is not Ready (nothing can run in it), and not Reconciling either.
-import { isDeepStrictEqual } from 'node:util';
 
+import { isDeepStrictEqual } from 'node:util';
 import { REQUESTED_AT_ANNOTATION, SOURCE_PROBLEM_ANNOTATION } from '../../api/annotations.ts';
 import {
   type ConditionUpdate,
@@ -17,7 +17,8 @@ import { ERRORS } from '../../api/errors.ts';
 import type { Condition } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
 import { HANDLED_RECONCILE_MAX } from '../../api/sandbox-status.ts';
-import type { PullProgress } from '../../images/images.ts';
+import type { ImageProgress } from '../../api/wire.ts';
+
 import {
   activeSince,
   backoffIn,
@@ -217,7 +218,7 @@ function imageSummary(o: Observation): Summary {
   };
 }
 
-function progressMessage(reference: string, pull: PullProgress | undefined): string {
+function progressMessage(reference: string, pull: ImageProgress | undefined): string {
   if (pull === undefined || pull.phase === 'resolving') return `Looks for image ${reference}.`;
   const percent = pull.bytesTotal > 0 ? Math.floor((100 * pull.bytesDone) / pull.bytesTotal) : 0;
   return `Image ${reference}: ${pull.phase}, ${pull.layersDone} of ${pull.layersTotal} layers, ${Math.min(percent, 100)} %.`;

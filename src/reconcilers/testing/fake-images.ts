@@ -1,14 +1,14 @@
 // An image cache in memory; what it holds and leases outlives daemon processes.
-import { createHash } from 'node:crypto';
 
+import { createHash } from 'node:crypto';
 import { BulkheadError } from '../../api/errors.ts';
+import type { CachedImage } from '../../api/wire.ts';
 import type {
   BootableImage,
   ImageConfig,
   Images,
   PullOptions,
   RegistryCredential,
-  StoredImage,
 } from '../../images/images.ts';
 import type { Faults } from './faults.ts';
 import type { FakeProcess } from './process.ts';
@@ -120,13 +120,13 @@ export class FakeImages implements Images {
     });
   }
 
-  async list(): Promise<StoredImage[]> {
+  async list(): Promise<CachedImage[]> {
     return [];
   }
 
   async remove(): Promise<void> {}
 
-  async prune(): Promise<StoredImage[]> {
+  async prune(): Promise<CachedImage[]> {
     return [];
   }
 

@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
 import { SANDBOX_KIND } from '../../api/kinds.ts';
+import type { CachedImage, VmFigures } from '../../api/wire.ts';
 import { BulkheadClient } from '../../client/client.ts';
-import type { BootableImage, Images, PullOptions, StoredImage } from '../../images/images.ts';
+import type { BootableImage, Images, PullOptions } from '../../images/images.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import type { Store } from '../../store/store.ts';
-import type { VmStats } from '../../vmm/driver.ts';
 import type { ConnectionLimits } from '../connections.ts';
 import type {
   LiveSandbox,
@@ -26,7 +26,7 @@ import { type ApiServer, createServer } from '../server.ts';
 import { BASIC_COMMANDS, FakeAgent, type FakeCommand, FakeProcess } from './fake-guest.ts';
 import { FakeVolumeAccess } from './fake-volumes.ts';
 
-export const ZERO_STATS: VmStats = {
+export const ZERO_STATS: VmFigures = {
   cpuSeconds: 1.5,
   memoryBytes: 64 * 1024 ** 2,
   memoryLimitBytes: 512 * 1024 ** 2,
@@ -127,7 +127,7 @@ export class FakeSandboxes implements SandboxAccess {
 
 /** An image cache that "pulls" whatever is not called missing. */
 export class FakeImages implements Images {
-  readonly stored = new Map<string, StoredImage>();
+  readonly stored = new Map<string, CachedImage>();
   readonly pulls: { reference: string; options: PullOptions }[] = [];
   readonly loads: string[] = [];
 
@@ -167,7 +167,7 @@ export class FakeImages implements Images {
     this.loads.push((await readFile(path)).toString());
     return [this.#add('loaded:latest')];
   }
-  async list(): Promise<StoredImage[]> {
+  async list(): Promise<CachedImage[]> {
     return [...this.stored.values()];
   }
   async remove(reference: string): Promise<void> {
@@ -175,7 +175,7 @@ export class FakeImages implements Images {
       throw new BulkheadError('IMAGE_NOT_PRESENT', `${reference} is not in the cache`);
     }
   }
-  async prune({ dryRun }: { dryRun?: boolean }): Promise<StoredImage[]> {
+  async prune({ dryRun }: { dryRun?: boolean }): Promise<CachedImage[]> {
     const all = [...this.stored.values()];
     if (dryRun !== true) this.stored.clear();
     return all;

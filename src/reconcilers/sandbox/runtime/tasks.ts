@@ -1,7 +1,9 @@
 // The one long effect of a sandbox that may be under way, and how the last one failed.
+
 import { asBulkheadError } from '../../../api/errors.ts';
+import type { ImageProgress } from '../../../api/wire.ts';
 import type { Clock } from '../../../controller/clock.ts';
-import type { PullProgress } from '../../../images/images.ts';
+
 import { IMAGE_RECHECK_MS, MESSAGE_MAX_CHARS, RETRY_BASE_MS, RETRY_JITTER, RETRY_MAX_MS } from '../limits.ts';
 import type { TaskFailure, TaskKind } from '../observation.ts';
 
@@ -10,7 +12,7 @@ interface Task {
   abort: AbortController;
   /** Something that it may fail for has changed since it began: its failure says nothing. */
   outdated: boolean;
-  pull?: PullProgress;
+  pull?: ImageProgress;
   done: Promise<void>;
 }
 
@@ -38,7 +40,7 @@ export class TaskSlot {
     this.#onSettled = onSettled;
   }
 
-  get current(): { kind: TaskKind; pull?: PullProgress } | undefined {
+  get current(): { kind: TaskKind; pull?: ImageProgress } | undefined {
     const task = this.#task;
     if (task === undefined) return undefined;
     return task.pull === undefined ? { kind: task.kind } : { kind: task.kind, pull: task.pull };
@@ -94,7 +96,7 @@ export class TaskSlot {
     return this.#task === undefined;
   }
 
-  progress(pull: PullProgress): void {
+  progress(pull: ImageProgress): void {
     if (this.#task?.kind === 'pull') this.#task.pull = pull;
   }
 
