@@ -10,7 +10,9 @@
 #include "agent.pb.h"
 #include "err.h"
 
-#define SESSIONS_MAX 64
+// What a host opens at a time (64 commands, 8 file operations, the main process), and some that have ended
+// and wait for their release.
+#define SESSIONS_MAX 96
 
 // Start a session; the answer goes to the host when the program runs, or could not.
 int session_exec(uint64_t request_id, bulkhead_agent_v1_Exec *request, struct err *err);

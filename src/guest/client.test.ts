@@ -5,6 +5,7 @@ import { BulkheadError } from '../api/errors.ts';
 import type { GuestAgent } from './agent.ts';
 import { connectGuest } from './client.ts';
 import { Stream } from './generated/agent_pb.js';
+import { MAX_SESSIONS } from './limits.ts';
 import { encodeGuest, FakeAgent, rawFrame } from './testing/fake-agent.ts';
 
 async function connected(
@@ -88,7 +89,7 @@ describe('a guest that breaks the protocol ends the connection for good', () => 
     const session = (sessionId: string): object => ({ sessionId, running: true });
     for (const value of [
       { protocolVersion: 99 },
-      { protocolVersion: 1, sessions: Array.from({ length: 65 }, (_, i) => session(`s-${i}`)) },
+      { protocolVersion: 1, sessions: Array.from({ length: MAX_SESSIONS + 1 }, (_, i) => session(`s-${i}`)) },
       { protocolVersion: 1, sessions: [session('a'), session('a')] },
       { protocolVersion: 1, sessions: [session('../../etc')] },
     ]) {

@@ -9,7 +9,7 @@ export const MAX_DATA_BYTES = 32 * 1024;
 /** What may come before the nonce of a hello: leftovers of a former connection in the guest's and the VMM's buffers. */
 export const MAX_STALE_BYTES = 4 * 1024 * 1024;
 /** As the agent; a hello that lists more is refused. */
-export const MAX_SESSIONS = 64;
+export const MAX_SESSIONS = 96;
 /** Output of one stream that may wait in the host unread. */
 export const OUTPUT_WINDOW_BYTES = 256 * 1024;
 /** Pieces of waiting output; an honest guest's chunks are joined and stay far below. */

@@ -16,7 +16,7 @@ export const UPLOAD_BYTES_MAX = 128 * 1024 ** 3;
 /** Attempts of a patch without resourceVersion when others write the same object. */
 export const CONFLICT_RETRIES = 8;
 
-/** Open execs and attaches of one sandbox: the guest has a bounded number of sessions. */
+/** Open execs and attaches of one sandbox. The guest keeps 96 sessions: beside these the main process and file operations. */
 export const STREAMS_PER_SANDBOX_MAX = 64;
 /** All open execs and attaches: each holds buffers of up to 2 MiB. */
 export const STREAMS_MAX = 512;

@@ -37,7 +37,6 @@ export class TestDaemon {
   readonly manifests: string;
   readonly stateDir: string;
   readonly socket: string;
-  metricsPort = 0;
   #process: ChildProcess | undefined;
 
   private constructor(root: string) {
