@@ -209,6 +209,13 @@ export const ERRORS = {
     terminal: false,
     hint: 'Free space on the disk that holds the state directory.',
   },
+  DISK_UNWRITABLE: {
+    reason: 'DiskUnwritable',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: 'The disk of the state directory fails or is read-only: see the kernel log, check it, and mount it again.',
+  },
   VM_ALREADY_RUNNING: {
     reason: 'VmAlreadyRunning',
     httpStatus: 409,
@@ -354,7 +361,12 @@ export class BulkheadError extends Error {
 /** Any thrown value as a BulkheadError; what is not one of ours becomes INTERNAL with its cause kept. */
 export function asBulkheadError(error: unknown): BulkheadError {
   if (error instanceof BulkheadError) return error;
-  return new BulkheadError('INTERNAL', error instanceof Error ? error.message : String(error), {
-    cause: error,
-  });
+  const readOnly = error instanceof Error && 'code' in error && error.code === 'EROFS';
+  return new BulkheadError(
+    readOnly ? 'DISK_UNWRITABLE' : 'INTERNAL',
+    error instanceof Error ? error.message : String(error),
+    {
+      cause: error,
+    },
+  );
 }

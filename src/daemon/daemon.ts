@@ -163,7 +163,10 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     imageExporter: images,
     volumes: volumeAccess(store, volumes.volumes, rules),
     metrics: () => metrics.scrape(),
-    healthChecks: [{ name: 'store', kind: 'live', check: () => checkStore(store) }],
+    healthChecks: [
+      { name: 'store', kind: 'live', check: () => checkStore(store) },
+      { name: 'store writes', kind: 'ready', check: () => store.checkWritable() },
+    ],
     doctor: () => daemonChecks({ drivers, store, images, ...(source === undefined ? {} : { source }) }),
     uploadsDir: paths.uploads,
     version: PRODUCT_VERSION,

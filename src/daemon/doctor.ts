@@ -1,13 +1,14 @@
 // What only the running daemon can tell about its own health; the host's checks are the command line's.
+import { asBulkheadError } from '../api/errors.ts';
 import type { DoctorCheck } from '../api/wire.ts';
 import type { Images } from '../images/images.ts';
 import type { FolderSource } from '../source/source.ts';
-import type { Store } from '../store/store.ts';
+import type { EmbeddedStore } from '../store/embedded/embedded-store.ts';
 import type { HostDrivers } from '../vmm/select.ts';
 
 export interface DaemonParts {
   drivers: HostDrivers;
-  store: Store;
+  store: EmbeddedStore;
   images: Images;
   /** Absent when no folder is watched. */
   source?: FolderSource;
@@ -28,7 +29,13 @@ async function driverCheck(drivers: HostDrivers): Promise<DoctorCheck> {
   return { name: 'driver', status: usable ? 'ok' : 'fail', message };
 }
 
-async function storeCheck(store: Store): Promise<DoctorCheck> {
+async function storeCheck(store: EmbeddedStore): Promise<DoctorCheck> {
+  try {
+    await store.checkWritable();
+  } catch (error) {
+    const { message, row } = asBulkheadError(error);
+    return { name: 'store', status: 'fail', message: `Nothing can be written: ${message}`, fix: row.hint };
+  }
   const { items } = await store.list('Sandbox');
   return { name: 'store', status: 'ok', message: `The store answers and holds ${items.length} sandboxes.` };
 }

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { open, readFile, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { BulkheadError } from '../api/errors.ts';
+import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import type { ObjectManifest } from '../api/meta.ts';
 import type { ObjectKey } from '../store/store.ts';
 import type { DocumentPosition } from './model.ts';
@@ -126,7 +126,7 @@ export function inventoryFile(path: string, stamp: () => string): InventoryFile 
         const full = errorCode(error) === 'ENOSPC' || errorCode(error) === 'EDQUOT';
         const reason = error instanceof Error ? error.message : String(error);
         throw new BulkheadError(
-          full ? 'DISK_FULL' : 'INTERNAL',
+          full ? 'DISK_FULL' : asBulkheadError(error).code,
           `The folder's inventory cannot be written: ${reason}`,
           {
             cause: error,

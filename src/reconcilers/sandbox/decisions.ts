@@ -1,7 +1,7 @@
 // The rules of a sandbox's life as pure functions of an observation: what holds it back, what ends it, what follows.
 
 import { isConditionTrue, REASONS } from '../../api/conditions.ts';
-import { ERRORS } from '../../api/errors.ts';
+import { ERRORS, type ErrorCode } from '../../api/errors.ts';
 import { parseBytes } from '../../api/quantity.ts';
 import {
   AGENT_SILENCE_MS,
@@ -20,6 +20,7 @@ const MEBIBYTE = 1024 * 1024;
 
 /** Why a sandbox cannot begin a run, and whether it goes on by itself. */
 export interface Block {
+  code: ErrorCode;
   reason: string;
   message: string;
   terminal: boolean;
@@ -62,6 +63,7 @@ export function blockedBy(o: Observation): Block | undefined {
   const [field] = o.unsupported;
   if (field !== undefined) {
     return {
+      code: 'NOT_SUPPORTED',
       reason: ERRORS.NOT_SUPPORTED.reason,
       message: `${o.unsupported.join(', ')}: not supported by this release. ${ERRORS.NOT_SUPPORTED.hint}`,
       terminal: true,
@@ -71,6 +73,7 @@ export function blockedBy(o: Observation): Block | undefined {
   if (memory !== undefined && parseBytes(memory) > o.hostMemoryBytes) {
     const mebibytes = Math.floor(o.hostMemoryBytes / MEBIBYTE);
     return {
+      code: 'INSUFFICIENT_RESOURCES',
       reason: ERRORS.INSUFFICIENT_RESOURCES.reason,
       message: `resources.memory asks for ${memory}, and this host has ${mebibytes}Mi. ${ERRORS.INSUFFICIENT_RESOURCES.hint}`,
       terminal: true,
@@ -82,6 +85,7 @@ export function blockedBy(o: Observation): Block | undefined {
         `${each.field}: ${each.kind} ${each.name}${each.key === undefined ? '' : ` key ${each.key}`} does not exist`,
     );
     return {
+      code: 'REFERENCE_NOT_FOUND',
       reason: ERRORS.REFERENCE_NOT_FOUND.reason,
       message: `${list.join('; ')}. ${ERRORS.REFERENCE_NOT_FOUND.hint}`.slice(0, MESSAGE_MAX_CHARS),
       terminal: false,

@@ -60,7 +60,8 @@ test('a sandbox that asks for more memory than the host has says so, starts noth
     message,
     'resources.memory asks for 900Gi, and this host has 65536Mi. Ask for less, or use a host that has it.',
   );
-  assert.ok(daemon.outcomes.some(({ type }) => type === 'terminal'));
+  const codes = daemon.outcomes.flatMap((each) => (each.type === 'terminal' ? [each.error] : []));
+  assert.ok(codes[0] instanceof BulkheadError && codes[0].code === 'INSUFFICIENT_RESOURCES');
   assert.deepEqual(world.directories, []);
   await world.patch('vast', { spec: { resources: { memory: '64Gi' } } });
   await world.untilPhase('vast', 'Running');

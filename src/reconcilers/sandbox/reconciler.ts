@@ -163,7 +163,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     }
     const block = blockedBy(observation);
     if (block?.terminal === true && written.done) {
-      return { type: 'terminal', error: new BulkheadError('NOT_SUPPORTED', block.message) };
+      return { type: 'terminal', error: new BulkheadError(block.code, block.message) };
     }
     const times = [nextWake(observation, next), written.pendingMs].filter((time) => time !== undefined);
     return times.length === 0 ? { type: 'done' } : { type: 'requeue', afterMs: Math.min(...times) };

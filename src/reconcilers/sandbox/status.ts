@@ -298,7 +298,7 @@ type Setter = (type: SandboxConditionType, holds: boolean, why?: string, text?: 
 /** One that asks for more than this host has is never given to it; a VM that runs already stays where it is. */
 function scheduledCondition(o: Observation, set: Setter, nodeName: string): Update {
   const block = o.vm === undefined ? blockedBy(o) : undefined;
-  return block?.reason === ERRORS.INSUFFICIENT_RESOURCES.reason
+  return block?.code === 'INSUFFICIENT_RESOURCES'
     ? set('Scheduled', false, REASONS.Unschedulable, block.message)
     : set('Scheduled', true, REASONS.Scheduled, `Runs on ${nodeName}.`);
 }

@@ -137,6 +137,11 @@ function migrate(database: DatabaseSync, path: string): void {
   database.exec('COMMIT');
 }
 
+/** A write to the disk that changes nothing. */
+export function rewriteHeader(database: DatabaseSync): void {
+  database.exec(`PRAGMA user_version=${MIGRATIONS.length}`);
+}
+
 function applyMigrations(database: DatabaseSync, from: number): void {
   for (const migration of MIGRATIONS.slice(from)) database.exec(migration);
   database.exec(`PRAGMA user_version=${MIGRATIONS.length}`);

@@ -13,7 +13,7 @@ import type {
   WatchEvent,
   WatchOptions,
 } from '../store.ts';
-import { openDatabase } from './database.ts';
+import { openDatabase, rewriteHeader } from './database.ts';
 import { EventFeed } from './event-feed.ts';
 import { checkEvent, EventLog } from './event-log.ts';
 import { corrupt, storeError } from './failures.ts';
@@ -70,6 +70,8 @@ export class EmbeddedStore implements Store {
   readonly #now: () => number;
   readonly #committed = new Wakeup();
   readonly #closed = new AbortController();
+  /** The last write failed for the disk's sake. */
+  #unwritable = false;
   #writes: Write[] = [];
   #scheduled: NodeJS.Immediate | undefined;
 
@@ -172,6 +174,18 @@ export class EmbeddedStore implements Store {
     return this.#eventFeed.watch(AbortSignal.any([signal, this.#closed.signal]));
   }
 
+  /** Fails with DISK_UNWRITABLE while writes do: after one that failed it tries another, which changes nothing. */
+  async checkWritable(): Promise<void> {
+    this.#checkOpen();
+    if (!this.#unwritable) return;
+    try {
+      rewriteHeader(this.#database);
+    } catch (error) {
+      throw storeError(error, this.#path);
+    }
+    this.#unwritable = false;
+  }
+
   /** Commits what is waiting, ends all watches and releases the file. Safe to repeat. */
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
@@ -222,8 +236,10 @@ export class EmbeddedStore implements Store {
     }
     try {
       this.#eventFeed.publish(this.#commit(transaction, now));
-    } catch (error) {
-      for (const { write } of staged) write.reject(storeError(error, this.#path));
+    } catch (thrown) {
+      const error = storeError(thrown, this.#path);
+      this.#unwritable = error instanceof BulkheadError && error.code === 'DISK_UNWRITABLE';
+      for (const { write } of staged) write.reject(error);
       return;
     }
     for (const change of transaction.changes) this.#publish(change);
@@ -251,6 +267,7 @@ export class EmbeddedStore implements Store {
       const events = this.#events.record(transaction.events, now);
       trim.run(this.#history.floor);
       this.#database.exec('COMMIT');
+      this.#unwritable = false;
       const latest = transaction.changes.at(-1);
       if (latest !== undefined) this.#mark.advance(latest.resourceVersion);
       return events;

@@ -5,8 +5,11 @@ import { BulkheadError, type ErrorCode } from '../../api/errors.ts';
 const SQLITE_CODES: Readonly<Record<number, ErrorCode>> = {
   5: 'STORE_LOCKED', // SQLITE_BUSY
   6: 'STORE_LOCKED', // SQLITE_LOCKED
+  8: 'DISK_UNWRITABLE', // SQLITE_READONLY
+  10: 'DISK_UNWRITABLE', // SQLITE_IOERR
   11: 'STORE_CORRUPT', // SQLITE_CORRUPT
   13: 'STORE_FULL', // SQLITE_FULL
+  14: 'DISK_UNWRITABLE', // SQLITE_CANTOPEN
   18: 'TOO_LARGE', // SQLITE_TOOBIG
   26: 'STORE_CORRUPT', // SQLITE_NOTADB
 };
