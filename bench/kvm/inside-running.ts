@@ -2,11 +2,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { buffer, text } from 'node:stream/consumers';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FloorVm, Ours, Peer } from './contenders.ts';
 import { printFigure } from './figures.ts';
-import { memoryOf, processesNamed, processorSeconds } from './processes.ts';
+import { memoryOf, processesOf, processorSeconds } from './processes.ts';
 
 const rounds = Number(process.argv[2]);
 const NAME = 'running';
@@ -35,39 +36,29 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - began;
 }
 
-async function copyIn(ours: Ours, bytes: Buffer): Promise<void> {
-  const stream = await ours.client.exec('default', NAME, {
-    command: ['/bin/sh', '-c', `cat >${COPY_FILE}`],
-    ...{ stdin: true, stdout: true, stderr: true, tty: false },
-  });
-  const output = text(stream.stdout);
-  stream.stdin?.end(bytes);
-  await output;
-  assert.equal((await stream.exited).exitCode, 0);
+const OWNER = { namespace: 'default', name: NAME };
+
+function copyIn(ours: Ours, bytes: Buffer): Promise<void> {
+  return ours.client.files.write(OWNER, COPY_FILE, Readable.from(bytes, { objectMode: false }));
 }
 
 async function copyOut(ours: Ours): Promise<Buffer> {
-  const stream = await ours.client.exec('default', NAME, {
-    ...{ command: ['/bin/cat', COPY_FILE], stdin: false, stdout: true, stderr: true, tty: false },
-  });
-  const bytes = await buffer(stream.stdout);
-  assert.equal((await stream.exited).exitCode, 0);
-  return bytes;
+  return buffer(await ours.client.files.read(OWNER, COPY_FILE));
 }
 
 // One after another, alone: idle guests would share the processor and their pages.
 const floor = await FloorVm.start();
-await measureIdle('floor', processesNamed('floor-launcher'));
+await measureIdle('floor', processesOf('floor-launcher'));
 await floor.kill();
 
 const peer = Peer.install();
 peer.create(NAME);
-await measureIdle('peer', processesNamed('msb'));
+await measureIdle('peer', processesOf('msb'));
 peer.remove(NAME);
 
 await using ours = await Ours.open();
 await ours.create(NAME);
-await measureIdle('ours', processesNamed('bulkhead-vmm'));
+await measureIdle('ours', processesOf('bulkhead-vmm'));
 
 peer.create(NAME);
 const channel = await FloorVm.start();

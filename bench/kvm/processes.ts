@@ -1,5 +1,6 @@
 // Memory and processor time of a sandbox's processes, from /proc. Units: MiB, seconds.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
 
 /** A mapping at least this large is the guest's memory: all guests here have 512 MiB, in one piece. */
 const GUEST_MEMORY_KIB = 256 * 1024;
@@ -12,11 +13,21 @@ function descendants(pid: number): number[] {
   return [pid, ...children.flatMap(descendants)];
 }
 
-/** The processes with that name and all below them. */
-export function processesNamed(name: string): number[] {
+/** The program of a process; undefined for one of the kernel's, and for one that has ended. */
+function programOf(pid: string): string | undefined {
+  try {
+    return basename(readlinkSync(`/proc/${pid}/exe`));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The processes that run that program, and all below them. By its file: libkrun gives its processes names of its own. */
+export function processesOf(program: string): number[] {
   const roots = readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry) && readFileSync(`/proc/${entry}/comm`, 'utf8').trim() === name)
+    .filter((entry) => /^\d+$/.test(entry) && programOf(entry) === program)
     .map(Number);
+  if (roots.length === 0) throw new Error(`no process runs ${program}`);
   return [...new Set(roots.flatMap(descendants))];
 }
 

@@ -1,10 +1,10 @@
 // What is said of a host that lacks something.
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { checkNetwork } from './vm-host.ts';
+import { checkNetwork, checkNetworkOnce } from './vm-host.ts';
 
 /** A launcher that fails its check with these words, or passes it. */
 async function check(failure?: string): Promise<void> {
@@ -32,3 +32,24 @@ test('a kernel without TAP devices or network namespaces is named, with what to 
     code: 'DRIVER_UNAVAILABLE',
     message: /closed network: TAP: Invalid argument\. .*CONFIG_NET_NS.*CONFIG_TUN/,
   }));
+
+test('a host that passed is not tried again, one that failed is', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'launcher-'));
+  const [launcherPath, mended, tried] = ['launcher', 'mended', 'tried'].map((name) => join(dir, name)) as [
+    string,
+    string,
+    string,
+  ];
+  writeFileSync(launcherPath, `#!/bin/sh\ntouch ${tried}\n[ -e ${mended} ]\n`, { mode: 0o755 });
+  const host = { launcherPath };
+  try {
+    await assert.rejects(checkNetworkOnce(host), { code: 'DRIVER_UNAVAILABLE' });
+    writeFileSync(mended, '');
+    await checkNetworkOnce(host);
+    rmSync(tried);
+    await checkNetworkOnce(host);
+    assert.equal(existsSync(tried), false);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});

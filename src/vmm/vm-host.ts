@@ -127,5 +127,15 @@ export async function checkVmHost(host: VmHost, driver: string, more: readonly N
     if (!readable)
       throw new BulkheadError('DRIVER_UNAVAILABLE', `${path} is missing or cannot be read: ${remedy}.`);
   }
+  await checkNetworkOnce(host);
+}
+
+/** Hosts that passed. What the kernel could once it can until the next boot, and this is asked before every start. */
+const closedNetworks = new WeakSet<object>();
+
+/** As `checkNetwork`, but tried again only as long as it fails. */
+export async function checkNetworkOnce(host: Pick<VmHost, 'launcherPath'>): Promise<void> {
+  if (closedNetworks.has(host)) return;
   await checkNetwork(host.launcherPath);
+  closedNetworks.add(host);
 }
