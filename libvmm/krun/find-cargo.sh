@@ -4,7 +4,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 minimum=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' "$here/Cargo.toml")
-for cargo in $(type -ap cargo) "$HOME/.cargo/bin/cargo" /usr/bin/cargo; do
+for cargo in $(type -ap cargo) "$HOME/.cargo/bin/cargo"; do
   version=$("$cargo" --version 2>/dev/null | cut -d' ' -f2) || continue
   if [[ $(printf '%s\n' "$minimum" "$version" | sort -V | head -1) == "$minimum" ]]; then
     echo "$cargo"
