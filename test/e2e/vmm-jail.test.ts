@@ -338,6 +338,13 @@ for (const kind of KINDS) {
       for (const sentence of tried.limitations) assert.match(sentence, /Landlock|cgroup namespaces/);
     });
 
+    test('Landlock, where this kernel has it, refuses what the file system alone would not', (t) => {
+      if (tried.limitations.some((sentence) => sentence.includes('no Landlock')))
+        return t.skip('this kernel has no Landlock');
+      if (kind === 'software') return t.skip('its jail has no file system that it may write');
+      assert.equal(tried.answers.get('file-beside-socket'), EACCES, 'ENOSPC would come after it');
+    });
+
     for (const abi of process.arch === 'x64' ? ['x32', 'i386'] : [])
       test(`a call of the ABI ${abi} kills it`, async () => {
         const exit = await probe(kind, abi, readLastExit);
