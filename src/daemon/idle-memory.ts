@@ -7,12 +7,14 @@ import type { Runnable } from '../controller/manager.ts';
 const LOOK_EVERY_MS = 10_000;
 /** Fewer bytes allocated since the last look mean that the daemon rests. */
 const RESTING_BYTES = 16 * 1024 * 1024;
-/** Grown by less than this since the last collection, the heap is not worth the pause of one. */
+/** Grown by less than this since the last collection, what the heap takes of the host is not worth the pause of one. */
 const WORTHWHILE_BYTES = 32 * 1024 * 1024;
 
 /** What the process tells and does; replaced in tests. */
 export interface Heap {
   usedBytes(): number;
+  /** What it takes of the host. V8 keeps what a burst took, however little of it is used when the burst is over. */
+  committedBytes(): number;
   /** Collects all that is garbage and returns free pages to the host. Blocks while it does. */
   collect(): void;
 }
@@ -23,6 +25,7 @@ export function processHeap(): Heap | undefined {
   if (gc === undefined) return undefined;
   return {
     usedBytes: () => process.memoryUsage().heapUsed,
+    committedBytes: () => process.memoryUsage().heapTotal,
     collect: () => void gc({ type: 'major', flavor: 'last-resort', execution: 'sync' }),
   };
 }
@@ -56,9 +59,9 @@ export class IdleMemory implements Runnable {
     const used = this.#heap.usedBytes();
     const resting = Math.abs(used - this.#lastSeen) < RESTING_BYTES;
     this.#lastSeen = used;
-    if (!resting || used - this.#afterCollection < WORTHWHILE_BYTES) return;
+    if (!resting || this.#heap.committedBytes() - this.#afterCollection < WORTHWHILE_BYTES) return;
     this.#heap.collect();
-    this.#afterCollection = this.#heap.usedBytes();
-    this.#lastSeen = this.#afterCollection;
+    this.#afterCollection = this.#heap.committedBytes();
+    this.#lastSeen = this.#heap.usedBytes();
   }
 }
