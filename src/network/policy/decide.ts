@@ -145,12 +145,9 @@ export function decideQuery(effective: EffectivePolicy, { name: text }: Question
   if (effective.mode.value === 'Airgapped') return verdict(false, mode);
   const name = normalizeName(text);
   if (name === undefined) return verdict(false, { kind: 'Malformed' });
-  const { allow, deny, blocked } = matcherOf(effective);
-  // A rule with ports denies some connections; a name is needed for the others.
-  const denying = deny.byName(name, ({ ports }) => ports === undefined);
-  if (denying !== undefined) return verdict(false, deciderOf(denying));
-  const listed = blocked.find(name);
-  if (listed !== undefined) return verdict(false, listed);
+  const { allow } = matcherOf(effective);
+  const denying = decideAlias(effective, name);
+  if (denying !== undefined) return verdict(false, denying);
   if (name === HOST_NAME) return hostQuery(effective, verdict);
   const allowing = allow.byName(name, () => true);
   if (allowing !== undefined) return verdict(true, deciderOf(allowing));
@@ -159,6 +156,19 @@ export function decideQuery(effective: EffectivePolicy, { name: text }: Question
   // Who may reach every public address may ask for every public name.
   const everything = allow.byGroup('Public', () => true);
   return everything === undefined ? verdict(false, mode) : verdict(true, deciderOf(everything));
+}
+
+/**
+ * Why an alias that leads to this name closes the answer; undefined where it does not. What nothing names is open: the name
+ * that leads there was allowed.
+ */
+export function decideAlias(effective: EffectivePolicy, text: string): Decider | undefined {
+  const name = normalizeName(text);
+  if (name === undefined) return { kind: 'Malformed' };
+  const { deny, blocked } = matcherOf(effective);
+  // A rule with ports denies some connections; a name is needed for the others.
+  const denying = deny.byName(name, ({ ports }) => ports === undefined);
+  return denying === undefined ? blocked.find(name) : deciderOf(denying);
 }
 
 function hostQuery(
