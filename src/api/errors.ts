@@ -353,6 +353,10 @@ export class BulkheadError extends Error {
     this.code = code;
     this.causes = options?.causes ?? [];
   }
+  /** What to do about it. */
+  get hint(): string {
+    return this.row.hint;
+  }
   get row(): ErrorRow {
     return ERRORS[this.code];
   }

@@ -14,6 +14,7 @@ export const COMMANDS = [
   { name: 'run', summary: 'run a command in a new sandbox' },
   { name: 'exec', summary: 'run a command in a sandbox' },
   { name: 'attach', summary: "join a sandbox's main process" },
+  { name: 'cp', summary: 'copy files and directories into and out of a sandbox' },
   { name: 'logs', summary: "show a main process's output" },
   { name: 'start', summary: 'resume sandboxes and wait until they are ready' },
   { name: 'stop', summary: 'suspend sandboxes and wait until their VMs are gone' },

@@ -20,6 +20,7 @@ export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
   run: () => import('./run.ts'),
   exec: () => import('./exec.ts'),
   attach: () => import('./attach.ts'),
+  cp: () => import('./cp.ts'),
   logs: () => import('./logs.ts'),
   start: () => import('./start.ts'),
   stop: () => import('./stop.ts'),

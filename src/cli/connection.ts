@@ -1,7 +1,7 @@
 // The options that every command with a daemon has, and the client they lead to.
 import type { Command } from 'commander';
 import type { BulkheadClient } from '../client/client.ts';
-import { defaultNamespace, defaultSocket } from './settings.ts';
+import { defaultNamespace, defaultSocket } from '../client/settings.ts';
 
 export interface ConnectionOptions {
   socket: string;

@@ -1,8 +1,8 @@
 // bulkhead daemon
 import { join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { defaultSocket, defaultStateDir } from '../client/settings.ts';
 import { type RegistryFlags, registryOptions, registrySettings } from './registry-options.ts';
-import { defaultSocket, defaultStateDir } from './settings.ts';
 
 interface Options extends RegistryFlags {
   manifests?: string;

@@ -2,11 +2,11 @@
 import { type Command, Option } from 'commander';
 import { asBulkheadError } from '../api/errors.ts';
 import type { DoctorCheck } from '../api/wire.ts';
+import { defaultStateDir } from '../client/settings.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { hostChecks } from './doctor-checks.ts';
 import { CommandFailure, EXIT } from './failure.ts';
 import { printable } from './output/table.ts';
-import { defaultStateDir } from './settings.ts';
 
 interface Options extends ConnectionOptions {
   stateDir: string;

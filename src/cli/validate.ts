@@ -1,8 +1,8 @@
 // bulkhead validate
 import type { Command } from 'commander';
+import { defaultNamespace } from '../client/settings.ts';
 import { CommandFailure, EXIT } from './failure.ts';
 import { fileOption, readDocuments, reportMistakes } from './files.ts';
-import { defaultNamespace } from './settings.ts';
 
 interface Options {
   filename?: string[];

@@ -145,13 +145,16 @@ export function execRequest(sandbox: LiveSandbox, query: Query): ExecRequest {
     }
     env.set(entry.slice(0, entry.indexOf('=')), entry);
   }
+  const workingDir = single(query, 'workingDir');
   const user = single(query, 'user') ?? execDefaults.user;
   const timeoutSeconds = integer(query, 'timeoutSeconds', 1);
   return {
     sessionId: `exec-${randomUUID()}`,
     argv,
     env: [...env.values()],
-    cwd: single(query, 'workingDir') ?? execDefaults.cwd,
+    cwd: workingDir ?? execDefaults.cwd,
+    // As for the main process, that of the spec or image is made; a typing error in a request is not.
+    createCwd: workingDir === undefined,
     ...(user === undefined ? {} : { user }),
     ...(boolean(query, 'tty') ? { tty: terminalSize(query) } : {}),
     stdin: boolean(query, 'stdin'),

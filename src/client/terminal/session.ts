@@ -2,6 +2,7 @@
 import { constants } from 'node:os';
 import { Transform, type Writable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
+import { deferred } from '../deferred.ts';
 import type { StreamConnection, StreamExit } from '../stream.ts';
 
 export interface SessionOptions {
@@ -36,18 +37,30 @@ export function windowSize(): { columns: number; rows: number } | undefined {
 
 /** Runs until the command ends, or the user detaches or has asked for the end again and again. */
 export async function runSession(connection: StreamConnection, options: SessionOptions): Promise<SessionEnd> {
-  using cleanUp = new DisposableStack();
-  const { promise: left, resolve: leave } = Promise.withResolvers<SessionEnd>();
-  if (options.tty) cleanUp.defer(rawMode());
-  if (options.tty) cleanUp.defer(followWindow(connection));
-  cleanUp.defer(
+  const cleanUp: (() => void)[] = [];
+  try {
+    return await connectStreams(connection, options, (undo) => cleanUp.unshift(undo));
+  } finally {
+    for (const undo of cleanUp) undo();
+  }
+}
+
+async function connectStreams(
+  connection: StreamConnection,
+  options: SessionOptions,
+  defer: (undo: () => void) => void,
+): Promise<SessionEnd> {
+  const { promise: left, resolve: leave } = deferred<SessionEnd>();
+  if (options.tty) defer(rawMode());
+  if (options.tty) defer(followWindow(connection));
+  defer(
     options.forwardSignals
       ? forwardSignals(connection, (exitCode) => leave({ type: 'abandoned', exitCode }))
       : onSignals(() => leave({ type: 'detached' })),
   );
   if (options.stdin) {
     const input = sendInput(connection.stdin, options.detachKeys, () => leave({ type: 'detached' }));
-    cleanUp.defer(input);
+    defer(input);
   } else connection.stdin.end();
   const output = Promise.all([
     copy(connection.stdout, process.stdout),

@@ -1,0 +1,184 @@
+// Files and trees between this host and a sandbox. The guest's names and links are hostile: what comes out is built in a
+// directory that nobody else can reach, each name made once, and put in place by a rename.
+import { createReadStream, createWriteStream } from 'node:fs';
+import { lstat, mkdir, mkdtemp, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { BulkheadError } from '../api/errors.ts';
+import type { FileInfo } from '../api/wire.ts';
+import type { FileClient, FileOwner } from './files.ts';
+
+export interface CopyOptions {
+  signal?: AbortSignal;
+  /** Called with the bytes of content so far. */
+  onProgress?: (bytes: number) => void;
+  /** Called for each name that is neither file, directory nor link, and is left out. */
+  onSkipped?: (path: string) => void;
+}
+
+/** Names in one copy: beyond any honest tree, and below what fills a host's inodes. */
+const ENTRIES_MAX = 1_000_000;
+/** Directories within directories. */
+const DEPTH_MAX = 128;
+
+class Copy {
+  readonly files: FileClient;
+  readonly owner: FileOwner;
+  readonly options: CopyOptions;
+  #bytes = 0;
+  #entries = 0;
+
+  constructor(files: FileClient, owner: FileOwner, options: CopyOptions) {
+    this.files = files;
+    this.owner = owner;
+    this.options = options;
+  }
+
+  /** Counts the name in, and gives up on trees without end. */
+  enter(path: string, depth: number): void {
+    this.options.signal?.throwIfAborted();
+    if (++this.#entries > ENTRIES_MAX)
+      throw new BulkheadError('TOO_LARGE', `more than ${ENTRIES_MAX} names; the copy stopped at ${path}`);
+    if (depth > DEPTH_MAX)
+      throw new BulkheadError('TOO_LARGE', `${path}: nested deeper than ${DEPTH_MAX} directories`);
+  }
+
+  /** Passes the pieces on, counted. */
+  async *counted(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of pieces) {
+      this.#bytes += piece.length;
+      this.options.onProgress?.(this.#bytes);
+      yield piece;
+    }
+  }
+}
+
+/** The name that a copy gets: within the target where that is a directory, as with cp. */
+async function insideDirectory(
+  target: string,
+  name: string,
+  isDirectory: (path: string) => Promise<boolean>,
+): Promise<string> {
+  return (await isDirectory(target)) ? join(target, name) : target;
+}
+
+/** Copies a file or directory of this host into the sandbox. Resolves with the path that it has there. */
+export async function copyIn(
+  files: FileClient,
+  owner: FileOwner,
+  hostPath: string,
+  guestPath: string,
+  options: CopyOptions = {},
+): Promise<string> {
+  const copy = new Copy(files, owner, options);
+  const source = resolve(hostPath);
+  const target = await insideDirectory(guestPath, basename(source), async (path) => {
+    const info = await statOrNothing(files, owner, path, options.signal);
+    return info?.kind === 'directory';
+  });
+  await sendTree(copy, source, target, 0);
+  return target;
+}
+
+async function sendTree(copy: Copy, from: string, to: string, depth: number): Promise<void> {
+  const { files, owner, options } = copy;
+  copy.enter(from, depth);
+  // The path that was named is followed where it is a link; what lies below is taken as it is.
+  const info = await (depth === 0 ? statFollowed(from) : lstat(from));
+  const mode = info.mode & 0o7777;
+  if (info.isFile()) {
+    const content = Readable.from(copy.counted(createReadStream(from)), { objectMode: false });
+    await files.write(owner, to, content, { mode }, options.signal);
+  } else if (info.isDirectory()) {
+    await files.change(owner, 'mkdir', { path: to, mode, parents: true }, options.signal);
+    for (const name of await readdir(from))
+      await sendTree(copy, join(from, name), `${to === '/' ? '' : to}/${name}`, depth + 1);
+  } else {
+    options.onSkipped?.(from);
+  }
+}
+
+async function statFollowed(path: string) {
+  const { stat } = await import('node:fs/promises');
+  return stat(path);
+}
+
+async function statOrNothing(
+  files: FileClient,
+  owner: FileOwner,
+  path: string,
+  signal?: AbortSignal,
+): Promise<FileInfo | undefined> {
+  try {
+    return await files.stat(owner, path, { follow: true }, signal);
+  } catch (error) {
+    if (error instanceof BulkheadError && error.code === 'NOT_FOUND') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Copies a file or directory of the sandbox to this host. Owners and set-id bits are not taken over. Resolves with the path
+ * that it has here; where it fails nothing of it is left.
+ */
+export async function copyOut(
+  files: FileClient,
+  owner: FileOwner,
+  guestPath: string,
+  hostPath: string,
+  options: CopyOptions = {},
+): Promise<string> {
+  const copy = new Copy(files, owner, options);
+  const info = await files.stat(owner, guestPath, { follow: true }, options.signal);
+  const name = info.name === '' || info.name === '/' ? 'root' : info.name;
+  const target = await insideDirectory(resolve(hostPath), name, isHostDirectory);
+  const staging = await mkdtemp(join(dirname(target), '.bulkhead-cp-'));
+  try {
+    const staged = join(staging, 'copy');
+    await receiveTree(copy, guestPath, staged, info, 0);
+    // A directory does not replace one that has files, a file no directory: rename refuses both.
+    await rename(staged, target);
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+  return target;
+}
+
+async function isHostDirectory(path: string): Promise<boolean> {
+  return lstat(path).then(
+    (info) => info.isDirectory(),
+    () => false,
+  );
+}
+
+async function receiveTree(
+  copy: Copy,
+  from: string,
+  to: string,
+  info: FileInfo,
+  depth: number,
+): Promise<void> {
+  const { files, owner, options } = copy;
+  copy.enter(from, depth);
+  const mode = info.mode & 0o777;
+  if (info.kind === 'file') {
+    const content = await files.read(owner, from, {}, options.signal);
+    // wx: a guest that lists a name twice, as a link and as a file, must not be written through.
+    await pipeline(copy.counted(content), createWriteStream(to, { mode, flags: 'wx' }));
+  } else if (info.kind === 'directory') {
+    await mkdir(to, { mode: mode | 0o700 });
+    for await (const entry of files.list(owner, from, options.signal))
+      await receiveTree(
+        copy,
+        `${from === '/' ? '' : from}/${entry.name}`,
+        join(to, entry.name),
+        entry,
+        depth + 1,
+      );
+  } else if (info.kind === 'symlink') {
+    await symlink(info.target ?? '', to);
+  } else {
+    options.onSkipped?.(from);
+  }
+}

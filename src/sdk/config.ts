@@ -1,0 +1,130 @@
+// What a program asks of a sandbox, and the Sandbox object that says the same.
+import { randomBytes } from 'node:crypto';
+import { UNHELD_ANNOTATION } from '../api/annotations.ts';
+import { SANDBOX_KIND } from '../api/kinds.ts';
+import { GROUP_VERSION, type ObjectManifest } from '../api/meta.ts';
+import { failure } from './errors.ts';
+import { type MountConfig, volumesOf } from './mounts.ts';
+import { type PatchConfig, patchesOf } from './patches.ts';
+
+export type PullPolicy = 'always' | 'if-missing' | 'never';
+
+export interface RegistryCredentials {
+  username: string;
+  password: string;
+  /** Host of the registry; default: that of the image. */
+  registry?: string;
+}
+
+export interface SandboxConfig {
+  /** Made up when absent; an attached sandbox without a name is removed when it ends. */
+  name?: string;
+  image: string;
+  /** Default: 512. */
+  memoryMib?: number;
+  /** Default: 1. */
+  cpus?: number;
+  /** Size of the writable disk in MiB. Default: 4096. */
+  diskMib?: number;
+  workdir?: string;
+  /** What `shell` and `attachShell` run. Default: /bin/sh. */
+  shell?: string;
+  /** With `cmd`: the sandbox's own program, which runs from the start and ends the sandbox with itself. */
+  entrypoint?: readonly string[];
+  cmd?: readonly string[];
+  hostname?: string;
+  user?: string;
+  env?: Record<string, string>;
+  /** Programs by name, put into /usr/local/bin before `create` resolves. */
+  scripts?: Record<string, string>;
+  /** Mounts by their path in the sandbox. */
+  volumes?: Record<string, MountConfig>;
+  /** Changes to the root file system before the first boot. */
+  patches?: readonly PatchConfig[];
+  /** Default: `if-missing`. */
+  pullPolicy?: PullPolicy;
+  /** Used for this pull only, and kept nowhere. */
+  registryAuth?: RegistryCredentials;
+  /** Stops and removes an older sandbox of this name first. */
+  replace?: boolean;
+  labels?: Record<string, string>;
+  /** Ends the sandbox after it has run for so long. */
+  maxDurationSecs?: number;
+  /** Ends the sandbox after so long without use. */
+  idleTimeoutSecs?: number;
+  /** Guest ports by host port; 127.0.0.1 alone can reach them. */
+  ports?: Record<number, number>;
+  /** What runs the VM. Default: `auto`. */
+  driver?: 'auto' | 'libkrun' | 'software';
+}
+
+const PULL_POLICIES: Record<PullPolicy, string> = {
+  always: 'Always',
+  'if-missing': 'IfNotPresent',
+  never: 'Never',
+};
+const DRIVERS = { auto: 'Auto', libkrun: 'Libkrun', software: 'Software' } as const;
+const MADE_UP_PREFIX = 'sandbox-';
+/** A sandbox's own program ends with the sandbox, so that nothing restarts what a program started once. */
+const RESTART_POLICY = 'Never';
+/** Annotation with what the object cannot say; read when a handle connects again. */
+export const SHELL_ANNOTATION = 'bulkhead.dev/sdk-shell';
+
+export function madeUpName(): string {
+  return `${MADE_UP_PREFIX}${randomBytes(5).toString('hex')}`;
+}
+
+const optional = <T>(name: string, value: T | undefined) => (value === undefined ? {} : { [name]: value });
+
+/** The object to create. `attached`: it ends when nobody holds it any more. */
+export function manifestOf(
+  config: SandboxConfig,
+  namespace: string,
+  attached: boolean,
+): ObjectManifest<Record<string, unknown>> {
+  const { image, memoryMib, cpus, diskMib, pullPolicy = 'if-missing', driver } = config;
+  if (typeof image !== 'string' || image === '')
+    throw failure('INVALID', 'image is missing: say which image the sandbox boots');
+  const resources = {
+    ...optional('cpus', cpus),
+    ...optional('memory', memoryMib === undefined ? undefined : `${memoryMib}Mi`),
+    ...optional('disk', diskMib === undefined ? undefined : `${diskMib}Mi`),
+  };
+  const { entrypoint, cmd, shell } = config;
+  const main =
+    entrypoint === undefined && cmd === undefined
+      ? undefined
+      : { ...optional('command', entrypoint), ...optional('args', cmd) };
+  const env = Object.entries(config.env ?? {}).map(([name, value]) => ({ name, value }));
+  const ports = Object.entries(config.ports ?? {}).map(([hostPort, port]) => ({
+    ...{ name: `port-${hostPort}`, port, hostPort: Number(hostPort) },
+  }));
+  const unheld = config.name === undefined ? 'Delete' : 'Suspend';
+  const annotations = {
+    ...(attached ? { [UNHELD_ANNOTATION]: unheld } : {}),
+    ...optional(SHELL_ANNOTATION, shell),
+  };
+  return {
+    apiVersion: GROUP_VERSION,
+    kind: SANDBOX_KIND.kind,
+    metadata: {
+      ...{ name: config.name ?? madeUpName(), namespace, annotations },
+      ...(config.labels === undefined ? {} : { labels: config.labels }),
+    },
+    spec: {
+      ...{ image, imagePullPolicy: PULL_POLICIES[pullPolicy], restartPolicy: RESTART_POLICY },
+      ...(Object.keys(resources).length > 0 ? { resources } : {}),
+      ...optional('main', main),
+      ...(env.length > 0 ? { env } : {}),
+      ...optional('workingDir', config.workdir),
+      ...optional('hostname', config.hostname),
+      ...optional('user', config.user),
+      ...optional('activeDeadlineSeconds', config.maxDurationSecs),
+      ...optional('idleTimeoutSeconds', config.idleTimeoutSecs),
+      ...optional('driver', driver === undefined ? undefined : DRIVERS[driver]),
+      ...(ports.length > 0 ? { ports } : {}),
+      ...volumesOf(config.volumes),
+      ...patchesOf(config.patches),
+    },
+  };
+}

@@ -1,0 +1,256 @@
+// Files of a sandbox, from programs. Paths are absolute and the sandbox's own, except where a parameter says host.
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { BulkheadError } from '../api/errors.ts';
+import type { FileInfo } from '../api/wire.ts';
+import { type CopyOptions, copyIn, copyOut } from '../client/copy.ts';
+import type { FileClient, FileOwner } from '../client/files.ts';
+import { typed, withTypedErrors } from './errors.ts';
+
+export type FsEntryKind = 'file' | 'directory' | 'symlink' | 'other';
+
+export interface FsEntry {
+  /** Absolute. */
+  path: string;
+  kind: FsEntryKind;
+  size: number;
+  /** Permission bits. */
+  mode: number;
+  modified: Date;
+}
+
+export interface FsMetadata {
+  kind: FsEntryKind;
+  size: number;
+  mode: number;
+  /** Nobody may write to it. */
+  readonly: boolean;
+  modified: Date;
+  /** `null` where the file system does not record it. */
+  created: Date | null;
+}
+
+export interface FsOptions {
+  signal?: AbortSignal;
+}
+
+/** The content of a file, piece by piece. */
+export class FsReadStream implements AsyncIterable<Buffer> {
+  readonly #pieces: AsyncIterator<Buffer>;
+
+  constructor(content: Readable) {
+    this.#pieces = content[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  }
+
+  /** The next piece; `null` after the last one. */
+  async recv(): Promise<Buffer | null> {
+    const next = await withTypedErrors(() => this.#pieces.next());
+    return next.done ? null : next.value;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void> {
+    try {
+      for (let piece = await this.recv(); piece !== null; piece = await this.recv()) yield piece;
+    } finally {
+      await this.close();
+    }
+  }
+
+  /** As a web stream. */
+  toWeb(): ReadableStream<Uint8Array> {
+    return new ReadableStream(
+      {
+        pull: async (controller) => {
+          const piece = await this.recv();
+          if (piece === null) controller.close();
+          else controller.enqueue(piece);
+        },
+        cancel: () => this.close(),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  /** Ends the transfer early. */
+  async close(): Promise<void> {
+    await this.#pieces.return?.();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** A file that is being written. It is in place, whole, when `close` resolves; before that the old one stays. */
+export class FsWriteSink {
+  readonly #content: Readable;
+  readonly #done: Promise<void>;
+  #drained: () => void = () => {};
+
+  constructor(start: (content: Readable) => Promise<void>) {
+    this.#content = new Readable({ read: () => this.#drained() });
+    this.#done = start(this.#content);
+    // Told by write and close.
+    this.#done.catch(() => this.#drained());
+  }
+
+  /** Resolves when there is room for more. */
+  async write(data: Uint8Array | string): Promise<void> {
+    if (this.#content.destroyed) await this.#done;
+    const drained = new Promise<void>((resolve) => {
+      this.#drained = resolve;
+    });
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+    if (!this.#content.push(bytes)) await Promise.race([drained, this.#done]);
+  }
+
+  async close(): Promise<void> {
+    this.#content.push(null);
+    await this.#done;
+  }
+
+  /** Gives up: the old file, if any, stays. */
+  async abort(): Promise<void> {
+    this.#content.destroy(new BulkheadError('FILE_FAILED', 'the writing was given up'));
+    await this.#done.catch(() => {});
+  }
+}
+
+export class SandboxFs {
+  readonly #files: FileClient;
+  readonly #owner: FileOwner;
+
+  constructor(files: FileClient, owner: FileOwner) {
+    this.#files = files;
+    this.#owner = owner;
+  }
+
+  async read(path: string, options: FsOptions & { offset?: number; length?: number } = {}): Promise<Buffer> {
+    const { signal, ...part } = options;
+    return withTypedErrors(async () => buffer(await this.#files.read(this.#owner, path, part, signal)));
+  }
+
+  /** As UTF-8. */
+  async readString(path: string, options: FsOptions = {}): Promise<string> {
+    return (await this.read(path, options)).toString();
+  }
+
+  async readStream(
+    path: string,
+    options: FsOptions & { offset?: number; length?: number } = {},
+  ): Promise<FsReadStream> {
+    const { signal, ...part } = options;
+    return withTypedErrors(
+      async () => new FsReadStream(await this.#files.read(this.#owner, path, part, signal)),
+    );
+  }
+
+  /** In place, whole, when it resolves. `mode`: permission bits, 0o644 when absent. */
+  async write(
+    path: string,
+    data: Uint8Array | string | AsyncIterable<Uint8Array>,
+    options: FsOptions & { mode?: number; user?: string } = {},
+  ): Promise<void> {
+    const { signal, ...how } = options;
+    const pieces = typeof data === 'string' ? [Buffer.from(data)] : isIterable(data) ? data : [data];
+    const content = Readable.from(pieces, { objectMode: false });
+    await withTypedErrors(() => this.#files.write(this.#owner, path, content, how, signal));
+  }
+
+  writeStream(path: string, options: FsOptions & { mode?: number; user?: string } = {}): FsWriteSink {
+    const { signal, ...how } = options;
+    return new FsWriteSink((content) =>
+      withTypedErrors(() => this.#files.write(this.#owner, path, content, how, signal)),
+    );
+  }
+
+  /** By name. */
+  async list(path: string, options: FsOptions = {}): Promise<FsEntry[]> {
+    return withTypedErrors(async () => {
+      const entries: FsEntry[] = [];
+      for await (const info of this.#files.list(this.#owner, path, options.signal))
+        entries.push(toEntry(`${path.replace(/\/+$/, '')}/${info.name}`, info));
+      return entries.sort((a, b) => (a.path < b.path ? -1 : 1));
+    });
+  }
+
+  /** With all above it; nothing is wrong when it is there. */
+  async mkdir(path: string, options: FsOptions & { mode?: number } = {}): Promise<void> {
+    const { signal, mode } = options;
+    const body = { path, parents: true, ...(mode === undefined ? {} : { mode }) };
+    await withTypedErrors(() => this.#files.change(this.#owner, 'mkdir', body, signal));
+  }
+
+  /** A file or link. */
+  async remove(path: string, options: FsOptions = {}): Promise<void> {
+    const body = { path, what: 'file' } as const;
+    await withTypedErrors(() => this.#files.change(this.#owner, 'remove', body, options.signal));
+  }
+
+  /** A directory with all below it. */
+  async removeDir(path: string, options: FsOptions = {}): Promise<void> {
+    const body = { path, what: 'tree' } as const;
+    await withTypedErrors(() => this.#files.change(this.#owner, 'remove', body, options.signal));
+  }
+
+  /** Content, mode and owner of a file. */
+  async copy(from: string, to: string, options: FsOptions = {}): Promise<void> {
+    const body = { path: from, to };
+    await withTypedErrors(() => this.#files.change(this.#owner, 'copy', body, options.signal));
+  }
+
+  /** Replaces what has the name already. */
+  async rename(from: string, to: string, options: FsOptions = {}): Promise<void> {
+    const body = { path: from, to };
+    await withTypedErrors(() => this.#files.change(this.#owner, 'rename', body, options.signal));
+  }
+
+  /** Of what a link leads to. */
+  async stat(path: string, options: FsOptions = {}): Promise<FsMetadata> {
+    const info = await withTypedErrors(() =>
+      this.#files.stat(this.#owner, path, { follow: true }, options.signal),
+    );
+    return {
+      kind: info.kind,
+      size: info.sizeBytes,
+      mode: info.mode,
+      readonly: (info.mode & 0o222) === 0,
+      modified: new Date(info.modifiedMs),
+      created: info.createdMs === undefined ? null : new Date(info.createdMs),
+    };
+  }
+
+  async exists(path: string, options: FsOptions = {}): Promise<boolean> {
+    try {
+      await this.#files.stat(this.#owner, path, { follow: true }, options.signal);
+      return true;
+    } catch (error) {
+      if (error instanceof BulkheadError && error.code === 'NOT_FOUND') return false;
+      throw typed(error);
+    }
+  }
+
+  /** A file or directory of this host; within `guestPath` where that is a directory. Resolves with where it is. */
+  async copyFromHost(hostPath: string, guestPath: string, options: CopyOptions = {}): Promise<string> {
+    return withTypedErrors(() => copyIn(this.#files, this.#owner, hostPath, guestPath, options));
+  }
+
+  /** A file or directory of the sandbox; within `hostPath` where that is a directory. Resolves with where it is. */
+  async copyToHost(guestPath: string, hostPath: string, options: CopyOptions = {}): Promise<string> {
+    return withTypedErrors(() => copyOut(this.#files, this.#owner, guestPath, hostPath, options));
+  }
+}
+
+function isIterable(data: Uint8Array | AsyncIterable<Uint8Array>): data is AsyncIterable<Uint8Array> {
+  return Symbol.asyncIterator in data;
+}
+
+function toEntry(path: string, info: FileInfo): FsEntry {
+  return {
+    path,
+    kind: info.kind,
+    size: info.sizeBytes,
+    mode: info.mode,
+    modified: new Date(info.modifiedMs),
+  };
+}

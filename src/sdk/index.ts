@@ -1,0 +1,54 @@
+// Bulkhead's TypeScript API: untrusted code in real microVMs.
+export type { AttachConfig, AttachOptions } from './attach.ts';
+export type { PullPolicy, RegistryCredentials, SandboxConfig } from './config.ts';
+export { type ConnectionOptions, configure, install, isInstalled } from './connection.ts';
+export {
+  AlreadyExistsError,
+  BulkheadError,
+  CommandError,
+  DaemonUnavailableError,
+  type ErrorCode,
+  ExecTimeoutError,
+  FileError,
+  ImageError,
+  InvalidConfigError,
+  NotFoundError,
+  NotSupportedError,
+  SandboxNotRunningError,
+  SandboxStillRunningError,
+  TimeoutError,
+  TooManyRequestsError,
+  VolumeError,
+} from './errors.ts';
+export type {
+  ExecConfig,
+  ExecEvent,
+  ExecEventType,
+  ExecHandle,
+  ExecOptions,
+  ExecOutput,
+  ExecSink,
+  ExitStatus,
+} from './exec.ts';
+export type {
+  FsEntry,
+  FsEntryKind,
+  FsMetadata,
+  FsOptions,
+  FsReadStream,
+  FsWriteSink,
+  SandboxFs,
+} from './fs.ts';
+export type { MetricsStream, SandboxMetrics } from './metrics.ts';
+export { Mount, type MountConfig } from './mounts.ts';
+export type { SandboxStatus } from './objects.ts';
+export { Patch, type PatchConfig } from './patches.ts';
+export {
+  allSandboxMetrics,
+  Sandbox,
+  SandboxHandle,
+  type SandboxInfo,
+  type StartOptions,
+  type StopOptions,
+} from './sandbox.ts';
+export { Volume, type VolumeConfig, VolumeHandle, type VolumeInfo } from './volume.ts';

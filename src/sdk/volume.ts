@@ -1,0 +1,96 @@
+// Disks that outlive sandboxes, with a size that holds.
+
+import { VOLUME_KIND } from '../api/kinds.ts';
+import { GROUP_VERSION, type StoredObject } from '../api/meta.ts';
+import { parseBytes } from '../api/quantity.ts';
+import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import { withTypedErrors } from './errors.ts';
+
+export interface VolumeConfig {
+  name: string;
+  /** Default: 1024. */
+  quotaMib?: number;
+  labels?: Record<string, string>;
+}
+
+export interface VolumeInfo {
+  name: string;
+  quotaMib: number;
+  usedBytes: number;
+  labels: Record<string, string>;
+  createdAt: Date;
+}
+
+const DEFAULT_QUOTA_MIB = 1024;
+const MIB = 1024 * 1024;
+
+function infoOf({ metadata, spec, status }: StoredObject): VolumeInfo {
+  const { capacity } = spec as { capacity: string };
+  const { usedBytes = 0 } = (status ?? {}) as { usedBytes?: number };
+  return {
+    ...{ name: metadata.name, quotaMib: parseBytes(capacity) / MIB, usedBytes },
+    ...{ labels: metadata.labels ?? {}, createdAt: new Date(metadata.creationTimestamp) },
+  };
+}
+
+/** A volume as it was when it was looked up. */
+export class VolumeHandle implements VolumeInfo {
+  readonly name: string;
+  readonly quotaMib: number;
+  readonly usedBytes: number;
+  readonly labels: Record<string, string>;
+  readonly createdAt: Date;
+  readonly #connection: Connection;
+
+  constructor(connection: Connection, object: StoredObject) {
+    const info = infoOf(object);
+    this.name = info.name;
+    this.quotaMib = info.quotaMib;
+    this.usedBytes = info.usedBytes;
+    this.labels = info.labels;
+    this.createdAt = info.createdAt;
+    this.#connection = connection;
+  }
+
+  /** Waits, if sandboxes use it, until they are gone. */
+  async remove(): Promise<void> {
+    await Volume.remove(this.name, this.#connection);
+  }
+}
+
+export const Volume = {
+  async create(config: VolumeConfig, options: ConnectionOptions = {}): Promise<VolumeHandle> {
+    const connection = connectionOf(options);
+    const { name, quotaMib = DEFAULT_QUOTA_MIB, labels } = config;
+    const manifest = {
+      ...{ apiVersion: GROUP_VERSION, kind: VOLUME_KIND.kind },
+      metadata: { name, ...(labels === undefined ? {} : { labels }) },
+      spec: { capacity: `${quotaMib}Mi`, reclaimPolicy: 'Delete' },
+    };
+    return withTypedErrors(async () => {
+      const object = await connection.client.create(VOLUME_KIND, connection.namespace, manifest);
+      return new VolumeHandle(connection, object);
+    });
+  },
+
+  async get(name: string, options: ConnectionOptions = {}): Promise<VolumeHandle> {
+    const connection = connectionOf(options);
+    return withTypedErrors(async () => {
+      const object = await connection.client.get(VOLUME_KIND, connection.namespace, name);
+      return new VolumeHandle(connection, object);
+    });
+  },
+
+  async list(options: ConnectionOptions = {}): Promise<VolumeInfo[]> {
+    const { client, namespace } = connectionOf(options);
+    return withTypedErrors(async () => (await client.list(VOLUME_KIND, { namespace })).items.map(infoOf));
+  },
+
+  /** Removes the volume and what is on it, once no sandbox uses it. */
+  async remove(name: string, options: ConnectionOptions = {}): Promise<void> {
+    const { client, namespace } = connectionOf(options);
+    await withTypedErrors(async () => {
+      await client.delete(VOLUME_KIND, namespace, name);
+    });
+  },
+} as const;

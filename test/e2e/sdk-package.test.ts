@@ -1,0 +1,102 @@
+// The package that is published, installed into empty projects.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
+
+const PROJECT = join(import.meta.dirname, '..', '..');
+const BIN = join(PROJECT, 'node_modules', '.bin');
+const run = promisify(execFile);
+
+let dir: string;
+
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'bulkhead-package-'));
+  await run(join(BIN, 'node'), ['tools/build-sdk.ts'], { cwd: PROJECT });
+  await run('npm', ['pack', '--pack-destination', dir], { cwd: join(PROJECT, 'build', 'sdk') });
+  await writeFile(join(dir, 'package.json'), JSON.stringify({ name: 'user', private: true }));
+  const archive = join(dir, 'bulkhead-0.1.0.tgz');
+  await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline', archive], { cwd: dir });
+});
+after(() => rm(dir, { recursive: true, force: true }));
+
+/** Every Node there is: the project's own and the system's, which may be older. */
+async function nodes(): Promise<string[]> {
+  const own = join(BIN, 'node');
+  const { stdout } = await run('sh', ['-c', 'command -v node || true'], {
+    env: { PATH: '/usr/local/bin:/usr/bin:/bin' },
+  });
+  const system = stdout.trim();
+  return system === '' ? [own] : [own, system];
+}
+
+const USE = `
+if (typeof sdk.Sandbox.create !== 'function') throw new Error('no Sandbox');
+sdk.configure({ socketPath: '/nowhere/bulkhead.sock' });
+sdk.Sandbox.list().then(
+  () => { throw new Error('there is no daemon'); },
+  (error) => console.log(error.constructor.name, error.code, error instanceof sdk.DaemonUnavailableError),
+);
+`;
+
+test('an ES module and a CommonJS program load it, on each Node', async () => {
+  await writeFile(join(dir, 'use.mjs'), `import * as sdk from 'bulkhead';\n${USE}`);
+  await writeFile(join(dir, 'use.cjs'), `import('bulkhead').then((sdk) => {${USE}});\n`);
+  for (const node of await nodes()) {
+    for (const file of ['use.mjs', 'use.cjs']) {
+      const { stdout } = await run(node, [file], { cwd: dir });
+      assert.equal(stdout, 'DaemonUnavailableError DAEMON_UNAVAILABLE true\n', `${node} ${file}`);
+    }
+  }
+});
+
+test('a strict TypeScript program type-checks, without the types of our own dependencies', async () => {
+  await writeFile(
+    join(dir, 'use.ts'),
+    `import { Mount, Patch, Sandbox, type ExecOutput } from 'bulkhead';
+export async function main(): Promise<ExecOutput> {
+  await using sandbox = await Sandbox.create({
+    image: 'docker.io/library/python:3.13',
+    volumes: { '/data': Mount.named('data', { readonly: true }) },
+    patches: [Patch.text('/etc/motd', 'hello')],
+  });
+  for await (const event of await sandbox.execStream('ls')) if (event.eventType === 'stdout') event.data.toString();
+  const code: number = (await sandbox.exec('true', [], { signal: AbortSignal.timeout(1000) })).code;
+  // @ts-expect-error a mistake shows
+  const wrong: string = code;
+  return sandbox.shell(String(wrong));
+}
+`,
+  );
+  await run(
+    join(BIN, 'tsc'),
+    [
+      ...[
+        '--noEmit',
+        '--strict',
+        '--module',
+        'nodenext',
+        '--target',
+        'es2022',
+        '--lib',
+        'es2023,esnext.disposable',
+      ],
+      ...['--types', 'node', '--typeRoots', join(PROJECT, 'node_modules', '@types'), 'use.ts'],
+    ],
+    { cwd: dir },
+  );
+});
+
+test('it brings nothing native and stays small', async () => {
+  const { stdout } = await run('find', ['node_modules', '-name', '*.node', '-o', '-name', 'binding.gyp'], {
+    cwd: dir,
+  });
+  assert.equal(stdout, '');
+  const packages = JSON.parse((await run('npm', ['ls', '--all', '--json'], { cwd: dir })).stdout) as {
+    dependencies: { bulkhead: { dependencies: Record<string, unknown> } };
+  };
+  assert.deepEqual(Object.keys(packages.dependencies.bulkhead.dependencies), ['ws']);
+});

@@ -1,0 +1,409 @@
+// The SDK against a real daemon and real VMs, as a program uses it.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import {
+  allSandboxMetrics,
+  CommandError,
+  configure,
+  type ExecEvent,
+  ExecTimeoutError,
+  FileError,
+  ImageError,
+  InvalidConfigError,
+  isInstalled,
+  NotFoundError,
+  Sandbox,
+  SandboxNotRunningError,
+  SandboxStillRunningError,
+  Volume,
+} from '../../src/sdk/index.ts';
+import { BUILTIN_IMAGE, TestDaemon } from './daemon-harness.ts';
+
+const PROJECT = join(import.meta.dirname, '..', '..');
+const NODE = join(PROJECT, 'node_modules', '.bin', 'node');
+const SDK = join(PROJECT, 'src', 'sdk', 'index.ts');
+const SMALL = { image: BUILTIN_IMAGE, memoryMib: 128, diskMib: 256 };
+
+let daemon: TestDaemon;
+let dir: string;
+let box: Sandbox;
+
+before(async () => {
+  daemon = await TestDaemon.start();
+  dir = await mkdtemp(join(tmpdir(), 'bulkhead-sdk-'));
+  configure({ socketPath: daemon.socket });
+  box = await Sandbox.create({
+    ...{
+      ...SMALL,
+      diskMib: 96,
+      name: 'shared',
+      env: { MODE: 'test' },
+      workdir: '/work',
+      labels: { team: 'sdk' },
+    },
+    scripts: { hello: '#!/bin/sh\necho "hello $1"\n' },
+  });
+});
+
+after(async () => {
+  await box?.removePersisted();
+  await daemon?.[Symbol.asyncDispose]();
+  if (dir !== undefined) await rm(dir, { recursive: true, force: true });
+});
+
+async function eventsOf(handle: AsyncIterable<ExecEvent>): Promise<ExecEvent[]> {
+  const events: ExecEvent[] = [];
+  for await (const event of handle) events.push(event);
+  return events;
+}
+
+/** Runs a program that uses the SDK in a process of its own. */
+function program(source: string) {
+  const head = `import * as sdk from ${JSON.stringify(SDK)};\nsdk.configure(${JSON.stringify({ socketPath: daemon.socket })});\n`;
+  return spawn(NODE, ['--input-type=module', '-e', head + source], { stdio: ['ignore', 'pipe', 'inherit'] });
+}
+
+async function outputOf(child: ReturnType<typeof program>): Promise<string> {
+  const pieces: Buffer[] = [];
+  child.stdout?.on('data', (piece: Buffer) => pieces.push(piece));
+  const [code] = (await once(child, 'close')) as [number];
+  assert.equal(code, 0, Buffer.concat(pieces).toString());
+  return Buffer.concat(pieces).toString();
+}
+
+describe('commands', () => {
+  test('output, errors and code come back; a code other than 0 is no failure', async () => {
+    const output = await box.exec('sh', ['-c', 'echo out; echo err >&2; exit 3']);
+    assert.deepEqual(
+      [output.code, output.success, output.stdout(), output.stderr()],
+      [3, false, 'out\n', 'err\n'],
+    );
+    assert.deepEqual(output.status(), { code: 3, success: false });
+    assert.ok((await box.exec('true')).success);
+    const killed = await box.shell('kill -9 $$');
+    assert.deepEqual([killed.code, killed.signal], [137, 'SIGKILL']);
+  });
+
+  test('environment, directory, user, input and the shell are as asked', async () => {
+    assert.equal((await box.shell('echo $MODE; pwd')).stdout(), 'test\n/work\n');
+    const output = await box.execWithConfig({
+      ...{ cmd: 'sh', args: ['-c', 'echo $X; pwd; id -u; cat'], cwd: '/tmp', user: '12', env: { X: 'a b' } },
+      stdin: Buffer.from('input'),
+    });
+    assert.equal(output.stdout(), 'a b\n/tmp\n12\ninput');
+    assert.equal((await box.exec('hello', ['you'])).stdout(), 'hello you\n');
+  });
+
+  test('a command that is not there, one that takes too long, and one that is given up', async () => {
+    await assert.rejects(box.exec('no-such-command'), (error) => {
+      assert.ok(error instanceof CommandError);
+      return error.code === 'COMMAND_NOT_FOUND' && error.hint !== '';
+    });
+    await assert.rejects(box.exec('sleep', ['600'], { timeoutMs: 500 }), ExecTimeoutError);
+    const stop = new AbortController();
+    const running = box.exec('sleep', ['600'], { signal: stop.signal });
+    stop.abort(new Error('no longer wanted'));
+    await assert.rejects(running, /no longer wanted/);
+    await assert.rejects(box.exec('cat', ['/dev/zero'], { maxOutputBytes: 1000 }), { code: 'TOO_LARGE' });
+  });
+
+  test('events come in order, with the process id first and the code last', async () => {
+    const events = await eventsOf(await box.shellStream('echo one; exit 7'));
+    const [first, ...rest] = events;
+    assert.ok(first?.eventType === 'started' && first.pid > 1);
+    assert.deepEqual(rest.at(-1), { eventType: 'exited', code: 7 });
+    assert.equal(rest.map((event) => ('data' in event ? event.data.toString() : '')).join(''), 'one\n');
+  });
+
+  test('input is written piece by piece, signals and kill arrive', async () => {
+    const cat = await box.execStream('cat', [], { stdin: 'pipe' });
+    const sink = cat.takeStdin();
+    assert.equal(cat.takeStdin(), null);
+    await sink?.write('a');
+    await sink?.write(Buffer.from('b'));
+    await sink?.close();
+    assert.equal((await cat.collect()).stdout(), 'ab');
+    const trap = await box.shellStream('trap "exit 9" TERM; echo ready; while :; do sleep 0.05; done');
+    for await (const event of trap) {
+      if (event.eventType === 'stdout') await trap.signal(15);
+      if (event.eventType === 'exited') assert.equal(event.code, 9);
+    }
+    const sleep = await box.execStream('sleep', ['600']);
+    await sleep.kill();
+    assert.deepEqual(await sleep.wait(), { code: 137, success: false });
+  });
+
+  test('a slow reader holds its own command back and no other', async () => {
+    const slow = await box.execStream('cat', ['/dev/zero']);
+    for (let piece = 0; piece < 4; piece++) await slow.recv();
+    assert.equal((await box.exec('echo', ['quick'])).stdout(), 'quick\n');
+    await slow[Symbol.asyncDispose]();
+  });
+
+  test('100 commands at once all come through', async () => {
+    const outputs = await Promise.all(Array.from({ length: 100 }, (_, i) => box.exec('echo', [String(i)])));
+    assert.deepEqual(
+      outputs.map((output) => output.stdout()),
+      Array.from({ length: 100 }, (_, i) => `${i}\n`),
+    );
+  });
+});
+
+describe('files', () => {
+  test('all that can be done to them', async () => {
+    const fs = box.fs();
+    await fs.mkdir('/f/deep/er');
+    await fs.write('/f/a.txt', 'hello', { mode: 0o600 });
+    assert.equal(await fs.readString('/f/a.txt'), 'hello');
+    assert.deepEqual(await fs.read('/f/a.txt', { offset: 1, length: 3 }), Buffer.from('ell'));
+    await fs.copy('/f/a.txt', '/f/b.txt');
+    await fs.rename('/f/b.txt', '/f/c.txt');
+    assert.deepEqual(
+      (await fs.list('/f')).map(({ path, kind, size }) => [path, kind, size > 0]),
+      [
+        ['/f/a.txt', 'file', true],
+        ['/f/c.txt', 'file', true],
+        ['/f/deep', 'directory', true],
+      ],
+    );
+    const { kind, size, mode, readonly, modified } = await fs.stat('/f/a.txt');
+    assert.deepEqual([kind, size, mode, readonly], ['file', 5, 0o600, false]);
+    assert.ok(Math.abs(modified.getTime() - Date.now()) < 300_000);
+    assert.deepEqual([await fs.exists('/f/c.txt'), await fs.exists('/f/none')], [true, false]);
+    await fs.remove('/f/c.txt');
+    await assert.rejects(fs.remove('/f/deep'), InvalidConfigError);
+    await fs.removeDir('/f');
+    await assert.rejects(fs.read('/f/a.txt'), NotFoundError);
+    await assert.rejects(fs.write('/proc/none', 'x'), FileError);
+  });
+
+  test('streams carry 32 MiB in and out unchanged', async () => {
+    const fs = box.fs();
+    const sent = createHash('sha256');
+    const sink = fs.writeStream('/big');
+    for (let piece = 0; piece < 32; piece++) {
+      const data = randomBytes(1024 * 1024);
+      sent.update(data);
+      await sink.write(data);
+    }
+    await sink.close();
+    const received = createHash('sha256');
+    for await (const piece of await fs.readStream('/big')) received.update(piece);
+    assert.equal(received.digest('hex'), sent.digest('hex'));
+    // One that is given up leaves what was there.
+    const broken = fs.writeStream('/big');
+    await broken.write('other');
+    await broken.abort();
+    assert.equal((await fs.stat('/big')).size, 32 * 1024 * 1024);
+    await fs.remove('/big');
+  });
+
+  test('a disk that is full is a FileError with the guest’s words', async () => {
+    const zeros = async function* () {
+      const piece = Buffer.alloc(1024 * 1024);
+      for (let count = 0; count < 1024; count++) yield piece;
+    };
+    await assert.rejects(box.fs().write('/full', zeros()), (error) => {
+      assert.ok(error instanceof FileError, String(error));
+      return /No space left/.test(error.message);
+    });
+    assert.equal(await box.fs().exists('/full'), false);
+  });
+
+  test('trees are copied both ways; links and odd names stay what they are', async () => {
+    const source = join(dir, 'tree');
+    await mkdir(join(source, 'sub'), { recursive: true });
+    await writeFile(join(source, 'sub', 'run.sh'), '#!/bin/sh\necho ran\n', { mode: 0o755 });
+    await writeFile(join(source, 'odd \n name'), 'odd');
+    await box.fs().mkdir('/in');
+    assert.equal(await box.fs().copyFromHost(source, '/in'), '/in/tree');
+    assert.equal((await box.exec('/in/tree/sub/run.sh')).stdout(), 'ran\n');
+    await box.shell('ln -s /etc/passwd /in/tree/link; mkfifo /in/tree/pipe');
+    const skipped: string[] = [];
+    const target = await box
+      .fs()
+      .copyToHost('/in/tree', join(dir, 'out'), { onSkipped: (path) => skipped.push(path) });
+    assert.equal(target, join(dir, 'out'));
+    assert.equal(await readFile(join(target, 'odd \n name'), 'utf8'), 'odd');
+    assert.equal(await readlink(join(target, 'link')), '/etc/passwd');
+    assert.deepEqual(skipped, ['/in/tree/pipe']);
+    assert.deepEqual(
+      (await readdir(dir)).filter((name) => name.startsWith('.')),
+      [],
+    );
+  });
+
+  test('a link in the way on the host is replaced, never written through', async () => {
+    const precious = join(dir, 'precious');
+    await writeFile(precious, 'precious');
+    await symlink(precious, join(dir, 'lure'));
+    await box.fs().write('/bait', 'evil');
+    await box.fs().copyToHost('/bait', join(dir, 'lure'));
+    assert.equal(await readFile(precious, 'utf8'), 'precious');
+    assert.equal(await readFile(join(dir, 'lure'), 'utf8'), 'evil');
+  });
+});
+
+describe('figures and lists', () => {
+  test('metrics, their stream, and those of all', async () => {
+    const metrics = await box.metrics();
+    assert.ok(
+      metrics.memoryBytes > 0 && metrics.memoryLimitBytes >= 128 * 1024 * 1024 && metrics.uptimeMs > 0,
+    );
+    await using stream = box.metricsStream(20);
+    const first = await stream.recv();
+    const second = await stream.recv();
+    assert.ok((second?.timestampMs ?? 0) > (first?.timestampMs ?? 0));
+    assert.ok('shared' in (await allSandboxMetrics()));
+  });
+
+  test('list, get and connect find what runs', async () => {
+    const [info] = await Sandbox.list({ labelSelector: 'team=sdk' });
+    assert.deepEqual([info?.name, info?.status], ['shared', 'running']);
+    assert.equal(JSON.parse(info?.configJson ?? '').image, BUILTIN_IMAGE);
+    const handle = await Sandbox.get('shared');
+    assert.deepEqual([handle.status, handle.labels.team], ['running', 'sdk']);
+    const other = await handle.connect();
+    assert.equal(other.ownsLifecycle, false);
+    assert.equal((await other.exec('echo', ['again'])).stdout(), 'again\n');
+    await assert.rejects(Sandbox.get('nobody'), NotFoundError);
+    await assert.rejects(Sandbox.remove('shared'), SandboxStillRunningError);
+    assert.ok(isInstalled());
+  });
+
+  test('volumes are made, found and removed', async () => {
+    const volume = await Volume.create({ name: 'sdk-data', quotaMib: 64, labels: { a: 'b' } });
+    assert.deepEqual([volume.name, volume.quotaMib, volume.labels], ['sdk-data', 64, { a: 'b' }]);
+    assert.ok((await Volume.list()).some(({ name }) => name === 'sdk-data'));
+    await (await Volume.get('sdk-data')).remove();
+    await daemon.ok('wait', 'volume/sdk-data', '--for=delete', '--timeout', '60s');
+    await assert.rejects(Volume.get('sdk-data'), NotFoundError);
+  });
+});
+
+describe('life', () => {
+  test('what cannot start says why, and leaves nothing', async () => {
+    const waits: string[] = [];
+    await assert.rejects(
+      Sandbox.create(
+        { ...SMALL, image: 'bulkhead.local/none:1', pullPolicy: 'never' },
+        { onProgress: (m) => waits.push(m) },
+      ),
+      ImageError,
+    );
+    await assert.rejects(Sandbox.create({ ...SMALL, cpus: 100_000 }), (error) => {
+      assert.ok(error instanceof InvalidConfigError);
+      return error.causes.some(({ field }) => field === 'spec.resources.cpus');
+    });
+    const stop = AbortSignal.timeout(1);
+    await assert.rejects(Sandbox.create({ ...SMALL, name: 'given-up' }, { signal: stop }), {
+      name: 'TimeoutError',
+    });
+    await daemon.ok('wait', 'sandbox/given-up', '--for=delete', '--timeout', '60s');
+    assert.deepEqual(
+      (await Sandbox.list()).map(({ name }) => name),
+      ['shared'],
+    );
+  });
+
+  test('stop keeps the disks, start finds them, kill needs no grace, remove takes all', async () => {
+    const sandbox = await Sandbox.create({ ...SMALL, name: 'life' });
+    await sandbox.fs().write('/kept', 'kept');
+    assert.deepEqual(await sandbox.stopAndWait(), { code: 0, success: true });
+    await assert.rejects(sandbox.exec('true'), SandboxNotRunningError);
+    await assert.rejects((await Sandbox.get('life')).connect(), SandboxNotRunningError);
+    const again = await Sandbox.startDetached('life');
+    assert.equal(await again.fs().readString('/kept'), 'kept');
+    const stubborn = await again.shellStream('trap "" TERM HUP; while :; do sleep 1; done');
+    await stubborn.recv();
+    await again.kill();
+    assert.equal((await Sandbox.get('life')).status, 'stopped');
+    await Sandbox.remove('life');
+    await assert.rejects(Sandbox.get('life'), NotFoundError);
+  });
+
+  test('replace takes the place of an older one; using removes it at the end', async () => {
+    const older = await Sandbox.createDetached({ ...SMALL, name: 'twice' });
+    await older.fs().write('/old', '');
+    {
+      await using newer = await Sandbox.create({ ...SMALL, name: 'twice', replace: true });
+      assert.equal(await newer.fs().exists('/old'), false);
+    }
+    await assert.rejects(Sandbox.get('twice'), NotFoundError);
+  });
+
+  test('a program of its own: logs, and wait tells how it ended', async () => {
+    await using sandbox = await Sandbox.create({
+      ...SMALL,
+      cmd: ['sh', '-c', 'echo working; read -t 5 x; exit 4'],
+    });
+    const lines: string[] = [];
+    for await (const piece of sandbox.logs({ follow: true })) lines.push(piece.toString());
+    assert.equal(lines.join(''), 'working\n');
+    assert.deepEqual(await sandbox.wait(), { code: 4, success: false });
+  });
+
+  test('drain lets what runs end, and takes nothing new', async () => {
+    await using sandbox = await Sandbox.create(SMALL);
+    const running = await sandbox.shellStream('sleep 0.5; exit 5');
+    const draining = sandbox.drain();
+    await assert.rejects(sandbox.exec('true'), SandboxNotRunningError);
+    assert.equal((await running.wait()).code, 5);
+    await draining;
+    await sandbox.wait();
+  });
+
+  test('a program that has done its work ends by itself, and takes an attached sandbox with it', async () => {
+    const child = program(`
+      const box = await sdk.Sandbox.create({ image: ${JSON.stringify(BUILTIN_IMAGE)}, memoryMib: 128, diskMib: 256 });
+      console.log(box.name, (await box.exec('echo', ['done'])).stdout());
+    `);
+    const [name = ''] = (await outputOf(child)).split(' ');
+    await daemon.ok('wait', `sandbox/${name}`, '--for=delete', '--timeout', '90s');
+  });
+
+  test('killed programs: an attached sandbox ends, a detached one and one that was let go live', async () => {
+    const child = program(`
+      const small = { image: ${JSON.stringify(BUILTIN_IMAGE)}, memoryMib: 128, diskMib: 256 };
+      await sdk.Sandbox.create({ ...small, name: 'kept' });
+      await sdk.Sandbox.createDetached({ ...small, name: 'detached' });
+      await (await sdk.Sandbox.create({ ...small, name: 'let-go' })).detach();
+      console.log('up');
+      setInterval(() => {}, 1000);
+    `);
+    await once(child.stdout ?? child, 'data');
+    child.kill('SIGKILL');
+    await daemon.ok('wait', 'sandbox/kept', '--for=condition=Suspended', '--timeout', '90s');
+    for (const name of ['detached', 'let-go']) {
+      assert.equal(
+        (await (await (await Sandbox.get(name)).connect()).exec('echo', ['alive'])).stdout(),
+        'alive\n',
+      );
+      await daemon.ok('delete', 'sandbox', name);
+    }
+    await Sandbox.remove('kept');
+  });
+
+  test('a daemon that is killed and comes back: streams say so, the sandbox is kept and goes on', async () => {
+    await using sandbox = await Sandbox.create({ ...SMALL, name: 'survivor' });
+    const running = await sandbox.shellStream('echo up; sleep 600');
+    await running.recv();
+    await running.recv();
+    await daemon.crash();
+    await assert.rejects(async () => {
+      while ((await running.recv()) !== null);
+    });
+    await daemon.launch();
+    await daemon.waitReady('survivor');
+    assert.equal((await sandbox.exec('echo', ['back'])).stdout(), 'back\n');
+    // Longer than the daemon waits for clients to come back.
+    await new Promise((resolve) => setTimeout(resolve, 20_000));
+    assert.equal((await sandbox.exec('echo', ['still'])).stdout(), 'still\n');
+  });
+});

@@ -1,0 +1,42 @@
+// Builds the published package into build/sdk: JavaScript for Node 20 and later, declarations, and nothing native.
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+const PROJECT = join(import.meta.dirname, '..');
+const OUT = join(PROJECT, 'build', 'sdk');
+/** What the package needs at run time; versions are those that the project is tested with. */
+const DEPENDENCIES = ['ws'] as const;
+const NODE_MIN = '20.10';
+
+interface Manifest {
+  version: string;
+  description: string;
+  license: string;
+  dependencies: Record<string, string>;
+  devDependencies: Record<string, string>;
+}
+
+rmSync(OUT, { recursive: true, force: true });
+mkdirSync(OUT, { recursive: true });
+execFileSync(join(PROJECT, 'node_modules', '.bin', 'tsc'), ['-p', 'tsconfig.sdk.json'], {
+  cwd: PROJECT,
+  stdio: 'inherit',
+});
+const root = JSON.parse(readFileSync(join(PROJECT, 'package.json'), 'utf8')) as Manifest;
+const manifest = {
+  name: 'bulkhead',
+  version: root.version,
+  description: root.description,
+  license: root.license,
+  type: 'module',
+  engines: { node: `>=${NODE_MIN}` },
+  sideEffects: false,
+  exports: { '.': { types: './dist/sdk/index.d.ts', default: './dist/sdk/index.js' } },
+  types: './dist/sdk/index.d.ts',
+  files: ['dist', 'LICENSE', 'README.md'],
+  dependencies: Object.fromEntries(DEPENDENCIES.map((name) => [name, `^${root.dependencies[name] ?? ''}`])),
+};
+writeFileSync(join(OUT, 'package.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
+copyFileSync(join(PROJECT, 'LICENSE'), join(OUT, 'LICENSE'));
+copyFileSync(join(PROJECT, 'docs', 'sdk.md'), join(OUT, 'README.md'));
