@@ -74,7 +74,6 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
   },
   client: { owns: 'the HTTP client', mayImport: ['api'] },
   cli: { owns: 'one file per command', mayImport: ['api', 'client', 'network/policy'] },
-  cli: { owns: 'one file per command', mayImport: ['api', 'client'] },
   sdk: { owns: 'the published TypeScript API', mayImport: ['api', 'client'] },
   daemon: {
     owns: 'the composition root: the only place that knows every part',
