@@ -135,6 +135,8 @@ static int open_vsock(const struct channel_events *events, struct err *err) {
         (void)close(fd);
         return -1;
     }
+    // On the console, for the host has no other sign that dialling makes sense now.
+    (void)dprintf(STDOUT_FILENO, "%s\n", CHANNEL_LISTENING);
     return 0;
 }
 

@@ -12,6 +12,8 @@
 
 #define CHANNEL_PORT_NAME "bulkhead.agent"
 #define CHANNEL_VSOCK_PORT 1024
+// The host waits for this line of a guest that boots: src/vmm/libkrun/listening.ts.
+#define CHANNEL_LISTENING "bulkhead agent: listening"
 
 // What the channel tells the link.
 struct channel_events {

@@ -10,9 +10,9 @@
 // From the host: one Exec with its arguments and environment is the largest (ARG_MAX of a default stack is 2
 // MiB, of which a control message needs no more than half).
 #define FRAME_MAX_PAYLOAD (1024 * 1024)
-// To the host: hello with all sessions, or one data chunk. The host refuses more.
+// To the host: hello with all sessions, or one data chunk and the words around it. The host refuses more.
 #define FRAME_MAX_REPLY (64 * 1024)
-#define FRAME_MAX_DATA (32 * 1024)
+#define FRAME_MAX_DATA (60 * 1024)
 
 struct frame_parser {
     uint8_t *buffer; // FRAME_HEADER + FRAME_MAX_PAYLOAD bytes

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #define STDIN_RING (256u * 1024)
-// How much free room is worth telling the host about.
-#define CREDIT_STEP (32u * 1024)
+// How much free room is worth telling the host about: two chunks.
+#define CREDIT_STEP (64u * 1024)
 
 static void watch(struct input *input) {
     if (input->source.fd < 0)

@@ -35,8 +35,10 @@ struct queued {
 static struct frame_parser parser;
 static struct queued *first, **last = &first;
 static size_t queued_bytes;
-// What is being written: raw bytes, sent up to out_sent.
-static uint8_t out[16 + FRAME_HEADER + FRAME_MAX_REPLY];
+// What is being written: raw bytes, sent up to out_sent. Frames go out together, for each write wakes the
+// host and, under KVM, leaves the guest. None is added once OUT_FULL bytes are there.
+#define OUT_FULL (64u * 1024)
+static uint8_t out[OUT_FULL + FRAME_HEADER + FRAME_MAX_REPLY];
 static size_t out_size, out_sent;
 static bool established;
 static char boot_id[37];
@@ -194,29 +196,44 @@ static bool read_some(void) {
     return got > 0;
 }
 
-// Answers pass data; data is encoded only when it can go out, one chunk per session in turn.
-static bool fill_out(void) {
-    out_size = out_sent = 0;
-    if (first) {
-        struct queued *item = first;
-        memcpy(out, item->frame, item->size);
-        out_size = item->size;
-        queued_bytes -= item->size;
-        first = item->next;
-        if (!first)
-            last = &first;
-        free(item);
-        return true;
-    }
+static bool add_answer(void) {
+    struct queued *item = first;
+    if (!item)
+        return false;
+    memcpy(out + out_size, item->frame, item->size);
+    out_size += item->size;
+    queued_bytes -= item->size;
+    first = item->next;
+    if (!first)
+        last = &first;
+    free(item);
+    return true;
+}
+
+static bool add_output(void) {
     bulkhead_agent_v1_GuestMessage message;
     if (!sessions_next_output(&message))
         return false;
-    out_size = encode(&message, out, sizeof out);
-    return out_size > 0;
+    size_t size = encode(&message, out + out_size, sizeof out - out_size);
+    out_size += size;
+    return size > 0;
+}
+
+// Answers pass data; data is encoded only when it can go out, one chunk per session in turn.
+static void fill_out(void) {
+    if (out_sent == out_size)
+        out_size = out_sent = 0;
+    if (out_sent > 0)
+        return;
+    while (out_size < OUT_FULL && (add_answer() || add_output())) {
+    }
 }
 
 static bool write_some(void) {
-    if (!established || (out_sent == out_size && !fill_out()))
+    if (!established)
+        return false;
+    fill_out();
+    if (out_sent == out_size)
         return false;
     size_t put = channel_write(out + out_sent, out_size - out_sent);
     out_sent += put;

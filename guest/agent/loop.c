@@ -4,6 +4,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+// A process that ends is four events: both of its streams, its status pipe, and the signal.
+#define TURN_EVENTS 8
+
 static int epoll_fd = -1;
 
 int loop_open(void) {
@@ -33,7 +36,8 @@ void loop_close(struct source *source) {
     source->events = 0;
 }
 
-int loop_run_once(int timeout_ms) {
+// How many events were handled.
+static int run_one(int timeout_ms) {
     struct epoll_event event;
     int count = epoll_wait(epoll_fd, &event, 1, timeout_ms);
     if (count < 0)
@@ -42,5 +46,13 @@ int loop_run_once(int timeout_ms) {
         struct source *source = event.data.ptr;
         source->ready(source, event.events);
     }
-    return 0;
+    return count;
+}
+
+int loop_run(int timeout_ms) {
+    int count = run_one(timeout_ms);
+    // One at a time: what one event does may end the source of the next.
+    for (int more = 1; count > 0 && more < TURN_EVENTS; more++)
+        count = run_one(0);
+    return count < 0 ? -1 : 0;
 }

@@ -19,7 +19,8 @@ int loop_watch(struct source *source, uint32_t events);
 // Stops watching and closes the descriptor.
 void loop_close(struct source *source);
 
-// Waits for at most timeout_ms (-1: for ever) and handles one event. Returns -1 when epoll itself fails.
-int loop_run_once(int timeout_ms);
+// Waits for at most timeout_ms (-1: for ever) and handles what is ready then, up to a few events. Returns -1
+// when epoll itself fails.
+int loop_run(int timeout_ms);
 
 #endif

@@ -91,7 +91,7 @@ int main(void) {
         int64_t now = clock_now();
         int64_t sessions_due = sessions_tick(now);
         int timeout = earlier(sessions_due, power_tick(now), now);
-        if (loop_run_once(more ? 0 : timeout) < 0)
+        if (loop_run(more ? 0 : timeout) < 0)
             power_reboot();
     }
 }

@@ -48,7 +48,7 @@ static int dial(void) {
 // Everything that is ready now.
 static void settle(void) {
     for (int i = 0; i < 8; i++)
-        CHECK(loop_run_once(0) == 0);
+        CHECK(loop_run(0) == 0);
 }
 
 static bool agent_reads(const char *text) {

@@ -101,13 +101,13 @@ static struct session *start_writer(const char *id) {
 // Until the writer has to wait: its ring is full and nothing more is read.
 static void run_until_full(struct session *s) {
     while (s->state == STARTING || s->output[0].source.events != 0)
-        CHECK(loop_run_once(-1) == 0);
+        CHECK(loop_run(-1) == 0);
 }
 
 static void run_until_ended(struct session *s) {
     int status;
     while (!s->output[0].ended || !s->output[1].ended)
-        CHECK(loop_run_once(-1) == 0);
+        CHECK(loop_run(-1) == 0);
     CHECK(waitpid(s->pid, &status, 0) == s->pid && session_reaped(s->pid, status));
     CHECK(s->exit.code == 0 && s->exit.signal == 0);
 }
@@ -168,7 +168,7 @@ static void a_host_that_comes_late_is_waited_for_again(void) {
     (void)snprintf(attach.session_id, sizeof attach.session_id, "late");
     CHECK(session_attach(2, &attach, &err) == 0);
     while (s->output[0].source.events != 0)
-        CHECK(loop_run_once(-1) == 0);
+        CHECK(loop_run(-1) == 0);
     CHECK(s->output[0].ring.end < WRITTEN && s->output[0].ring.start == 0);
     CHECK(kill(s->pid, SIGKILL) == 0);
     CHECK(waitpid(s->pid, NULL, 0) == s->pid);

@@ -4,7 +4,7 @@
 export const MAX_REQUEST_BYTES = 1024 * 1024;
 /** Guest to host, one frame's payload: a hello with all sessions, or one data chunk with its envelope. */
 export const MAX_REPLY_BYTES = 64 * 1024;
-/** One chunk of stream data, both ways. */
+/** One chunk of stream data to the guest. */
 export const MAX_DATA_BYTES = 32 * 1024;
 /** What may come before the nonce of a hello: leftovers of a former connection in the guest's and the VMM's buffers. */
 export const MAX_STALE_BYTES = 4 * 1024 * 1024;

@@ -44,7 +44,7 @@ export interface VmExit {
  * How the driver's part of a start went, in milliseconds by stage, which follow one another; only the stages that happened.
  * - `queue`: until its turn came. `template`: until a template was there.
  * - `disk`: the upper disk was made, or grown. `spawn`: jail, network and VMM process.
- * - `kernel`: until the guest's kernel had the agent's port. `restore`: until the template's state was in force.
+ * - `kernel`: from the VMM's start until the guest's agent listened. `restore`: until the template's state was in force.
  */
 export type StartStages = Partial<
   Record<'queue' | 'template' | 'disk' | 'spawn' | 'kernel' | 'restore', number>

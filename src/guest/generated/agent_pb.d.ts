@@ -1182,7 +1182,7 @@ export declare type ExitStatus = Message<"bulkhead.agent.v1.ExitStatus"> & {
 export declare const ExitStatusSchema: GenMessage<ExitStatus>;
 
 /**
- * At most 32 KiB. An offset beyond the end of the last chunk means that the bytes between were dropped.
+ * At most 32 KiB to the guest and 60 KiB to the host. An offset beyond the end of the last chunk means that the bytes between were dropped.
  *
  * @generated from message bulkhead.agent.v1.StreamData
  */

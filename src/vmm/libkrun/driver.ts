@@ -11,13 +11,20 @@ import { StartQueue } from '../start-queue.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { checkVmConfig, MIB } from '../vm-config.ts';
 import { checkVmHost } from '../vm-host.ts';
-import { releaseVm } from '../vm-launch.ts';
+import { abandonVm, releaseVm } from '../vm-launch.ts';
 import { adoptVm, readLastExit, type VmProcess } from '../vm-process.ts';
 import { findLibrary, hasKvmDevice, type LibkrunHost, type LibkrunOptions, openLibkrunHost } from './host.ts';
+import { agentListening } from './listening.ts';
 import { startKrunMachine } from './machine.ts';
 import { KvmProbe } from './probe.ts';
 import { runTrial, trialFingerprint, trialVms } from './trial.ts';
 import { NO_DEVICE, noLibrary, type Verdict } from './verdict.ts';
+
+/**
+ * From the VMM's start until its guest's agent listens. A boot takes well below a second; a crowded host that is emulated
+ * itself took half a minute. Below the reconciler's deadline for the whole start, so that its reason is the one told.
+ */
+const BOOT_DEADLINE_MS = 120_000;
 
 /** Failures of a start that say nothing about KVM. */
 const UNRELATED = new Set(['DISK_FULL', 'VM_ALREADY_RUNNING', 'INVALID', 'DRIVER_UNAVAILABLE']);
@@ -71,7 +78,8 @@ class LibkrunDriver implements VmmDriver {
       if (fresh) await disks.create(upper.path, upper.sizeBytes);
       else await disks.grow(upper.path, upper.sizeBytes);
       stages.disk = disk();
-      const started = await startKrunMachine(
+      const spawn = stopwatch();
+      const vm = await startKrunMachine(
         this.#host,
         {
           ...{ id, dir, cpus, memoryMib: memoryBytes / MIB, network: true },
@@ -79,14 +87,26 @@ class LibkrunDriver implements VmmDriver {
         },
         signal,
       );
-      const { vm } = started;
-      vm.stages = { ...stages, ...started.stages };
+      stages.spawn = spawn();
+      await this.#booted(vm, stages, signal);
+      vm.stages = stages;
       this.#watch(vm);
       return vm;
     } catch (error) {
       if (fresh) await rm(upper.path, { force: true });
       throw error;
     }
+  }
+
+  async #booted(vm: VmProcess, stages: StartStages, signal: AbortSignal): Promise<void> {
+    const kernel = stopwatch();
+    try {
+      await agentListening(vm, BOOT_DEADLINE_MS, signal);
+    } catch (error) {
+      await abandonVm(this.#host, vm, vm);
+      throw error;
+    }
+    stages.kernel = kernel();
   }
 
   /** A VMM that fails by itself, other than by its memory limit, casts doubt on KVM. */

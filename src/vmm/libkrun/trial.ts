@@ -10,6 +10,7 @@ import { stopwatch } from '../stopwatch.ts';
 import { releaseVm } from '../vm-launch.ts';
 import { logTail, readLastExit, type VmProcess } from '../vm-process.ts';
 import { findLibrary, type LibkrunHost } from './host.ts';
+import { agentListening } from './listening.ts';
 import { startKrunMachine } from './machine.ts';
 import type { TrialOutcome } from './verdict.ts';
 
@@ -70,11 +71,7 @@ async function tryVm(host: LibkrunHost, id: string, dir: string, signal: AbortSi
   const vmmLog = () => logTail(dir, VMM_LOG, EVIDENCE_BYTES);
   let vm: VmProcess;
   try {
-    ({ vm } = await startKrunMachine(
-      host,
-      { id, dir, cpus: 1, memoryMib: MEMORY_MIB, network: false },
-      signal,
-    ));
+    vm = await startKrunMachine(host, { id, dir, cpus: 1, memoryMib: MEMORY_MIB, network: false }, signal);
   } catch (error) {
     signal.throwIfAborted();
     const exit = await readLastExit(dir);
@@ -85,6 +82,7 @@ async function tryVm(host: LibkrunHost, id: string, dir: string, signal: AbortSi
   void vm.exited.then(() => given.abort());
   const deadline = AbortSignal.any([signal, given.signal, AbortSignal.timeout(HELLO_DEADLINE_MS)]);
   try {
+    await agentListening(vm, HELLO_DEADLINE_MS, deadline);
     const agent = await connectGuest((dialling) => vm.dialAgent(dialling), { signal: deadline });
     const { kernelRelease } = agent.hello;
     await agent.close();

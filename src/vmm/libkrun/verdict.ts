@@ -97,7 +97,7 @@ function judgeEnd(exit: VmExit, vmmLog: string): Verdict {
 }
 
 /** The last line that says something, without control characters. */
-function lastWords(text: string): string {
+export function lastWords(text: string): string {
   const lines = text.split('\n').filter((line) => line.trim() !== '');
   return (lines.at(-1) ?? '')
     .replace(/[^\x20-\x7e\u00a0-\uffff]/g, '')

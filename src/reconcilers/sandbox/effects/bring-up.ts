@@ -73,14 +73,15 @@ async function connect(context: EffectContext, handle: VmHandle, signal: AbortSi
 
 async function prepareGuest(context: EffectContext, agent: GuestAgent, signal: AbortSignal): Promise<void> {
   const { runtime, object } = context;
-  if (!runtime.guest.rootMounted) {
-    await timed(context, 'root', () => agent.mountRoot(ROOT, signal));
-    runtime.guest.rootMounted = true;
-  }
-  if (!runtime.guest.personalized) {
-    await timed(context, 'personalize', () => agent.personalize(personality(object), signal));
-    runtime.guest.personalized = true;
-  }
+  const { rootMounted, personalized } = runtime.guest;
+  const mounted = rootMounted ? undefined : timed(context, 'root', () => agent.mountRoot(ROOT, signal));
+  // Asked at once: the agent does one after the other, so both cost one way there and back.
+  const named = personalized ? undefined : agent.personalize(personality(object), signal);
+  named?.catch(() => {}); // the failure of the mount, which comes first, is the one to tell
+  await mounted;
+  runtime.guest.rootMounted = true;
+  if (named !== undefined) await timed(context, 'personalize', () => named);
+  runtime.guest.personalized = true;
 }
 
 /** Starts the main process, or takes up the one that this guest runs or has run already. */
