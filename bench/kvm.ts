@@ -90,7 +90,7 @@ try {
   ];
   const report = new Report('libkrun in the lab');
   for (const [name, values] of [...start, ...running]) {
-    const unit = name.startsWith('idle') ? (name.includes('PSS') ? 'MiB' : '%') : 'ms';
+    const unit = name.includes('PSS') ? 'MiB' : name.startsWith('idle') ? '%' : 'ms';
     report.series(name, unit, values, AIMS[name]);
   }
   const of = (name: string) => start.get(name) ?? running.get(name) ?? [];

@@ -16,6 +16,10 @@ const WARM_UP_ROUNDS = 3;
 /** Guests settle after their boot; then idle time is counted for as long. */
 const SETTLE_MS = 10_000;
 const IDLE_MS = 10_000;
+/** What the guest's work takes and gives back; half of the guest's memory is what /dev/shm holds. */
+const USED_MIB = 200;
+/** The guest's kernel reports free pages every two seconds. */
+const RETURN_MS = 15_000;
 const COPY_BYTES = 16 * 1024 * 1024;
 const COPY_FILE = '/tmp/copied';
 
@@ -28,6 +32,17 @@ async function measureIdle(label: string, pids: readonly number[]): Promise<void
   printFigure(`idle: ${label}, processor`, (100 * seconds * 1000) / IDLE_MS);
   printFigure(`idle: ${label}, PSS`, memory.all);
   printFigure(`idle: ${label}, PSS beyond the guest's memory`, memory.beyondGuest);
+}
+
+/** What of the memory that a sandbox has used comes back to the host. */
+async function measureReturn(ours: Ours): Promise<void> {
+  const pids = processesOf('bulkhead-vmm');
+  const file = '/dev/shm/used';
+  await ours.exec(NAME, ['/bin/busybox', 'dd', 'if=/dev/zero', `of=${file}`, 'bs=1M', `count=${USED_MIB}`]);
+  printFigure('used: ours, PSS', memoryOf(pids).all);
+  await ours.exec(NAME, ['/bin/busybox', 'rm', file]);
+  await sleep(RETURN_MS);
+  printFigure('used and freed: ours, PSS', memoryOf(pids).all);
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
@@ -59,6 +74,7 @@ peer.remove(NAME);
 await using ours = await Ours.open();
 await ours.create(NAME);
 await measureIdle('ours', processesOf('bulkhead-vmm'));
+await measureReturn(ours);
 
 peer.create(NAME);
 const channel = await FloorVm.start();
