@@ -210,9 +210,10 @@ export function sandboxYaml(name: string, spec: Record<string, unknown> = {}): s
 
 /**
  * Everything on this host that belongs to VMs under `stateDir`: supervisors that hold a file of it open, their VMMs, and
- * cgroups of these or of nobody. What other daemons on the host run does not count.
+ * cgroups of these or of nobody. What other daemons on the host run does not count; where `uids` are given, the sandboxes
+ * that there were, neither does what other daemons left.
  */
-export function hostResources(stateDir: string): HostResources {
+export function hostResources(stateDir: string, uids?: ReadonlySet<string>): HostResources {
   const pids = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry));
   const supervisors = new Set(
     pids.filter(
@@ -230,7 +231,8 @@ export function hostResources(stateDir: string): HostResources {
           const members = readIfThere(join(path, uid, 'cgroup.procs'))
             .split('\n')
             .filter(Boolean);
-          if (members.length === 0 || members.some((pid) => ours.has(pid))) cgroups.push(join(path, uid));
+          const left = members.length === 0 && (uids?.has(uid) ?? true);
+          if (left || members.some((pid) => ours.has(pid))) cgroups.push(join(path, uid));
         }
       } else if (dir.split('/').length < 5 && !entry.includes('.')) walk(path);
     }

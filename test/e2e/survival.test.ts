@@ -14,7 +14,7 @@ import {
   sandboxYaml,
   TestDaemon,
 } from './daemon-harness.ts';
-import { condition, eventually } from './daemon-observations.ts';
+import { allEvents, condition, eventually } from './daemon-observations.ts';
 
 const SOAK = process.env.BULKHEAD_SOAK === '1';
 const DAEMON_KILLS = SOAK ? 200 : 10;
@@ -33,7 +33,8 @@ const COUNTER = { command: ['sh', '-c', 'i=0; while :; do i=$((i+1)); echo $i; s
 test(`${DAEMON_KILLS} daemon crashes over a churning set lose, repeat and leak nothing`, async (t) => {
   await using daemon = await TestDaemon.start();
   const random = seededRandom(Number(process.env.BULKHEAD_SEED ?? Date.now()), t);
-  const before = hostResources(daemon.stateDir);
+  const uids = new Set<string>();
+  const before = hostResources(daemon.stateDir, uids);
 
   await daemon.write('steady.yaml', sandboxYaml('steady', { main: COUNTER }));
   await daemon.waitReady('steady');
@@ -46,6 +47,8 @@ test(`${DAEMON_KILLS} daemon crashes over a churning set lose, repeat and leak n
     // The random moment is the point of this test: the crash must be harmless wherever it falls.
     await passTime(random() * 3000);
     await daemon.crash();
+    // The others were deleted without a crash in between; their events tell of them.
+    for (const uid of readdirSync(join(daemon.stateDir, 'sandboxes'))) uids.add(uid);
     await daemon.launch();
     assert.deepEqual(doubled(daemon.stateDir), [], 'a VM was started twice');
   }
@@ -65,7 +68,9 @@ test(`${DAEMON_KILLS} daemon crashes over a churning set lose, repeat and leak n
   await daemon.write('keep.yaml', sandboxYaml('keep', { operatingMode: 'Suspended' }));
   for (const file of readdirSync(daemon.manifests)) if (file !== 'keep.yaml') await daemon.remove(file);
   for (const name of ['steady', ...CHURNING_NAMES]) await daemon.waitGone(name);
-  assert.deepEqual(hostResources(daemon.stateDir), before);
+  for (const [, uid] of (await allEvents(daemon)).matchAll(/"uid": "([0-9a-f-]{36})"/g)) uids.add(uid ?? '');
+  t.diagnostic(`${uids.size} sandboxes and events`);
+  assert.deepEqual(hostResources(daemon.stateDir, uids), before);
 });
 
 test(`${PHOENIXES * KILLS_EACH} kills of VMMs and supervisors each end with the true reason and restart by policy`, async (t) => {
