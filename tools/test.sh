@@ -29,7 +29,14 @@ run_fuzz() {
 case $what in
   unit) run_unit ;;
   e2e) run_e2e ;;
-  all) run_unit && run_e2e ;;
-  soak) run_fuzz && BULKHEAD_SOAK=1 run_e2e ;;
+  # Not joined by &&: in what stands before one, bash goes on after a command that failed.
+  all)
+    run_unit
+    run_e2e
+    ;;
+  soak)
+    run_fuzz
+    BULKHEAD_SOAK=1 run_e2e
+    ;;
   *) echo "tools/test.sh: unknown suite $what" >&2; exit 2 ;;
 esac
