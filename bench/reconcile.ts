@@ -121,7 +121,7 @@ async function run(dir: string): Promise<void> {
     ...metrics.ofController(sandboxes.name),
   });
   controller.watch(informer, { matters: ignoreStatusChanges });
-  metrics.observe({ live: sandboxes.live, sandboxes: informer, images });
+  metrics.observe({ live: sandboxes.live, sandboxes: informer, images, storage: { state: dir } });
 
   const report = new Report(`${COUNT} sandboxes on fake VMs`);
   report.series('resident before the first of them', 'MiB', [memory('VmRSS')]);

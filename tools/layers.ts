@@ -97,6 +97,8 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
 /** Folders beside src/ that a reader should know; what they import is their compilers' matter. */
 export const OTHER_FOLDERS: Readonly<Record<string, string>> = {
   'libvmm/': 'C: the shim that Node calls through koffi, the launcher with the jail, the build of libkrun',
+  'monitoring/':
+    'alerts, recording rules, runbooks and boards, generated from code; what they name must exist in `src/metrics`',
   'guest/': 'the protocol schema, the agent (C, PID 1), the kernel and initramfs builds',
 };
 

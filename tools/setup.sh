@@ -13,6 +13,8 @@ packages=(
   mmdebstrap
   # the built-in image, and what the tests compare with
   busybox-static debootstrap erofs-utils umoci skopeo docker-registry apache2-utils openssl attr acl libcap2-bin
+  # what the tests of monitoring ask: Prometheus itself and promtool
+  prometheus
   # what the test of the guest kernel runs in a guest
   nftables iptables iproute2
   # node for npm

@@ -10,7 +10,7 @@ flags=(--disable-warning=ExperimentalWarning --test)
 run_unit() {
   make -C libvmm test
   make -C guest test
-  "$node" "${flags[@]}" 'src/**/*.test.ts' 'tools/**/*.test.ts'
+  "$node" "${flags[@]}" 'src/**/*.test.ts' 'tools/**/*.test.ts' 'monitoring/**/*.test.ts'
 }
 
 # End-to-end tests share two cores with the VMs they start, so their files run one after another.

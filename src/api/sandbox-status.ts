@@ -28,6 +28,9 @@ export const SANDBOX_PHASES = [
 /** Longest value of the annotation that is echoed; longer ones are cut. */
 export const HANDLED_RECONCILE_MAX = 1024;
 
+/** A start has about ten. */
+export const START_STAGES_MAX = 16;
+
 const count = (description: string) => integer({ description, minimum: 0, maximum: SAFE_INTEGER_MAX });
 
 const ImageStatusSchema = object(
@@ -48,6 +51,22 @@ const VmStatusSchema = object(
     ),
     startedAt: Type.Optional(time('When this VM was started.')),
     bootMilliseconds: Type.Optional(count('From the start of the VMM to a guest that answers.')),
+    startStages: Type.Optional(
+      keyedList(
+        ['name'],
+        object(
+          {
+            name: text({ description: 'Stage, such as image, kernel or connect.', maxLength: 63 }),
+            milliseconds: count('How long it took.'),
+          },
+          { description: 'One stage of the start.' },
+        ),
+        {
+          description: 'Stages of the start in their order; they follow one another.',
+          maxItems: START_STAGES_MAX,
+        },
+      ),
+    ),
   },
   { description: 'The running VM; absent when there is none.' },
 );

@@ -10,6 +10,7 @@ interface Options extends RegistryFlags {
   volumeDir?: string;
   socket?: string;
   metricsAddress: string;
+  metricsDetail?: true;
   driver: (typeof DRIVERS)[number];
   logLevel: string;
 }
@@ -33,6 +34,7 @@ export function define(command: Command): void {
       `where /metrics, /healthz and /readyz are served, or ${NO_METRICS}`,
       '127.0.0.1:9464',
     )
+    .option('--metrics-detail', 'more series of each sandbox: every condition, and all that guests tell')
     .addOption(
       new Option(
         '--driver <driver>',
@@ -63,6 +65,7 @@ async function daemon(options: Options): Promise<void> {
       volumeDir: resolve(options.volumeDir ?? join(stateDir, 'volumes')),
       socketPath: resolve(options.socket ?? defaultSocket(stateDir)),
       driver,
+      metricsDetail: options.metricsDetail === true,
       logLevel,
       registries,
       ...(manifests === undefined ? {} : { manifestsDir: resolve(manifests) }),

@@ -47,6 +47,8 @@ export interface DaemonOptions {
   manifestsDir?: string;
   /** HOST:PORT of /metrics, /healthz and /readyz; not served when absent. */
   metricsAddress?: string;
+  /** Every condition and all that guests tell, in up to twice the series. */
+  metricsDetail?: boolean;
   /** What may run VMs; `auto` tries libkrun with a VM of its own and takes the software driver where that fails. */
   driver: AllowedDrivers;
   logLevel: string;
@@ -91,7 +93,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const drivers = await openDrivers(options.driver, paths.vmm, log);
   opened.defer(() => drivers.close());
 
-  const metrics = new DaemonMetrics(hostname());
+  const metrics = new DaemonMetrics(hostname(), { detail: options.metricsDetail === true });
   const recorder = new EventRecorder(store, clock, log);
   opened.defer(() => recorder.close());
   const deferred = new DeferredEnqueuer();
@@ -136,6 +138,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     sandboxes: informers.sandboxes,
     volumes: () => volumeFigures(informers.volumes, hostname()),
     images,
+    storage: { state: options.stateDir, volumes: options.volumeDir },
     ...(source === undefined ? {} : { source }),
   });
   manager.add(

@@ -1,22 +1,23 @@
 // Connects the metric definitions to the parts that know the figures.
 import { ERRORS } from '../api/errors.ts';
+import { parseBytes } from '../api/quantity.ts';
 import type { DefaultedSandbox } from '../api/sandbox.ts';
-import type { VmFigures } from '../api/wire.ts';
 import type { Informer } from '../controller/informer.ts';
 import type { Images } from '../images/images.ts';
 import { ControllerMetricsRecorder, QueueMetricsRecorder } from '../metrics/controller-metrics.ts';
 import { collectImageCache, collectSource, reportBuild } from '../metrics/host-collectors.ts';
 import { LifecycleMetrics } from '../metrics/lifecycle-metrics.ts';
+import { collectNode } from '../metrics/node-collector.ts';
 import { Metrics } from '../metrics/registry.ts';
 import { collectSandboxes, type SandboxFigures } from '../metrics/sandbox-collector.ts';
 import { collectVolumes, type VolumeFigures, VolumeMetricsRecorder } from '../metrics/volume-collector.ts';
 import type { LiveSandboxes } from '../reconcilers/sandbox/runtime/live-sandboxes.ts';
 import type { FolderSource } from '../source/source.ts';
+import { guestFigures } from './guest-figures.ts';
+import { nodeFigures } from './node-figures.ts';
 import { type Scrape, SharedScrape } from './shared-scrape.ts';
 import { PRODUCT_VERSION } from './version.ts';
-
-/** Reading one VM's figures is a few small files of /proc; one that takes longer keeps its former sample. */
-const SAMPLE_TIMEOUT_MS = 1_000;
+import { VmSamples } from './vm-samples.ts';
 
 export interface MeasuredParts {
   live: LiveSandboxes;
@@ -26,6 +27,8 @@ export interface MeasuredParts {
   volumes?: () => Iterable<VolumeFigures>;
   /** Absent when no folder is watched. */
   source?: FolderSource;
+  /** Directories of the daemon by what it keeps there. */
+  storage: Readonly<Record<string, string>>;
 }
 
 export class DaemonMetrics {
@@ -33,16 +36,18 @@ export class DaemonMetrics {
   readonly volumes: VolumeMetricsRecorder;
   readonly #metrics = new Metrics();
   readonly #node: string;
-  /** Last sample by uid; those of VMs that are gone are dropped at the next scrape. */
-  #samples = new Map<string, VmFigures>();
+  readonly #detail: boolean;
+  readonly #samples = new VmSamples();
   #parts: MeasuredParts | undefined;
   readonly #shared = new SharedScrape(
     () => this.#scrape(),
     () => performance.now(),
   );
 
-  constructor(node: string) {
+  /** `detail`: more series of each sandbox, see sandbox-collector.ts. */
+  constructor(node: string, { detail = false }: { detail?: boolean } = {}) {
     this.#node = node;
+    this.#detail = detail;
     this.lifecycle = new LifecycleMetrics(this.#metrics);
     this.volumes = new VolumeMetricsRecorder(this.#metrics);
     this.#metrics.collectProcessMetrics();
@@ -60,7 +65,11 @@ export class DaemonMetrics {
   observe(parts: MeasuredParts): void {
     this.#parts = parts;
     const { source } = parts;
-    collectSandboxes(this.#metrics, () => this.#figures());
+    collectSandboxes(this.#metrics, () => this.#figures(), { detail: this.#detail });
+    collectNode(this.#metrics, () => {
+      const running = parts.sandboxes.list().filter(({ metadata }) => parts.live.has(metadata.uid));
+      return nodeFigures(parts.storage, running);
+    });
     if (parts.volumes !== undefined) collectVolumes(this.#metrics, parts.volumes);
     collectImageCache(this.#metrics, () => parts.images.list());
     if (source !== undefined) collectSource(this.#metrics, () => source.status());
@@ -72,29 +81,23 @@ export class DaemonMetrics {
   }
 
   async #scrape(): Promise<Scrape> {
-    await this.#sample();
+    await this.#samples.read(this.#parts?.live.list() ?? []);
     return { contentType: this.#metrics.contentType, body: await this.#metrics.scrape() };
   }
 
-  async #sample(): Promise<void> {
-    const live = this.#parts?.live.list() ?? [];
-    const samples = new Map<string, VmFigures>();
-    const read = async ({ uid, handle }: (typeof live)[number]): Promise<void> => {
-      const stats = await timely(handle.stats());
-      const known = stats ?? this.#samples.get(uid);
-      if (known !== undefined) samples.set(uid, known);
-    };
-    await Promise.all(live.map(read));
-    this.#samples = samples;
-  }
-
   *#figures(): Generator<SandboxFigures> {
+    const now = Date.now();
     for (const object of this.#parts?.sandboxes.list() ?? []) {
       const { metadata, spec, status } = object as DefaultedSandbox;
       const vm = this.#samples.get(metadata.uid);
       const live = this.#parts?.live.get(metadata.uid);
-      const memory = live?.lastGuestStats?.stats.memory;
       const stall = live?.handle.stall;
+      const bounds = {
+        // A change of the spec waits for the next start: the VM may have more than it says.
+        memoryBytes: Math.max(parseBytes(spec.resources.memory), vm?.memoryLimitBytes ?? 0),
+        diskBytes: parseBytes(spec.resources.disk),
+      };
+      const guest = guestFigures(live?.lastGuestStats, bounds, now);
       yield {
         namespace: metadata.namespace,
         name: metadata.name,
@@ -105,22 +108,10 @@ export class DaemonMetrics {
         conditions: status?.conditions ?? [],
         restarts: status?.restarts ?? 0,
         ...(vm === undefined ? {} : { vm }),
+        ...(live === undefined ? {} : { vmStartSeconds: live.startedAt.getTime() / 1000 }),
+        ...(guest === undefined ? {} : { guest }),
         ...(stall === undefined ? {} : { stalledFor: ERRORS[stall.code].reason }),
-        ...(memory === undefined ? {} : { guestMemoryUsedBytes: memory.totalBytes - memory.availableBytes }),
       };
     }
-  }
-}
-
-/** The result, or `undefined` when it failed (the VM ended meanwhile) or took too long. */
-async function timely(stats: Promise<VmFigures>): Promise<VmFigures | undefined> {
-  const { promise: late, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), SAMPLE_TIMEOUT_MS);
-  try {
-    return await Promise.race([stats, late]);
-  } catch {
-    return undefined;
-  } finally {
-    clearTimeout(timer);
   }
 }

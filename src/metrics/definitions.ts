@@ -11,8 +11,8 @@ export interface MetricDefinition {
   buckets?: readonly number[];
 }
 
-/** Every per-sandbox series has these, besides what tells several series of one sandbox apart. */
-const PER_SANDBOX = ['namespace', 'name', 'node'] as const;
+/** Every series of a sandbox or a volume has these, besides what tells several series of one object apart. */
+const PER_OBJECT = ['namespace', 'name', 'node'] as const;
 
 /** Seconds. Starts from a template take tens of milliseconds, cold ones under emulation seconds: dense below 0.5 s. */
 const START_BUCKETS = [
@@ -148,113 +148,173 @@ export const METRICS = {
   sandbox_info: {
     type: 'gauge',
     help: 'Always 1; image and driver are in the labels, to join with the other series of the sandbox.',
-    labels: [...PER_SANDBOX, 'image', 'driver'],
+    labels: [...PER_OBJECT, 'image', 'driver'],
   },
   sandbox_status_phase: {
     type: 'gauge',
     help: 'Always 1, for the phase that the sandbox is in; other phases have no series.',
-    labels: [...PER_SANDBOX, 'phase'],
+    labels: [...PER_OBJECT, 'phase'],
   },
   sandbox_status_condition: {
     type: 'gauge',
     help: 'Always 1, for the status (true, false, unknown) that the condition has; other statuses have no series.',
-    labels: [...PER_SANDBOX, 'condition', 'status'],
+    labels: [...PER_OBJECT, 'condition', 'status'],
   },
   sandbox_restarts_total: {
     type: 'counter',
-    help: "Restarts of the sandbox's main process by its restart policy.",
-    labels: PER_SANDBOX,
+    help: "Restarts of the sandbox's main process by its restart policy, from its status.",
+    labels: PER_OBJECT,
+  },
+  sandbox_vm_start_time_seconds: {
+    type: 'gauge',
+    help: 'When the VM was started, in Unix time.',
+    labels: PER_OBJECT,
   },
   sandbox_cpu_usage_seconds_total: {
     type: 'counter',
-    help: 'CPU time of the VM on the host; starts again with each start of the VM.',
-    labels: PER_SANDBOX,
+    help: "CPU time on the host of the VMM's process, the guest's included; starts again with each start of the VM.",
+    labels: PER_OBJECT,
   },
   sandbox_memory_resident_bytes: {
     type: 'gauge',
-    help: 'Memory of the VM on the host.',
-    labels: PER_SANDBOX,
-  },
-  sandbox_memory_guest_used_bytes: {
-    type: 'gauge',
-    help: 'Memory in use as the guest says: total less available.',
-    labels: PER_SANDBOX,
+    help: "Memory on the host of the VMM's process, the guest's included; what it shares with others counts by its part.",
+    labels: PER_OBJECT,
   },
   sandbox_memory_limit_bytes: {
     type: 'gauge',
-    help: 'Limit of the memory of the VM on the host.',
-    labels: PER_SANDBOX,
-  },
-  sandbox_network_receive_bytes_total: {
-    type: 'counter',
-    help: 'Bytes that the guest received; starts again with each start of the VM.',
-    labels: PER_SANDBOX,
-  },
-  sandbox_network_transmit_bytes_total: {
-    type: 'counter',
-    help: 'Bytes that the guest sent; starts again with each start of the VM.',
-    labels: PER_SANDBOX,
-  },
-  sandbox_network_receive_packets_total: {
-    type: 'counter',
-    help: 'Packets that the guest received; starts again with each start of the VM.',
-    labels: PER_SANDBOX,
-  },
-  sandbox_network_transmit_packets_total: {
-    type: 'counter',
-    help: 'Packets that the guest sent; starts again with each start of the VM.',
-    labels: PER_SANDBOX,
+    help: "Limit of the memory of the VMM's cgroup.",
+    labels: PER_OBJECT,
   },
   sandbox_fs_reads_bytes_total: {
     type: 'counter',
-    help: 'Bytes that the VM read from its disks; starts again with each start of the VM.',
-    labels: PER_SANDBOX,
+    help: "Bytes that the VMM's process had read from the host's storage for the disks of the guest; what the host had in memory does not count; starts again with each start of the VM.",
+    labels: PER_OBJECT,
   },
   sandbox_fs_writes_bytes_total: {
     type: 'counter',
-    help: 'Bytes that the VM wrote to its disks; starts again with each start of the VM.',
-    labels: PER_SANDBOX,
+    help: "Bytes that the VMM's process wrote for the disks of the guest; starts again with each start of the VM.",
+    labels: PER_OBJECT,
+  },
+  sandbox_network_receive_bytes_total: {
+    type: 'counter',
+    help: "Bytes that the guest received, from the host's side of its TAP; starts again with each start of the VM.",
+    labels: PER_OBJECT,
+  },
+  sandbox_network_receive_packets_total: {
+    type: 'counter',
+    help: "Packets that the guest received, from the host's side of its TAP; starts again with each start of the VM.",
+    labels: PER_OBJECT,
+  },
+  sandbox_network_transmit_bytes_total: {
+    type: 'counter',
+    help: "Bytes that the guest sent, from the host's side of its TAP; starts again with each start of the VM.",
+    labels: PER_OBJECT,
+  },
+  sandbox_network_transmit_packets_total: {
+    type: 'counter',
+    help: "Packets that the guest sent, from the host's side of its TAP; starts again with each start of the VM.",
+    labels: PER_OBJECT,
+  },
+  sandbox_memory_guest_used_bytes: {
+    type: 'gauge',
+    help: 'Memory in use as the guest agent says: total less available.',
+    labels: PER_OBJECT,
+  },
+  sandbox_memory_guest_available_bytes: {
+    type: 'gauge',
+    help: 'Memory that work in the guest can still get, as the guest agent says.',
+    labels: PER_OBJECT,
+  },
+  sandbox_fs_guest_used_bytes: {
+    type: 'gauge',
+    help: "Space in use on the guest's root file system, as the guest agent says.",
+    labels: PER_OBJECT,
+  },
+  sandbox_fs_guest_limit_bytes: {
+    type: 'gauge',
+    help: "Size of the guest's root file system, as the guest agent says.",
+    labels: PER_OBJECT,
+  },
+  sandbox_cpu_guest_seconds_total: {
+    type: 'counter',
+    help: 'CPU time by mode (user, system, idle, iowait, steal), as the guest agent says. Only with --metrics-detail.',
+    labels: [...PER_OBJECT, 'mode'],
+  },
+  sandbox_memory_guest_cached_bytes: {
+    type: 'gauge',
+    help: "Files in the guest's memory, as the guest agent says. Only with --metrics-detail.",
+    labels: PER_OBJECT,
+  },
+  sandbox_pressure_guest_ratio: {
+    type: 'gauge',
+    help: 'Part of the last 10 s in which some work in the guest waited for the resource (cpu, memory, io), as the guest agent says. Only with --metrics-detail.',
+    labels: [...PER_OBJECT, 'resource'],
+  },
+  sandbox_load_guest: {
+    type: 'gauge',
+    help: 'Load average of the period (1m, 5m, 15m), as the guest agent says. Only with --metrics-detail.',
+    labels: [...PER_OBJECT, 'period'],
+  },
+  sandbox_fs_guest_inodes: {
+    type: 'gauge',
+    help: "Files and folders that the guest's root file system has room for, as the guest agent says. Only with --metrics-detail.",
+    labels: PER_OBJECT,
+  },
+  sandbox_fs_guest_inodes_used: {
+    type: 'gauge',
+    help: "Inodes in use on the guest's root file system, as the guest agent says. Only with --metrics-detail.",
+    labels: PER_OBJECT,
+  },
+  sandbox_processes_guest: {
+    type: 'gauge',
+    help: 'Tasks of the work in the guest, as the guest agent says. Only with --metrics-detail.',
+    labels: PER_OBJECT,
+  },
+  sandbox_uptime_guest_seconds: {
+    type: 'gauge',
+    help: "Time since the guest's kernel started, as the guest agent says. Only with --metrics-detail.",
+    labels: PER_OBJECT,
   },
 
   volume_info: {
     type: 'gauge',
     help: 'Always 1; access mode, reclaim policy and phase are in the labels, to join with the other series of the volume.',
-    labels: [...PER_SANDBOX, 'access_mode', 'reclaim_policy', 'phase'],
+    labels: [...PER_OBJECT, 'access_mode', 'reclaim_policy', 'phase'],
   },
   volume_capacity_bytes: {
     type: 'gauge',
     help: 'Size of the disk of the volume.',
-    labels: PER_SANDBOX,
+    labels: PER_OBJECT,
   },
   volume_used_bytes: {
     type: 'gauge',
     help: 'Space that files use, as measured when no sandbox last wrote to the volume.',
-    labels: PER_SANDBOX,
+    labels: PER_OBJECT,
   },
   volume_available_bytes: {
     type: 'gauge',
     help: 'Space that files can still use, as measured when no sandbox last wrote to the volume.',
-    labels: PER_SANDBOX,
+    labels: PER_OBJECT,
   },
   volume_inodes: {
     type: 'gauge',
     help: 'Files and folders that the volume has room for.',
-    labels: PER_SANDBOX,
+    labels: PER_OBJECT,
   },
   volume_inodes_used: {
     type: 'gauge',
     help: 'Inodes in use, as measured when no sandbox last wrote to the volume.',
-    labels: PER_SANDBOX,
+    labels: PER_OBJECT,
   },
   volume_disk_bytes: {
     type: 'gauge',
     help: 'What the disk of the volume takes on the host.',
-    labels: PER_SANDBOX,
+    labels: PER_OBJECT,
   },
   volume_users: {
     type: 'gauge',
     help: 'Sandboxes that have the volume.',
-    labels: PER_SANDBOX,
+    labels: PER_OBJECT,
   },
   volume_checks_total: {
     type: 'counter',
@@ -288,6 +348,47 @@ export const METRICS = {
     labels: [],
   },
 
+  node_sandbox_allocatable_memory_bytes: {
+    type: 'gauge',
+    help: 'Memory of the host.',
+    labels: [],
+  },
+  node_sandbox_allocatable_vcpus: {
+    type: 'gauge',
+    help: 'CPUs of the host that the daemon may use.',
+    labels: [],
+  },
+  node_sandbox_allocated_memory_bytes: {
+    type: 'gauge',
+    help: 'Memory of the specs of all sandboxes whose VM runs.',
+    labels: [],
+  },
+  node_sandbox_allocated_vcpus: {
+    type: 'gauge',
+    help: 'Virtual CPUs of the specs of all sandboxes whose VM runs; they may be more than the host has CPUs.',
+    labels: [],
+  },
+  node_sandbox_storage_size_bytes: {
+    type: 'gauge',
+    help: 'Size of the file system that holds the state or the volumes.',
+    labels: ['store'],
+  },
+  node_sandbox_storage_available_bytes: {
+    type: 'gauge',
+    help: 'Space left on the file system that holds the state or the volumes.',
+    labels: ['store'],
+  },
+  shim_orphans: {
+    type: 'gauge',
+    help: 'Directories of VMs without an object that the last sweep could not clean up.',
+    labels: [],
+  },
+  shim_ffi_errors_total: {
+    type: 'counter',
+    help: 'Calls of libvmm that failed, by call; expected answers, such as that a process is gone, included.',
+    labels: ['call'],
+  },
+
   image_cache_bytes: {
     type: 'gauge',
     help: 'Size of all images in the cache.',
@@ -301,6 +402,19 @@ export const METRICS = {
 } as const satisfies Record<string, MetricDefinition>;
 
 export type MetricName = keyof typeof METRICS;
+/** Names of metrics that have series of objects. */
+export type ObjectMetricName = {
+  [Name in MetricName]: (typeof METRICS)[Name]['labels'] extends readonly [...typeof PER_OBJECT, ...string[]]
+    ? Name
+    : never;
+}[MetricName];
+
+/** Does the metric have series of objects? */
+export function isObjectMetric(name: string): name is ObjectMetricName {
+  const definition: MetricDefinition | undefined = METRICS[name as MetricName];
+  return definition?.labels[0] === PER_OBJECT[0];
+}
+
 /** Names of one type of metric. */
 export type NamesOf<Type extends MetricDefinition['type']> = {
   [Name in MetricName]: (typeof METRICS)[Name]['type'] extends Type ? Name : never;

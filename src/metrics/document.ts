@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { METRICS, type MetricDefinition } from './definitions.ts';
 import { Metrics } from './registry.ts';
-import { MAX_SERIES_PER_SANDBOX } from './sandbox-collector.ts';
+import { MAX_SERIES_PER_SANDBOX, MAX_SERIES_PER_SANDBOX_IN_DETAIL } from './sandbox-collector.ts';
 
 function row(cells: readonly string[]): string {
   return `| ${cells.join(' | ')} |`;
@@ -28,8 +28,18 @@ export async function metricsPage(): Promise<string> {
     '<!-- Generated from src/metrics/definitions.ts by `make generate`; changes belong there. -->',
     '',
     'Served at `/metrics` on the socket, and on TCP with `bulkhead daemon --metrics-address 127.0.0.1:9464`.',
-    `A sandbox has at most ${MAX_SERIES_PER_SANDBOX} series; they are collected at each scrape from the last samples, and go`,
-    'with the sandbox. Values of `reason`, `stage` and `condition` come from fixed lists.',
+    `A sandbox has at most ${MAX_SERIES_PER_SANDBOX} series (${MAX_SERIES_PER_SANDBOX_IN_DETAIL} with \`--metrics-detail\`); they are written at each scrape, and go with the`,
+    'sandbox. Values of `reason`, `stage` and `condition` come from fixed lists.',
+    '',
+    'Figures of sandboxes have three sources, and the text of each names its own:',
+    '',
+    "- the VMM's process and its cgroup, as the host's kernel counts them. No guest can change what they say;",
+    "- the TAP of the VM, on the host's side;",
+    '- the guest agent. These are claims of the guest, asked for every 15 s. Those that cannot be true (more memory than it',
+    '  was given) or are older than a minute have no series. A scrape never waits for a guest.',
+    '',
+    'Figures of the host outlive the daemon: a new one goes on where the former stopped. What counts events in the daemon',
+    'itself (`sandbox_starts_total`, the histograms, `controller_runtime_*`) starts at 0 with `process_start_time_seconds`.',
     '',
     row(['Name', 'Type', 'Labels', 'Meaning']),
     row(['---', '---', '---', '---']),

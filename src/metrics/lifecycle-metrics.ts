@@ -1,4 +1,4 @@
-// Starts and ends of sandboxes, as they happen. The first three methods are what the Sandbox reconciler asks for.
+// Starts and ends of sandboxes, as they happen. All but `firstExec` are what the Sandbox reconciler asks for.
 import { reasonLabel, stageLabel } from './reasons.ts';
 import type { Metrics } from './registry.ts';
 
@@ -10,6 +10,7 @@ export class LifecycleMetrics {
   constructor(metrics: Metrics) {
     this.#metrics = metrics;
     metrics.counter('sandbox_starts_total').inc({ result: 'success', reason: '' }, 0);
+    metrics.gauge('shim_orphans').set(0);
   }
 
   /** A start succeeded; milliseconds by stage, which follow one another. */
@@ -30,6 +31,11 @@ export class LifecycleMetrics {
 
   terminated(reason: string): void {
     this.#metrics.counter('sandbox_terminations_total').inc({ reason: reasonLabel(reason) });
+  }
+
+  /** Directories without an object that the last sweep could not clean up. */
+  orphans(count: number): void {
+    this.#metrics.gauge('shim_orphans').set(count);
   }
 
   /** The first command of a sandbox runs, so long after the sandbox was started. */

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { REASONS, SANDBOX_CONDITIONS } from '../api/conditions.ts';
@@ -12,9 +13,15 @@ import { METRICS, type MetricDefinition } from './definitions.ts';
 import { metricsPage } from './document.ts';
 import { collectImageCache, collectSource, reportBuild, type SourceFigures } from './host-collectors.ts';
 import { LifecycleMetrics } from './lifecycle-metrics.ts';
+import { collectNode } from './node-collector.ts';
 import { OTHER, reasonLabel } from './reasons.ts';
 import { Metrics } from './registry.ts';
-import { collectSandboxes, MAX_SERIES_PER_SANDBOX, type SandboxFigures } from './sandbox-collector.ts';
+import {
+  collectSandboxes,
+  MAX_SERIES_PER_SANDBOX,
+  MAX_SERIES_PER_SANDBOX_IN_DETAIL,
+  type SandboxFigures,
+} from './sandbox-collector.ts';
 
 /** The scrape's series, without comments. */
 async function series(metrics: Metrics, prefix = ''): Promise<string[]> {
@@ -44,7 +51,20 @@ function fullFigures(name: string): SandboxFigures {
       networkReceivePackets: 7,
       networkTransmitPackets: 8,
     },
-    guestMemoryUsedBytes: 500,
+    vmStartSeconds: 1_700_000_000,
+    guest: {
+      memoryUsedBytes: 500,
+      memoryAvailableBytes: 400,
+      fileSystem: { usedBytes: 30, limitBytes: 90, inodesUsed: 5, inodes: 10 },
+      detail: {
+        cpuSeconds: { user: 1, system: 2, idle: 3, iowait: 4, steal: 5 },
+        memoryCachedBytes: 50,
+        pressure: { cpu: 0.5, memory: 0, io: 1 },
+        load: { '1m': 0.1, '5m': 0.2, '15m': 0.3 },
+        processes: 7,
+        uptimeSeconds: 60,
+      },
+    },
   };
 }
 
@@ -103,6 +123,10 @@ test('a sandbox has its figures, in at most 25 series', async () => {
     `sandbox_memory_resident_bytes${labels} 1000`,
     `sandbox_memory_limit_bytes${labels} 2000`,
     `sandbox_memory_guest_used_bytes${labels} 500`,
+    `sandbox_memory_guest_available_bytes${labels} 400`,
+    `sandbox_fs_guest_used_bytes${labels} 30`,
+    `sandbox_fs_guest_limit_bytes${labels} 90`,
+    `sandbox_vm_start_time_seconds${labels} 1700000000`,
     `sandbox_fs_reads_bytes_total${labels} 3`,
     `sandbox_fs_writes_bytes_total${labels} 4`,
     `sandbox_network_receive_bytes_total${labels} 5`,
@@ -113,6 +137,28 @@ test('a sandbox has its figures, in at most 25 series', async () => {
     'sandbox_info{namespace="default",name="apple",node="n1",image="busybox",driver="software"} 1',
     'sandbox_status_phase{namespace="default",name="apple",node="n1",phase="Running"} 1',
     'sandbox_status_condition{namespace="default",name="apple",node="n1",condition="Ready",status="true"} 1',
+  ]) {
+    assert.ok(ofApple.includes(line), line);
+  }
+});
+
+test('with detail a sandbox has every condition and all that its guest tells, in at most 50 series', async () => {
+  const metrics = new Metrics();
+  collectSandboxes(metrics, () => [fullFigures('apple')], { detail: true });
+  const own = await series(metrics, 'sandbox_');
+  const ofApple = own.filter((line) => line.includes('name="apple"'));
+  assert.ok(ofApple.length <= MAX_SERIES_PER_SANDBOX_IN_DETAIL, `${ofApple.length} series`);
+  const names = new Set(ofApple.map((line) => line.slice(0, line.indexOf('{'))));
+  const defined = DEFINITIONS.filter(
+    ([name, { labels }]) => name.startsWith('sandbox_') && labels.length > 2,
+  );
+  assert.deepEqual([...names].sort(), defined.map(([name]) => name).sort());
+  const labels = '{namespace="default",name="apple",node="n1"';
+  for (const line of [
+    `sandbox_cpu_guest_seconds_total${labels},mode="steal"} 5`,
+    `sandbox_pressure_guest_ratio${labels},resource="cpu"} 0.5`,
+    `sandbox_load_guest${labels},period="15m"} 0.3`,
+    `sandbox_status_condition${labels},condition="Suspended",status="true"} 1`,
   ]) {
     assert.ok(ofApple.includes(line), line);
   }
@@ -131,7 +177,7 @@ test('the series of a sandbox go with it, and those of a VM with the VM', async 
   let all: SandboxFigures[] = [fullFigures('apple'), fullFigures('banana')];
   collectSandboxes(metrics, () => all);
   assert.ok((await series(metrics)).some((line) => line.includes('apple')));
-  const { vm: _vm, guestMemoryUsedBytes: _used, ...stopped } = fullFigures('banana');
+  const { vm: _vm, guest: _guest, vmStartSeconds: _start, ...stopped } = fullFigures('banana');
   all = [{ ...stopped, phase: 'Suspended' }];
   const left = await series(metrics, 'sandbox_');
   assert.ok(!left.some((line) => line.includes('apple')));
@@ -304,6 +350,27 @@ test('the figures of the manifest folder and the image cache are read at each sc
   assert.ok(second.includes('image_cache_bytes 0'));
 });
 
+test("the node's figures are read at each scrape, and a file system that does not answer has none", async () => {
+  const metrics = new Metrics();
+  collectNode(metrics, async () => ({
+    allocatable: { memoryBytes: 100, vcpus: 4 },
+    allocated: { memoryBytes: 30, vcpus: 6 },
+    storage: { state: { sizeBytes: 9, availableBytes: 3 }, volumes: undefined },
+    failedCalls: new Map([['bh_spawn', 2]]),
+  }));
+  await metrics.scrape();
+  const lines = await series(metrics);
+  for (const line of [
+    'node_sandbox_allocatable_memory_bytes 100',
+    'node_sandbox_allocated_vcpus 6',
+    'node_sandbox_storage_available_bytes{store="state"} 3',
+    'shim_ffi_errors_total{call="bh_spawn"} 2',
+  ]) {
+    assert.ok(lines.includes(line), line);
+  }
+  assert.ok(!lines.some((line) => line.includes('store="volumes"')));
+});
+
 test("the process's own figures are there", async () => {
   const metrics = new Metrics();
   metrics.collectProcessMetrics();
@@ -318,6 +385,21 @@ test("the process's own figures are there", async () => {
       name,
     );
   }
+});
+
+test('the text is clean to promtool', async () => {
+  const metrics = new Metrics();
+  metrics.collectProcessMetrics();
+  reportBuild(metrics, '1.2.3');
+  new LifecycleMetrics(metrics).started('warm', { restore: 30 });
+  collectSandboxes(metrics, () => [fullFigures('apple'), fullFigures('banana')], { detail: true });
+  const { status, stdout, stderr, error } = spawnSync('promtool', ['check', 'metrics'], {
+    input: await metrics.scrape(),
+    encoding: 'utf8',
+  });
+  assert.equal(error, undefined);
+  assert.equal(`${stdout}${stderr}`, '');
+  assert.equal(status, 0);
 });
 
 test('docs/metrics.md is what the definitions say', async () => {

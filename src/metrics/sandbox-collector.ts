@@ -1,15 +1,47 @@
 // Series of each sandbox, made anew at each scrape: a sandbox that is gone has none.
+import { setImmediate as turn } from 'node:timers/promises';
 import { SANDBOX_CONDITIONS, type SandboxConditionType } from '../api/conditions.ts';
 import { ERRORS } from '../api/errors.ts';
 import type { VmFigures } from '../api/wire.ts';
-import type { NamesOf } from './definitions.ts';
+import type { ObjectMetricName } from './definitions.ts';
+import { type ObjectSeries, objectLabels, withLabel } from './object-series.ts';
 import { reasonLabel } from './reasons.ts';
 import type { Metrics } from './registry.ts';
 
 /** More would make one scrape of many sandboxes costly; a test counts them. */
 export const MAX_SERIES_PER_SANDBOX = 25;
-/** The folder source has figures of its own for broken manifests; with one more series here the bound would be passed. */
-const UNCOUNTED_CONDITION: SandboxConditionType = 'SourceInvalid';
+/** With every condition and all that the guest tells. */
+export const MAX_SERIES_PER_SANDBOX_IN_DETAIL = 50;
+/** Written in one turn of the event loop: about 2 ms of work. */
+const SANDBOXES_PER_TURN = 100;
+
+/** What operators are woken for. The others say where in its life a sandbox is, as its phase does, and are details. */
+const MAIN_CONDITIONS: readonly SandboxConditionType[] = [
+  'Ready',
+  'ImageReady',
+  'VolumesReady',
+  'AgentConnected',
+  'Finished',
+  'RestartRequired',
+  'Stalled',
+];
+
+/** What the guest says of itself, as far as it can be true. */
+export interface GuestFigures {
+  memoryUsedBytes?: number;
+  memoryAvailableBytes?: number;
+  /** Of its root. */
+  fileSystem?: { usedBytes: number; limitBytes: number; inodesUsed: number; inodes: number };
+  detail: {
+    cpuSeconds: Readonly<Record<'user' | 'system' | 'idle' | 'iowait' | 'steal', number>>;
+    memoryCachedBytes: number;
+    /** 0 to 1, over the last 10 s. */
+    pressure: Readonly<Record<'cpu' | 'memory' | 'io', number>>;
+    load: Readonly<Record<'1m' | '5m' | '15m', number>>;
+    processes: number;
+    uptimeSeconds: number;
+  };
+}
 
 /** What is known of one sandbox. Figures that are absent have no series. */
 export interface SandboxFigures {
@@ -25,8 +57,10 @@ export interface SandboxFigures {
   restarts: number;
   /** Of the host; absent while no VM runs. */
   vm?: VmFigures;
-  /** As the guest said last. */
-  guestMemoryUsedBytes?: number;
+  /** Unix time; absent while no VM runs. */
+  vmStartSeconds?: number;
+  /** As the guest said last; absent when that is too long ago. */
+  guest?: GuestFigures;
   /** Why the host keeps its VM from running now. */
   stalledFor?: string;
 }
@@ -34,53 +68,37 @@ export interface SandboxFigures {
 /** Gives the last samples of all sandboxes. Called at each scrape: it must not wait for a guest or a VM. */
 export type SandboxFiguresProvider = () => Iterable<SandboxFigures>;
 
-const VM_COUNTERS = {
+const OF_VM = Object.entries({
   sandbox_cpu_usage_seconds_total: 'cpuSeconds',
+  sandbox_memory_resident_bytes: 'memoryBytes',
+  sandbox_memory_limit_bytes: 'memoryLimitBytes',
+  sandbox_fs_reads_bytes_total: 'diskReadBytes',
+  sandbox_fs_writes_bytes_total: 'diskWriteBytes',
   sandbox_network_receive_bytes_total: 'networkReceiveBytes',
   sandbox_network_transmit_bytes_total: 'networkTransmitBytes',
   sandbox_network_receive_packets_total: 'networkReceivePackets',
   sandbox_network_transmit_packets_total: 'networkTransmitPackets',
-  sandbox_fs_reads_bytes_total: 'diskReadBytes',
-  sandbox_fs_writes_bytes_total: 'diskWriteBytes',
-} as const satisfies Partial<Record<NamesOf<'counter'>, keyof VmFigures>>;
+} as const satisfies Partial<Record<ObjectMetricName, keyof VmFigures>>) as [
+  ObjectMetricName,
+  keyof VmFigures,
+][];
 
-const VM_GAUGES = {
-  sandbox_memory_resident_bytes: 'memoryBytes',
-  sandbox_memory_limit_bytes: 'memoryLimitBytes',
-} as const satisfies Partial<Record<NamesOf<'gauge'>, keyof VmFigures>>;
-
-const OWN_GAUGES = [
-  'sandbox_info',
-  'sandbox_status_phase',
-  'sandbox_status_condition',
-  'sandbox_memory_guest_used_bytes',
-] as const;
-
-function entries<Name extends string, Field>(table: Readonly<Record<Name, Field>>): [Name, Field][] {
-  return Object.entries(table) as [Name, Field][];
-}
-
-/** A negative or broken figure would make prom-client throw and take the whole scrape with it. */
-function isFigure(value: number | undefined): value is number {
-  return value !== undefined && Number.isFinite(value) && value >= 0;
-}
-
-/** Fills the per-sandbox metrics from `provider` at each scrape. */
-export function collectSandboxes(metrics: Metrics, provider: SandboxFiguresProvider): void {
-  metrics.onScrape(() => {
-    // Read before anything is dropped: should it fail, the former figures stay.
+/** Writes the series of all sandboxes from `provider` at each scrape; `detail` adds what few boards need. */
+export function collectSandboxes(
+  metrics: Metrics,
+  provider: SandboxFiguresProvider,
+  { detail = false }: { detail?: boolean } = {},
+): void {
+  metrics.collectObjects(async (series) => {
+    let written = 0;
     const all = [...provider()];
-    reset(metrics);
-    for (const figures of all) report(metrics, figures);
     reportStalls(metrics, all);
+    for (const figures of all) {
+      report(series, figures, detail);
+      written += 1;
+      if (written % SANDBOXES_PER_TURN === 0) await turn();
+    }
   });
-}
-
-function reset(metrics: Metrics): void {
-  for (const name of OWN_GAUGES) metrics.gauge(name).reset();
-  for (const [name] of entries(VM_GAUGES)) metrics.gauge(name).reset();
-  for (const [name] of entries(VM_COUNTERS)) metrics.counter(name).reset();
-  metrics.counter('sandbox_restarts_total').reset();
 }
 
 /** One series for each reason, not for each sandbox: none stalls without a condition of its own. */
@@ -93,26 +111,45 @@ function reportStalls(metrics: Metrics, all: readonly SandboxFigures[]): void {
     if (stalledFor !== undefined) gauge.inc({ reason: reasonLabel(stalledFor) });
 }
 
-function report(metrics: Metrics, figures: SandboxFigures): void {
-  const { namespace, name, node, vm } = figures;
-  const labels = { namespace, name, node };
-  metrics.gauge('sandbox_info').set({ ...labels, image: figures.image, driver: figures.driver }, 1);
-  metrics.gauge('sandbox_status_phase').set({ ...labels, phase: figures.phase }, 1);
+function report(series: ObjectSeries, figures: SandboxFigures, detail: boolean): void {
+  const { vm, guest } = figures;
+  const labels = objectLabels(figures.namespace, figures.name, figures.node);
+  const info = withLabel(withLabel(labels, 'image', figures.image), 'driver', figures.driver);
+  series.add('sandbox_info', info, 1);
+  series.add('sandbox_status_phase', withLabel(labels, 'phase', figures.phase), 1);
   for (const { type, status } of figures.conditions) {
-    if (!Object.hasOwn(SANDBOX_CONDITIONS, type) || type === UNCOUNTED_CONDITION) continue;
-    metrics
-      .gauge('sandbox_status_condition')
-      .set({ ...labels, condition: type, status: status.toLowerCase() }, 1);
+    if (!(detail ? Object.hasOwn(SANDBOX_CONDITIONS, type) : isMain(type))) continue;
+    const condition = withLabel(labels, 'condition', type);
+    series.add('sandbox_status_condition', withLabel(condition, 'status', status.toLowerCase()), 1);
   }
-  if (isFigure(figures.restarts)) metrics.counter('sandbox_restarts_total').inc(labels, figures.restarts);
-  if (isFigure(figures.guestMemoryUsedBytes)) {
-    metrics.gauge('sandbox_memory_guest_used_bytes').set(labels, figures.guestMemoryUsedBytes);
+  series.add('sandbox_restarts_total', labels, figures.restarts);
+  series.add('sandbox_vm_start_time_seconds', labels, figures.vmStartSeconds);
+  if (vm !== undefined) for (const [metric, field] of OF_VM) series.add(metric, labels, vm[field]);
+  if (guest === undefined) return;
+  series.add('sandbox_memory_guest_used_bytes', labels, guest.memoryUsedBytes);
+  series.add('sandbox_memory_guest_available_bytes', labels, guest.memoryAvailableBytes);
+  series.add('sandbox_fs_guest_used_bytes', labels, guest.fileSystem?.usedBytes);
+  series.add('sandbox_fs_guest_limit_bytes', labels, guest.fileSystem?.limitBytes);
+  if (detail) reportGuest(series, labels, guest);
+}
+
+function reportGuest(series: ObjectSeries, labels: string, { detail, fileSystem }: GuestFigures): void {
+  for (const [mode, seconds] of Object.entries(detail.cpuSeconds)) {
+    series.add('sandbox_cpu_guest_seconds_total', withLabel(labels, 'mode', mode), seconds);
   }
-  if (vm === undefined) return;
-  for (const [metric, field] of entries(VM_GAUGES)) {
-    if (isFigure(vm[field])) metrics.gauge(metric).set(labels, vm[field]);
+  for (const [resource, ratio] of Object.entries(detail.pressure)) {
+    series.add('sandbox_pressure_guest_ratio', withLabel(labels, 'resource', resource), ratio);
   }
-  for (const [metric, field] of entries(VM_COUNTERS)) {
-    if (isFigure(vm[field])) metrics.counter(metric).inc(labels, vm[field]);
+  for (const [period, load] of Object.entries(detail.load)) {
+    series.add('sandbox_load_guest', withLabel(labels, 'period', period), load);
   }
+  series.add('sandbox_memory_guest_cached_bytes', labels, detail.memoryCachedBytes);
+  series.add('sandbox_fs_guest_inodes', labels, fileSystem?.inodes);
+  series.add('sandbox_fs_guest_inodes_used', labels, fileSystem?.inodesUsed);
+  series.add('sandbox_processes_guest', labels, detail.processes);
+  series.add('sandbox_uptime_guest_seconds', labels, detail.uptimeSeconds);
+}
+
+function isMain(type: string): boolean {
+  return (MAIN_CONDITIONS as readonly string[]).includes(type);
 }

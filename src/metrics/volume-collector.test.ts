@@ -43,7 +43,10 @@ test('checks and full volumes are counted', async () => {
   recorder.quotaExceeded();
   recorder.quotaExceeded();
   assert.deepEqual(await series(metrics), [
+    'volume_checks_total{result="Clean"} 0',
+    'volume_checks_total{result="Recovered"} 0',
     'volume_checks_total{result="Repaired"} 1',
+    'volume_checks_total{result="Damaged"} 0',
     'volume_quota_exceeded_total 2',
   ]);
 });

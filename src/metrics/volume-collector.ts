@@ -1,5 +1,6 @@
 // Series of each volume, made anew at each scrape: a volume that is gone has none.
-import type { NamesOf } from './definitions.ts';
+import type { ObjectMetricName } from './definitions.ts';
+import { objectLabels, withLabel } from './object-series.ts';
 import type { Metrics } from './registry.ts';
 
 /** What is known of one volume. Figures that are absent have no series. */
@@ -27,30 +28,25 @@ const GAUGES = {
   volume_inodes_used: 'inodesUsed',
   volume_disk_bytes: 'diskBytes',
   volume_users: 'users',
-} as const satisfies Partial<Record<NamesOf<'gauge'>, keyof VolumeFigures>>;
+} as const satisfies Partial<Record<ObjectMetricName, keyof VolumeFigures>>;
 
 const entries = Object.entries(GAUGES) as [keyof typeof GAUGES, (typeof GAUGES)[keyof typeof GAUGES]][];
 
-/** Fills the per-volume metrics from `provider` at each scrape. */
+/** Writes the series of all volumes from `provider` at each scrape. */
 export function collectVolumes(metrics: Metrics, provider: () => Iterable<VolumeFigures>): void {
-  metrics.onScrape(() => {
-    // Read before anything is dropped: should it fail, the former figures stay.
-    const all = [...provider()];
-    metrics.gauge('volume_info').reset();
-    for (const [name] of entries) metrics.gauge(name).reset();
-    for (const figures of all) {
+  metrics.collectObjects((series) => {
+    for (const figures of provider()) {
       const { namespace, name, node, accessMode, reclaimPolicy, phase } = figures;
-      const labels = { namespace, name, node };
-      metrics
-        .gauge('volume_info')
-        .set({ ...labels, access_mode: accessMode, reclaim_policy: reclaimPolicy, phase }, 1);
-      for (const [metric, field] of entries) {
-        const value = figures[field];
-        if (value !== undefined) metrics.gauge(metric).set(labels, value);
-      }
+      const labels = objectLabels(namespace, name, node);
+      const modes = withLabel(withLabel(labels, 'access_mode', accessMode), 'reclaim_policy', reclaimPolicy);
+      series.add('volume_info', withLabel(modes, 'phase', phase), 1);
+      for (const [metric, field] of entries) series.add(metric, labels, figures[field]);
     }
   });
 }
+
+const CHECK_RESULTS = ['Clean', 'Recovered', 'Repaired', 'Damaged'] as const;
+type CheckResult = (typeof CHECK_RESULTS)[number];
 
 /** What happens to volumes, as it happens. */
 export class VolumeMetricsRecorder {
@@ -59,9 +55,10 @@ export class VolumeMetricsRecorder {
   constructor(metrics: Metrics) {
     this.#metrics = metrics;
     metrics.counter('volume_quota_exceeded_total').inc(0);
+    for (const result of CHECK_RESULTS) metrics.counter('volume_checks_total').inc({ result }, 0);
   }
 
-  checked(result: 'Clean' | 'Recovered' | 'Repaired' | 'Damaged'): void {
+  checked(result: CheckResult): void {
     this.#metrics.counter('volume_checks_total').inc({ result });
   }
 

@@ -68,6 +68,13 @@ export interface HostLibrary {
 
 type Argument = string | number | bigint | ArrayBufferView | WatcherPointer;
 
+const failures = new Map<string, number>();
+
+/** Calls that failed in this process, by name as in the header. Some failures are answers, such as that a process is gone. */
+export function failedHostCalls(): ReadonlyMap<string, number> {
+  return failures;
+}
+
 /** Loads `<buildDir>/libvmm/libvmm.so`. */
 export function loadHostLibrary(buildDir: string): HostLibrary {
   const library = koffi.load(`${buildDir}/libvmm/libvmm.so`);
@@ -84,6 +91,7 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     const check = (result: unknown, error: Uint8Array): number => {
       const status = Number(result);
       if (status >= 0) return status;
+      failures.set(name, (failures.get(name) ?? 0) + 1);
       const end = error.indexOf(0);
       const message = Buffer.from(error.subarray(0, end < 0 ? ERROR_BYTES : end)).toString();
       throw new HostError(getSystemErrorName(status), message);

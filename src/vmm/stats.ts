@@ -1,14 +1,26 @@
 // Figures of a VM as the host's kernel counts them.
 import { readFile } from 'node:fs/promises';
 import type { VmFigures } from '../api/wire.ts';
+import type { ProcessIdentity } from './records.ts';
 
 /** USER_HZ: what /proc counts in; fixed at 100 on every Linux that Node runs on. */
 const TICKS_PER_SECOND = 100;
 const KIB = 1024;
 
+/** The fields of /proc/PID/stat from the state on. */
+function statFields(stat: string): string[] {
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+}
+
+/** When the process began, in clock ticks since boot, and whether only its record is left. */
+export function parseIdentity(stat: string): { startTime: number; ended: boolean } {
+  const fields = statFields(stat);
+  return { startTime: Number(fields[19]), ended: fields[0] === 'Z' || fields[0] === 'X' };
+}
+
 /** user + system time of /proc/PID/stat, seconds. */
 export function parseCpuSeconds(stat: string): number {
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const fields = statFields(stat);
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND || 0;
 }
 
@@ -42,19 +54,30 @@ function parseIo(text: string, name: string): number {
   return Number(new RegExp(`^${name}: (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
 }
 
+/** Files that a kernel may lack, or not show: then their figures are 0. Another failure may pass, and is one of the reading. */
+const NOT_THERE = new Set(['ENOENT', 'EACCES', 'ESRCH', 'EINVAL']);
+
 /**
- * Reads the VMM's process. What the kernel does not tell (a process that just ended, no smaps_rollup) is 0 or the
- * next best figure. The guest receives what its TAP transmits, so directions are turned to the guest's view here.
+ * Reads the VMM's process; rejects when it is gone, or when it cannot be read now. The guest receives what its TAP transmits,
+ * so directions are turned to the guest's view here.
  */
-export async function readVmStats(vmmPid: number, memoryLimitBytes: number): Promise<VmFigures> {
-  const read = (file: string) => readFile(`/proc/${vmmPid}/${file}`, 'utf8').catch(() => '');
-  const [stat, status, rollup, io, net] = await Promise.all([
-    read('stat'),
-    read('status'),
-    read('smaps_rollup'),
-    read('io'),
-    read('net/dev'),
+export async function readVmStats(vmm: ProcessIdentity, memoryLimitBytes: number): Promise<VmFigures> {
+  const read = (file: string) => readFile(`/proc/${vmm.pid}/${file}`, 'utf8');
+  const readIfThere = (file: string) =>
+    read(file).catch((error: NodeJS.ErrnoException) => {
+      if (NOT_THERE.has(error.code ?? '')) return '';
+      throw error;
+    });
+  const [status, rollup, io, net] = await Promise.all([
+    readIfThere('status'),
+    readIfThere('smaps_rollup'),
+    readIfThere('io'),
+    readIfThere('net/dev'),
   ]);
+  // Last: that it is still the same process, and alive, tells that the others were of it and whole.
+  const stat = await read('stat');
+  const { startTime, ended } = parseIdentity(stat);
+  if (ended || startTime !== vmm.startTime) throw new Error(`process ${vmm.pid} has ended`);
   const tap = parseNetDev(net, 'tap0');
   return {
     cpuSeconds: parseCpuSeconds(stat),

@@ -190,7 +190,7 @@ export class VmProcess implements VmHandle {
   }
 
   stats(): Promise<VmFigures> {
-    return readVmStats(this.pid, this.#memoryLimitBytes);
+    return readVmStats(this.record.vmm, this.#memoryLimitBytes);
   }
 
   async kill(): Promise<void> {

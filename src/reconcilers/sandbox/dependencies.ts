@@ -30,6 +30,8 @@ export interface SandboxMetrics {
   started(launch: VmHandle['launch'], stages: Readonly<Record<string, number>>): void;
   startFailed(reason: string): void;
   terminated(reason: string): void;
+  /** Directories without an object that a sweep could not clean up. */
+  orphans(count: number): void;
 }
 
 export interface SandboxReconcilerDeps {

@@ -55,6 +55,8 @@ export interface ObservedGuest {
   mainStarted: boolean;
   /** Host milliseconds from the start of the VM to a guest that was ready; set when it is up. */
   bootMilliseconds?: number;
+  /** Milliseconds by stage of the start. */
+  stages?: Readonly<Record<string, number>>;
 }
 
 /** Times that decisions need, in milliseconds; `undefined` where nothing was recorded. Measured by `ElapsedTimes`. */

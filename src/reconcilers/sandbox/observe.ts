@@ -46,6 +46,7 @@ export async function observe(
       personalized: guest.personalized,
       mainStarted: guest.mainStarted,
       ...(guest.bootMilliseconds === undefined ? {} : { bootMilliseconds: guest.bootMilliseconds }),
+      ...(guest.stages === undefined ? {} : { stages: guest.stages }),
     },
     elapsed: elapsedOf(object, runtime),
     ...(record === undefined ? {} : { record }),

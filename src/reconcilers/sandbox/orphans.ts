@@ -11,7 +11,7 @@ import { SandboxRuntime } from './runtime/sandbox-runtime.ts';
 /** Only what is named like a uid is ours to remove. */
 const UID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-/** One sweep. Returns the uids that were cleaned up; what fails is logged and tried in the next sweep. */
+/** One sweep. Returns the uids that were cleaned up; what fails is logged, counted, and tried in the next sweep. */
 export async function sweepOrphans(
   deps: SandboxReconcilerDeps,
   live: LiveSandboxes,
@@ -20,10 +20,14 @@ export async function sweepOrphans(
 ): Promise<string[]> {
   // Directories first: one that is made after this was made for an object that the list then holds.
   const uids = (await readdir(deps.sandboxesDir)).filter((name) => UID.test(name));
-  if (uids.length === 0) return [];
+  if (uids.length === 0) {
+    deps.metrics.orphans(0);
+    return [];
+  }
   const { items } = await deps.store.list('Sandbox');
   const owned = new Set(items.map((item) => item.metadata.uid));
   const cleaned: string[] = [];
+  let left = 0;
   for (const uid of uids) {
     if (signal.aborted) break;
     if (owned.has(uid)) continue;
@@ -41,8 +45,10 @@ export async function sweepOrphans(
       deps.log.warn({ uid }, 'cleaned up after a sandbox that has no object');
       cleaned.push(uid);
     } catch (error) {
+      left += 1;
       deps.log.error({ uid, error }, 'clean-up after a sandbox that has no object failed');
     }
   }
+  deps.metrics.orphans(left);
   return cleaned;
 }

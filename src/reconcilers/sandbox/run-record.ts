@@ -70,8 +70,8 @@ export interface RunRecord {
   previousExit: string;
   /** Written once the VM was seen running. */
   vm?: { pid: number; startedAt: string };
-  /** Written when the guest was up: boot time for the status. */
-  up?: { at: string; bootMilliseconds: number };
+  /** Written when the guest was up: boot time and stages of the start, in milliseconds, for the status. */
+  up?: { at: string; bootMilliseconds: number; stages?: Readonly<Record<string, number>> };
   stop?: { reason: StopReason; at: string; message: string };
   mainExit?: MainExit;
   /** How the run before this one ended. */

@@ -16,9 +16,8 @@ import {
 import { ERRORS } from '../../api/errors.ts';
 import type { Condition } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
-import { HANDLED_RECONCILE_MAX } from '../../api/sandbox-status.ts';
+import { HANDLED_RECONCILE_MAX, START_STAGES_MAX } from '../../api/sandbox-status.ts';
 import type { ImageProgress } from '../../api/wire.ts';
-
 import {
   activeSince,
   backoffIn,
@@ -366,7 +365,15 @@ function vmOf(o: Observation, vm: NonNullable<Observation['vm']>): NonNullable<S
     pid: vm.pid,
     startedAt: formatTime(new Date(vm.startedAt)),
     ...(bootMilliseconds === undefined ? {} : { bootMilliseconds: Math.round(bootMilliseconds) }),
+    ...stagesOf(run?.up?.stages ?? o.guest.stages),
   };
+}
+
+/** In the order in which they followed one another. */
+function stagesOf(stages: Readonly<Record<string, number>> | undefined) {
+  const list = Object.entries(stages ?? {}).slice(0, START_STAGES_MAX);
+  if (list.length === 0) return {};
+  return { startStages: list.map(([name, ms]) => ({ name, milliseconds: Math.round(ms) })) };
 }
 
 /** How the last run ended, or, where nothing ever ran, how the sandbox came to its end. */

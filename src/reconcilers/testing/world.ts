@@ -262,7 +262,7 @@ export class Daemon {
           if (!this.process.dead) events.push({ name: object.metadata.name, reason, message });
         },
       },
-      metrics: { started: () => {}, startFailed: () => {}, terminated: () => {} },
+      metrics: { started: () => {}, startFailed: () => {}, terminated: () => {}, orphans: () => {} },
       log: silentLog,
       clock,
       sandboxesDir,

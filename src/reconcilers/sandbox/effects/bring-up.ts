@@ -134,7 +134,8 @@ async function markUp({ deps, runtime, object }: EffectContext, handle: VmHandle
   const bootMilliseconds = first
     ? Math.max(0, deps.clock.now() - handle.startedAt.getTime())
     : (runtime.record?.up?.bootMilliseconds ?? 0);
-  runtime.guest.bootMilliseconds = bootMilliseconds;
+  const stages = first ? { ...runtime.stages } : runtime.record?.up?.stages;
+  runtime.guest = { ...runtime.guest, bootMilliseconds, stages };
   deps.enqueuer.enqueue(runtime.key);
   if (!first) {
     emit(deps.recorder, object, 'Adopted', 'The running VM was found again; it had gone on by itself.');
@@ -148,7 +149,8 @@ async function markUp({ deps, runtime, object }: EffectContext, handle: VmHandle
     `The guest was up ${bootMilliseconds} ms after the start of its VM.`,
   );
   const at = new Date(deps.clock.now()).toISOString();
-  await runtime.changeRecord((record) => ({ ...known(record), up: { at, bootMilliseconds } }));
+  const up = { at, bootMilliseconds, ...(stages === undefined ? {} : { stages }) };
+  await runtime.changeRecord((record) => ({ ...known(record), up }));
 }
 
 async function imageOf({ deps, runtime }: EffectContext): Promise<BootableImage> {

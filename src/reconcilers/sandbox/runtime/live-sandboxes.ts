@@ -24,6 +24,11 @@ export class LiveSandboxes {
     return asLive(this.#byUid.get(uid));
   }
 
+  /** Does a VM of it run? */
+  has(uid: string): boolean {
+    return this.#byUid.get(uid)?.handle !== undefined;
+  }
+
   /** By name; `undefined` when no VM of it runs. */
   find(namespace: string, name: string): LiveSandbox | undefined {
     for (const runtime of this.named(namespace, name)) {

@@ -50,6 +50,8 @@ export interface GuestProgress {
   personalized: boolean;
   mainStarted: boolean;
   bootMilliseconds: number | undefined;
+  /** Of the whole start, once the guest was up. */
+  stages: Readonly<Record<string, number>> | undefined;
 }
 
 /** What the VM sent before it ended may still be on its way through the channel for this long. */
@@ -60,6 +62,7 @@ const NO_GUEST: GuestProgress = {
   personalized: false,
   mainStarted: false,
   bootMilliseconds: undefined,
+  stages: undefined,
 };
 
 export class SandboxRuntime {

@@ -1,0 +1,124 @@
+// Writes the rules, boards and runbook pages from their definitions. Run by tools/generate.sh.
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { boards } from './boards/boards.ts';
+import { ALERTS, type Alert, LEFT_OUT } from './rules/alerts.ts';
+import { recordingRules } from './rules/recording.ts';
+import { renderRules, runbookPath } from './rules/render.ts';
+import { timesAt } from './rules/times.ts';
+
+const PROJECT = join(import.meta.dirname, '..');
+const MARK = '<!-- Generated from monitoring/ by `make generate`; changes belong there. -->';
+
+function runbook({
+  name,
+  severity,
+  expr,
+  forMinutes,
+  summary,
+  runbook: { meaning, diagnose, act },
+}: Alert): string {
+  return [
+    `# ${name}`,
+    '',
+    MARK,
+    '',
+    `${summary} Severity: ${severity}.`,
+    '',
+    '## What it means',
+    '',
+    meaning,
+    '',
+    '## See what it is',
+    '',
+    ...diagnose.map((command) => `    ${command}`),
+    '',
+    '## What to do',
+    '',
+    ...act.map((step) => `- ${step}`),
+    '',
+    '## When it fires',
+    '',
+    `${forMinutes === 0 ? 'At once' : `After ${forMinutes} minutes`} of:`,
+    '',
+    `    ${expr(timesAt(1))}`,
+    '',
+  ].join('\n');
+}
+
+function overview(): string {
+  const row = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [
+    '# Monitoring',
+    '',
+    MARK,
+    '',
+    'The daemon serves its [metrics](metrics.md) at `/metrics`. `monitoring/` has what makes use of them:',
+    '',
+    '- `prometheus/bulkhead.rules.yaml`: recording rules and alerts, for `rule_files` of Prometheus. The job of the daemon has to',
+    '  be named `bulkhead`.',
+    '- `grafana/*.json`: boards, for import into Grafana or its folder of provisioned dashboards.',
+    '',
+    '```yaml',
+    'rule_files: [bulkhead.rules.yaml]',
+    'scrape_configs:',
+    '  - job_name: bulkhead',
+    '    scrape_interval: 15s',
+    '    static_configs: [{ targets: ["127.0.0.1:9464"] }]',
+    '```',
+    '',
+    'Without Prometheus, `bulkhead status` tells what runs, what does not and why, and what is near a limit; `bulkhead top --watch`',
+    'shows who uses the node.',
+    '',
+    '## Alerts',
+    '',
+    row(['Alert', 'Severity', 'After', 'Says']),
+    row(['---', '---', '---', '---']),
+    ...ALERTS.map(({ name, severity, forMinutes, summary }) =>
+      row([
+        `[${name}](runbooks/${name}.md)`,
+        severity,
+        forMinutes === 0 ? 'at once' : `${forMinutes} min`,
+        summary,
+      ]),
+    ),
+    '',
+    'Not among them:',
+    '',
+    ...Object.entries(LEFT_OUT).map(([name, why]) => `- ${name}: ${why}.`),
+    '',
+    '## Recording rules',
+    '',
+    ...recordingRules(timesAt(1)).map(({ record }) => `- \`${record}\``),
+    '',
+    '## Boards',
+    '',
+    ...boards().map(({ title, description }) => `- ${title}: ${description}`),
+    '',
+  ].join('\n');
+}
+
+function write(path: string, text: string): void {
+  writeFileSync(join(PROJECT, path), text);
+}
+
+/** Removes generated files that have no source any more. */
+function keepOnly(folder: string, names: readonly string[]): void {
+  mkdirSync(join(PROJECT, folder), { recursive: true });
+  for (const name of readdirSync(join(PROJECT, folder)))
+    if (!names.includes(name)) rmSync(join(PROJECT, folder, name));
+}
+
+keepOnly(
+  'docs/runbooks',
+  ALERTS.map(({ name }) => `${name}.md`),
+);
+for (const alert of ALERTS) write(runbookPath(alert.name), runbook(alert));
+write('docs/monitoring.md', overview());
+write('monitoring/prometheus/bulkhead.rules.yaml', `# Generated from monitoring/rules.\n${renderRules()}`);
+keepOnly(
+  'monitoring/grafana',
+  boards().map(({ file }) => file),
+);
+for (const { file, board } of boards())
+  write(`monitoring/grafana/${file}`, `${JSON.stringify(board, undefined, 2)}\n`);

@@ -1,0 +1,14 @@
+// Durations in rules. Tests run the same rules with every duration shortened, so each is made here.
+
+/** Durations as Prometheus writes them. */
+export interface Times {
+  minutes(count: number): string;
+  /** The same as a number of seconds, for comparisons. */
+  seconds(minutes: number): number;
+}
+
+/** `speed` times as short; whole seconds, at least one. */
+export function timesAt(speed: number): Times {
+  const seconds = (minutes: number): number => Math.max(1, Math.round((minutes * 60) / speed));
+  return { seconds, minutes: (count) => (speed === 1 ? `${count}m` : `${seconds(count)}s`) };
+}

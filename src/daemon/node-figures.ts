@@ -1,0 +1,37 @@
+// What this node has, and how much of it was given to sandboxes.
+import { statfs } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import type { StoredObject } from '../api/meta.ts';
+import { parseBytes } from '../api/quantity.ts';
+import type { DefaultedSandbox } from '../api/sandbox.ts';
+import type { NodeFigures } from '../metrics/node-collector.ts';
+import { failedHostCalls } from '../vmm/ffi.ts';
+import { timely } from './timely.ts';
+
+/** A file system that does not tell its size in this time hangs; a scrape does not wait for it. */
+const STATFS_TIMEOUT_MS = 500;
+
+/** `storage`: directories by what is kept there. `running`: the objects whose VM runs. */
+export async function nodeFigures(
+  storage: Readonly<Record<string, string>>,
+  running: readonly StoredObject[],
+): Promise<NodeFigures> {
+  const specs = running.map((object) => (object as DefaultedSandbox).spec.resources);
+  const sizes = Object.entries(storage).map(
+    async ([store, dir]) => [store, await timely(sizeOf(dir), STATFS_TIMEOUT_MS)] as const,
+  );
+  return {
+    allocatable: { memoryBytes: totalmem(), vcpus: availableParallelism() },
+    allocated: {
+      memoryBytes: specs.reduce((sum, { memory }) => sum + parseBytes(memory), 0),
+      vcpus: specs.reduce((sum, { cpus }) => sum + cpus, 0),
+    },
+    storage: Object.fromEntries(await Promise.all(sizes)),
+    failedCalls: failedHostCalls(),
+  };
+}
+
+async function sizeOf(dir: string): Promise<{ sizeBytes: number; availableBytes: number }> {
+  const { bsize, blocks, bavail } = await statfs(dir);
+  return { sizeBytes: bsize * blocks, availableBytes: bsize * bavail };
+}
