@@ -403,7 +403,16 @@ test('describe shows spec, status, conditions and events', async () => {
   const { metadata } = await create(harness, 'a');
   await store.updateStatus(
     { ...KEY, name: 'a' },
-    { phase: 'Running', conditions: [condition('Ready'), condition('Booted')] },
+    {
+      phase: 'Running',
+      conditions: [condition('Ready'), condition('Booted')],
+      vm: {
+        startStages: [
+          { name: 'spawn', milliseconds: 30 },
+          { name: 'kernel', milliseconds: 400 },
+        ],
+      },
+    },
   );
   await store.recordEvent({
     regarding: { ...KEY, name: 'a', uid: metadata.uid },
@@ -417,7 +426,8 @@ test('describe shows spec, status, conditions and events', async () => {
     /Name: +a\n/,
     /image: docker/,
     /phase: Running/,
-    /Booted +2026/,
+    /spawn +30ms +30ms\n +kernel +400ms +430ms/,
+    /Booted +True/,
     /Ready +True/,
     /BackOff/,
   ]) {
@@ -454,7 +464,42 @@ test('top shows what running sandboxes use', async () => {
   harness.sandboxes.stopped.add('stopped');
   const { stdout } = await bulkhead(harness.socketPath, 'top');
   assert.match(stdout, /^a +0m +64MiB +512MiB/m);
+  assert.match(stdout, /^Together: 1 sandboxes, CPU 0m, memory 64MiB$/m);
   assert.doesNotMatch(stdout, /stopped/);
+});
+
+test('top goes on until it is told to stop', async () => {
+  await using harness = await startHarness();
+  for (const name of ['b', 'a']) await create(harness, name);
+  const watching = start(harness.socketPath, ['top', '--watch', '--sort', 'name', '--no-headers']);
+  await watching.printed('a ');
+  harness.sandboxes.stopped.add('a');
+  harness.sandboxes.stopped.add('b');
+  await create(harness, 'c');
+  await watching.printed('c ');
+  watching.child.kill('SIGINT');
+  const { code, stdout } = await watching.result;
+  assert.equal(code, 0);
+  assert.match(stdout, /^a .*\nb .*\n/);
+});
+
+test('status says on one page what runs and what does not', async () => {
+  await using harness = await startHarness();
+  const { socketPath, store } = harness;
+  await create(harness, 'a');
+  await create(harness, 'b');
+  await store.updateStatus({ ...KEY, name: 'a' }, { phase: 'Running', conditions: [condition('Ready')] });
+  await store.updateStatus(
+    { ...KEY, name: 'b' },
+    { phase: 'Pending', conditions: [condition('Ready', 'False', 'ImageNotFound', 'no such image')] },
+  );
+  const { stdout, code } = await bulkhead(socketPath, 'status');
+  assert.equal(code, 0);
+  assert.match(stdout, /Sandboxes +2: 1 Running, 1 Pending/);
+  assert.match(stdout, /sandbox default\/b: Pending, ImageNotFound: no such image/);
+  const without = await bulkhead(join(harness.dir, 'none.sock'), 'status');
+  assert.equal(without.code, 1);
+  assert.match(without.stderr, /no daemon runs/);
 });
 
 test('doctor works with and without a daemon', async () => {

@@ -30,6 +30,7 @@ export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
   top: () => import('./top.ts'),
   image: () => import('./image.ts'),
   volume: () => import('./volume.ts'),
+  status: () => import('./status.ts'),
   doctor: () => import('./doctor.ts'),
   completion: () => import('./completion.ts'),
   version: () => import('./version.ts'),

@@ -14,17 +14,6 @@ interface Options extends ConnectionOptions {
   selector?: string;
 }
 
-/** The conditions that a sandbox passes on its way up, in that order. */
-const START_STAGES = [
-  'Scheduled',
-  'ImageReady',
-  'VolumesReady',
-  'NetworkReady',
-  'Booted',
-  'AgentConnected',
-  'Ready',
-];
-
 export function define(command: Command): void {
   connectionOptions(command)
     .argument('<target...>', 'KIND, KIND NAME..., or KIND/NAME...')
@@ -56,7 +45,7 @@ async function textOf(client: BulkheadClient, kind: ResourceKind, object: Stored
   return [
     metadataText(object),
     kind.group === '' ? dataText(object) : section('Spec', object.spec),
-    section('Status', withoutConditions(object.status)),
+    section('Status', withoutTables(object.status)),
     stagesText(object),
     conditionsText(object, now),
     eventsText(events, now),
@@ -83,10 +72,13 @@ function metadataText({ kind, apiVersion, metadata }: StoredObject): string {
   return rows.map(([name, value]) => `${`${name}:`.padEnd(16)}${printable(value)}\n`).join('');
 }
 
-function withoutConditions(status: unknown): unknown {
+/** Without what has a table of its own. */
+function withoutTables(status: unknown): unknown {
   if (!isRecord(status)) return status;
   const { conditions: _conditions, ...rest } = status;
-  return rest;
+  if (!isRecord(rest.vm)) return rest;
+  const { startStages: _stages, ...vm } = rest.vm;
+  return { ...rest, vm };
 }
 
 /** A title and the value below it; nothing for an empty one. */
@@ -127,21 +119,22 @@ function dataText(object: StoredObject): string {
   return `Data:\n${entries.map(([name, value]) => `  ${printable(name)}: ${size(value)} bytes\n`).join('')}`;
 }
 
-/** When each stage of the start was reached, and how long after the one before it. */
+/** How long each stage of the last start took, and when it was over, from its beginning. */
 function stagesText(object: StoredObject): string {
-  const reached = conditionsOf(object).filter(
-    ({ type, status }) => START_STAGES.includes(type) && status === 'True',
-  );
-  if (reached.length === 0) return '';
-  const inOrder = reached.toSorted((a, b) => START_STAGES.indexOf(a.type) - START_STAGES.indexOf(b.type));
-  const table = new Table(['  STAGE', 'REACHED', 'AFTER CREATION'], { showHeader: true });
-  const created = Date.parse(object.metadata.creationTimestamp);
-  const rows = inOrder.map(({ type, lastTransitionTime }) => [
-    `  ${type}`,
-    lastTransitionTime,
-    `${Math.max(0, Date.parse(lastTransitionTime) - created) / 1000}s`,
-  ]);
+  const { vm } = (object.status ?? {}) as { vm?: { startStages?: unknown } };
+  const stages = Array.isArray(vm?.startStages) ? vm.startStages.filter(isStage) : [];
+  if (stages.length === 0) return '';
+  const table = new Table(['  STAGE', 'TOOK', 'DONE AFTER'], { showHeader: true });
+  let sum = 0;
+  const rows = stages.map(({ name, milliseconds }) => {
+    sum += milliseconds;
+    return [`  ${name}`, `${milliseconds}ms`, `${sum}ms`];
+  });
   return `Start:\n${table.format(rows)}`;
+}
+
+function isStage(value: unknown): value is { name: string; milliseconds: number } {
+  return isRecord(value) && typeof value.name === 'string' && typeof value.milliseconds === 'number';
 }
 
 function conditionsText(object: StoredObject, now: number): string {

@@ -7,6 +7,7 @@ import { isStatus, type Status } from '../api/status.ts';
 import type { DoctorReport, ExecQuery, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
 import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
+import { parseSamples, type Sample } from './samples.ts';
 import type { StreamConnection } from './stream.ts';
 import { errorOf, type QueryValue, Transport } from './transport.ts';
 import { VolumeClient } from './volumes.ts';
@@ -294,6 +295,11 @@ export class BulkheadClient {
   async #stream(path: string, query: Record<string, QueryValue>): Promise<StreamConnection> {
     const { openStream } = await import('./stream.ts');
     return openStream(this.#transport.socketPath, path, query);
+  }
+
+  /** The daemon's metrics as they are now. */
+  async metrics(): Promise<Sample[]> {
+    return parseSamples(await this.#transport.text('GET', '/metrics'));
   }
 
   async doctor(): Promise<DoctorReport> {

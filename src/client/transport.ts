@@ -154,6 +154,16 @@ export class Transport {
     }
   }
 
+  /** One answer of plain text. */
+  async text(method: string, path: string): Promise<string> {
+    const response = await this.open(method, path);
+    try {
+      return await textOf(response);
+    } catch (error) {
+      throw connectionError(error, this.socketPath);
+    }
+  }
+
   /** An answer of one JSON value per line, as it arrives. */
   async *lines<T>(method: string, path: string, options: RequestOptions = {}): AsyncGenerator<T> {
     const response = await this.open(method, path, options);
