@@ -72,7 +72,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'network/policy',
     ],
   },
-  client: { owns: 'the HTTP client', mayImport: ['api'] },
+  client: { owns: 'the HTTP client', mayImport: ['api', 'network/policy/effective.ts'] },
   cli: { owns: 'one file per command', mayImport: ['api', 'client', 'network/policy'] },
   sdk: { owns: 'the published TypeScript API', mayImport: ['api', 'client'] },
   daemon: {

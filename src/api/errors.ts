@@ -314,6 +314,13 @@ export const ERRORS = {
     terminal: false,
     hint: 'Look at the message and at the directory of volumes; it is tried again by itself.',
   },
+  NETWORK_UNAVAILABLE: {
+    reason: 'NetworkUnavailable',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: 'The gateway does not answer; sandboxes stay closed, or under the policy they have, and it is tried again by itself.',
+  },
   INSUFFICIENT_RESOURCES: {
     reason: 'InsufficientResources',
     httpStatus: 507,

@@ -44,6 +44,7 @@ _bulkhead() {
         else kind=\${COMP_WORDS[2]}; words=$(${LIST_NAMES}); fi ;;
       image) ((COMP_CWORD == 2)) && words='${IMAGE_COMMANDS.join(' ')}' ;;
       volume) ((COMP_CWORD == 2)) && words='${VOLUME_COMMANDS.join(' ')}' ;;
+      policy) ((COMP_CWORD == 2)) && words='test' || words=$(${LIST_NAMES}) ;;
       completion) words='${SHELLS.join(' ')}' ;;
       help) words='${commandNames()}' ;;
     esac
@@ -70,6 +71,7 @@ _bulkhead() {
       else kind=\${words[3]}; compadd -- \${(f)"$(${LIST_NAMES})"}; fi ;;
     image) ((CURRENT == 3)) && compadd -- ${IMAGE_COMMANDS.join(' ')} ;;
     volume) ((CURRENT == 3)) && compadd -- ${VOLUME_COMMANDS.join(' ')} ;;
+    policy) ((CURRENT == 3)) && compadd -- test || compadd -- \${(f)"$(${LIST_NAMES})"} ;;
     completion) compadd -- ${SHELLS.join(' ')} ;;
     *) _files ;;
   esac
@@ -93,6 +95,7 @@ complete -c bulkhead -n '__fish_seen_subcommand_from ${BY_NAME.join(' ')}' -f -a
 complete -c bulkhead -n '__fish_seen_subcommand_from ${BY_KIND.join(' ')}' -f -a '${kindNames()} (__bulkhead_names)'
 complete -c bulkhead -n '__fish_seen_subcommand_from image' -f -a '${IMAGE_COMMANDS.join(' ')}'
 complete -c bulkhead -n '__fish_seen_subcommand_from volume' -f -a '${VOLUME_COMMANDS.join(' ')}'
+complete -c bulkhead -n '__fish_seen_subcommand_from policy' -f -a 'test (__bulkhead_names)'
 complete -c bulkhead -n '__fish_seen_subcommand_from completion' -f -a '${SHELLS.join(' ')}'
 `;
 }

@@ -6,6 +6,7 @@ import { isRecord } from '../api/validation/structural.ts';
 import type { BulkheadClient, EventObject } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { byTime } from './events.ts';
+import { sandboxPolicyText } from './output/policy.ts';
 import { printable, Table } from './output/table.ts';
 import { getNamed, parseTargets } from './targets.ts';
 import { conditionsOf } from './waiting.ts';
@@ -39,13 +40,15 @@ async function describe(words: string[], options: Options): Promise<void> {
 }
 
 async function textOf(client: BulkheadClient, kind: ResourceKind, object: StoredObject): Promise<string> {
-  const { namespace, uid } = object.metadata;
+  const { namespace, name, uid } = object.metadata;
   const events = await client.events({ namespace, fieldSelector: `involvedObject.uid=${uid}` });
+  const policy = kind.kind === 'Sandbox' ? await client.effectivePolicy(namespace, name) : undefined;
   const now = Date.now();
   return [
     metadataText(object),
     kind.group === '' ? dataText(object) : section('Spec', object.spec),
     section('Status', withoutTables(object.status)),
+    policy === undefined ? '' : sandboxPolicyText(policy),
     stagesText(object),
     conditionsText(object, now),
     eventsText(events, now),

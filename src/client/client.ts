@@ -5,6 +5,7 @@ import { apiVersionOf } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
 import { isStatus, type Status } from '../api/status.ts';
 import type { DoctorReport, ExecQuery, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
+import type { SandboxPolicy } from '../network/policy/effective.ts';
 import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
 import { parseSamples, type Sample } from './samples.ts';
@@ -275,6 +276,12 @@ export class BulkheadClient {
 
   async stats(namespace: string, name: string): Promise<SandboxStats> {
     return (await this.#transport.request<SandboxStats>('GET', `${sandbox(namespace, name)}/stats`)).body;
+  }
+
+  /** What is to be in force for the network of a sandbox, and what is. */
+  async effectivePolicy(namespace: string, name: string): Promise<SandboxPolicy> {
+    const path = `${sandbox(namespace, name)}/effectivepolicy`;
+    return (await this.#transport.request<SandboxPolicy>('GET', path)).body;
   }
 
   /** Starts a command. Resolves when the connection stands; a command that cannot start shows in `exited`. */

@@ -31,6 +31,7 @@ import { parseBody } from './body.ts';
 import { daemonChecks } from './doctor.ts';
 import { IdleMemory, processHeap } from './idle-memory.ts';
 import { DaemonMetrics } from './metrics.ts';
+import { policyAccess } from './policy-access.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { volumeAccess } from './volume-access.ts';
@@ -165,6 +166,8 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     images,
     imageExporter: images,
     volumes: volumeAccess(store, volumes.volumes, rules),
+    // No sandbox has a network: what nothing carries out is in force nowhere.
+    policies: policyAccess(store, () => undefined),
     metrics: () => metrics.scrape(),
     healthChecks: [
       { name: 'store', kind: 'live', check: () => checkStore(store) },

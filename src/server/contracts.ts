@@ -5,6 +5,7 @@ import type { ObjectManifest, ResourceKind, StoredObject } from '../api/meta.ts'
 import type { DoctorCheck, VmFigures, VolumeDiskInfo } from '../api/wire.ts';
 import type { GuestAgent, OutputChunk, ProcessExit } from '../guest/agent.ts';
 import type { Images } from '../images/images.ts';
+import type { SandboxPolicy } from '../network/policy/effective.ts';
 import type { Store } from '../store/store.ts';
 import type { AccessMode } from '../volumes/volumes.ts';
 
@@ -118,6 +119,12 @@ export interface VolumeAccess {
   ): Promise<StoredObject>;
 }
 
+/** What holds for the network of a sandbox. */
+export interface PolicyAccess {
+  /** Fails with NOT_FOUND. */
+  ofSandbox(namespace: string, name: string): Promise<SandboxPolicy>;
+}
+
 export interface HealthCheck {
   name: string;
   /** `live`: a failure means restart the daemon. `ready`: a failure means do not count on it yet. */
@@ -135,6 +142,7 @@ export interface ServerDependencies {
   /** Absent where the image cache cannot give layers back; `save` answers NOT_SUPPORTED then. */
   imageExporter?: ImageExporter;
   volumes: VolumeAccess;
+  policies: PolicyAccess;
   /** Prometheus text of every registry. */
   metrics(): Promise<{ contentType: string; body: string }>;
   healthChecks: readonly HealthCheck[];

@@ -31,11 +31,11 @@ function sinceOf(query: Query): Date | undefined {
   return parsed;
 }
 
-type Dependencies = Pick<ServerDependencies, 'store' | 'sandboxes' | 'holds'>;
+type Dependencies = Pick<ServerDependencies, 'store' | 'sandboxes' | 'holds' | 'policies'>;
 
-/** Registers `/log`, `/stats` and `/hold`. */
+/** Registers `/log`, `/stats`, `/effectivepolicy` and `/hold`. */
 export function registerSandboxRoutes(app: FastifyInstance, deps: Dependencies, host: WatchHost): void {
-  const { store, sandboxes, holds } = deps;
+  const { store, sandboxes, holds, policies } = deps;
   app.get(`${ITEM}/log`, async (request, reply) => {
     const { namespace, name } = nameOf(request);
     const query = request.query as Query;
@@ -73,6 +73,11 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: Dependencies, 
       vm,
       ...(guest === undefined ? {} : { guest }),
     };
+  });
+
+  app.get(`${ITEM}/effectivepolicy`, (request) => {
+    const { namespace, name } = nameOf(request);
+    return policies.ofSandbox(namespace, name);
   });
 
   app.get(`${ITEM}/hold`, async (request, reply) => {

@@ -218,5 +218,6 @@ export function compilePolicies(policies: readonly PolicySource[], subject: Poli
 /** Nothing at all goes out: for a sandbox whose policy, named here, cannot be put into force. */
 export function closedPolicy(policy: string): EffectivePolicy {
   const hash = sha256(`${EFFECTIVE_FORMAT}\nclosed\n${policy}`, 'hex');
-  return { ...merge(hash, [], []), mode: { value: 'Airgapped', policy } };
+  const policies = [{ name: policy, blockedAnswer: 'REFUSED' as const }];
+  return { ...merge(hash, [], []), policies, mode: { value: 'Airgapped', policy } };
 }

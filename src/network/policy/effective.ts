@@ -69,3 +69,10 @@ export interface EffectivePolicy {
   /** The smallest of all policies. */
   readonly limits: { readonly maxConnections: number; readonly egressBytesPerSecond?: number };
 }
+
+/** What the daemon says of one sandbox: what is to be in force, and what is. */
+export interface SandboxPolicy {
+  readonly effective: EffectivePolicy;
+  /** Hash of what the gateway has in force; absent while nothing leaves the sandbox, as before it runs. */
+  readonly acknowledged?: string;
+}

@@ -9,6 +9,7 @@ import { BulkheadError } from '../../api/errors.ts';
 import { SANDBOX_KIND } from '../../api/kinds.ts';
 import type { CachedImage, VmFigures } from '../../api/wire.ts';
 import { BulkheadClient } from '../../client/client.ts';
+import { policyAccess } from '../../daemon/policy-access.ts';
 import type { BootableImage, Images, PullOptions } from '../../images/images.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import type { Store } from '../../store/store.ts';
@@ -226,6 +227,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     images,
     imageExporter: { save: async (reference) => Readable.from([`archive of ${reference}`]) },
     volumes: new FakeVolumeAccess(),
+    policies: policyAccess(store, () => undefined),
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
     healthChecks: [{ name: 'store', kind: 'live', check: async () => {} }],
     doctor: async () => [{ name: 'driver', status: 'ok', message: 'software is usable' }],
