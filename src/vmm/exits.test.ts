@@ -57,3 +57,15 @@ test('control characters of the console do not get into messages', () => {
   const exit = decode({ exitCode: 1 }, { consoleTail: '\u001b[2J\u0007evil' });
   assert.equal(exit.message, 'The VMM exited with 1: [2Jevil');
 });
+
+test('a TAP that libkrun does not get is told apart from other panics, and the note of Rust is no last word', () => {
+  const panic = (error: string) =>
+    decode(
+      { signal: 6 },
+      {
+        vmmLogTail: `thread 'fc_vcpu 0' panicked at worker.rs:96:14:\ncalled \`Result::unwrap()\` on an \`Err\` value: ${error}\nnote: run with \`RUST_BACKTRACE=1\` environment variable to display a backtrace\n`,
+      },
+    ).message;
+  assert.match(panic('TunSetIff(Os { code: 1 })'), /did not get its TAP and died of SIGABRT: .*TunSetIff/);
+  assert.match(panic('Full'), /^The VMM died of SIGABRT: called .* value: Full$/);
+});

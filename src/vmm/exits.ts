@@ -1,26 +1,18 @@
 // From the supervisor's record to a reason that people can act on.
 import { constants } from 'node:os';
 import type { VmExit } from './driver.ts';
+import { lastWords } from './last-words.ts';
 import type { ExitRecord } from './records.ts';
 
 /** What the guest's kernel prints when it gives up. A guest can print it too, and then lies about nothing but itself. */
 const PANIC = /Kernel panic - not syncing: (.*)/;
 /** QEMU's word on its own stderr when a signal asked it to end; it then exits with 0. */
 const TERMINATED = /terminating on signal (\d+)/;
-/** Longest line that goes into a message. */
-const MAX_LINE = 200;
+/** What libkrun's network device dies of when it does not get its TAP. */
+const NO_TAP = /\b(OpenNetTun|TunSet\w+)\(/;
 
 export function signalName(number: number): string {
   return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`;
-}
-
-function lastLine(text: string): string {
-  const lines = text.split('\n').filter((line) => line.trim() !== '');
-  // Control characters of a hostile console must not reach anyone's terminal.
-  return (lines.at(-1) ?? '')
-    .replace(/[^\x20-\x7e\u00a0-\uffff]/g, '')
-    .trim()
-    .slice(-MAX_LINE);
 }
 
 export interface ExitEvidence {
@@ -54,17 +46,14 @@ export function decodeExit(evidence: ExitEvidence): VmExit {
     if (record.asked) return { ...base, kind: 'killed', message: 'The supervisor was told to end the VM.' };
     if (signal === 'SIGKILL' || signal === 'SIGTERM' || signal === 'SIGINT')
       return { ...base, kind: 'killed', message: `The VMM was ended with ${signal}.` };
-    const detail = lastLine(vmmLogTail);
-    return {
-      ...base,
-      kind: 'crashed',
-      message: `The VMM died of ${signal}${detail ? `: ${detail}` : '.'}`,
-    };
+    const detail = lastWords(vmmLogTail);
+    const what = NO_TAP.test(vmmLogTail) ? 'The VMM did not get its TAP and died of' : 'The VMM died of';
+    return { ...base, kind: 'crashed', message: `${what} ${signal}${detail ? `: ${detail}` : '.'}` };
   }
   const exitCode = record.exitCode ?? 0;
   const base = { exitCode, oomKilled: record.oomKilled, finishedAt };
   if (exitCode !== 0) {
-    const detail = lastLine(vmmLogTail) || lastLine(consoleTail);
+    const detail = lastWords(vmmLogTail) || lastWords(consoleTail);
     return {
       ...base,
       kind: 'crashed',
@@ -78,6 +67,6 @@ export function decodeExit(evidence: ExitEvidence): VmExit {
   }
   const panic = PANIC.exec(consoleTail)?.[1];
   if (panic !== undefined)
-    return { ...base, kind: 'crashed', message: `The guest kernel panicked: ${lastLine(panic)}` };
+    return { ...base, kind: 'crashed', message: `The guest kernel panicked: ${lastWords(panic)}` };
   return { ...base, kind: 'clean', message: 'The guest shut itself down.' };
 }

@@ -4,9 +4,9 @@ import { type FSWatcher, watch } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkheadError } from '../../api/errors.ts';
+import { lastWords } from '../last-words.ts';
 import { CONSOLE_LOG, VMM_LOG } from '../records.ts';
 import { logTail, type VmProcess } from '../vm-process.ts';
-import { lastWords } from './verdict.ts';
 
 /** What guest/agent/channel.c prints. A guest may print it at will, and is then dialled too early, which is its own loss. */
 const LISTENING = 'bulkhead agent: listening';

@@ -1,5 +1,6 @@
 // What a trial VM says about this host, in words that tell what to do. Pure.
 import type { VmExit } from '../driver.ts';
+import { lastWords } from '../last-words.ts';
 
 /** Why libkrun cannot be used here. */
 export type KvmFault =
@@ -30,9 +31,6 @@ export type TrialOutcome =
   | { kind: 'silent'; milliseconds: number; vmmLog: string; consoleTail: string }
   /** It could not be started. */
   | { kind: 'failed'; message: string };
-
-/** Longest text of a VMM or a console in a message. */
-const MAX_DETAIL = 200;
 
 export const NO_DEVICE: Verdict = {
   fault: 'no-device',
@@ -94,13 +92,4 @@ function judgeEnd(exit: VmExit, vmmLog: string): Verdict {
     fault: 'guest-died',
     message: `A trial VM died before it answered: ${exit.message} ${NESTED_REMEDY}`,
   };
-}
-
-/** The last line that says something, without control characters. */
-export function lastWords(text: string): string {
-  const lines = text.split('\n').filter((line) => line.trim() !== '');
-  return (lines.at(-1) ?? '')
-    .replace(/[^\x20-\x7e\u00a0-\uffff]/g, '')
-    .trim()
-    .slice(-MAX_DETAIL);
 }
