@@ -1,7 +1,8 @@
 // A host whose KVM is not what it looks like: the trial fails in the jail, says so, and sandboxes run all the same. The
 // device stands in for KVM's, which this test never opens.
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -43,6 +44,44 @@ test('a device that runs no guests: a verdict in words, the software driver in i
     assert.deepEqual(warnings, []);
   } finally {
     await drivers.close();
+    rmSync(stateDir, { recursive: true, force: true });
+  }
+});
+
+test('a host without the device is told what to switch on, without a trial', async () => {
+  const stateDir = mkdtempSync(join(tmpdir(), 'bulkhead-verdict-'));
+  const driver = await openLibkrunDriver({ stateDir, buildDir: BUILD_DIR, kvmDevice: '/dev/no-kvm' });
+  try {
+    const { usable, message } = await driver.probe(AbortSignal.timeout(60_000));
+    assert.equal(usable, false);
+    assert.match(message, /no \/dev\/kvm\. .*kvm_intel or kvm_amd.*nested virtualisation/);
+    assert.equal(existsSync(join(stateDir, 'trials')), false);
+  } finally {
+    await driver.close();
+    rmSync(stateDir, { recursive: true, force: true });
+  }
+});
+
+test('a libkrun that is too old is named by what it lacks, and what to install', async () => {
+  const stateDir = mkdtempSync(join(tmpdir(), 'bulkhead-verdict-'));
+  const buildDir = join(stateDir, 'build');
+  mkdirSync(join(buildDir, 'libvmm'), { recursive: true });
+  symlinkSync(join(BUILD_DIR, 'guest'), join(buildDir, 'guest'));
+  for (const name of ['libvmm.so', 'bulkhead-vmm', 'bulkhead-krun'])
+    symlinkSync(join(BUILD_DIR, 'libvmm', name), join(buildDir, 'libvmm', name));
+  const source = join(stateDir, 'krun.c');
+  writeFileSync(source, 'int krun_create_ctx(void) { return 0; }');
+  execFileSync('gcc', ['-shared', '-fPIC', '-o', join(buildDir, 'libvmm/libkrun.so'), source]);
+  const driver = await openLibkrunDriver({ stateDir, buildDir, kvmDevice: '/dev/null' });
+  try {
+    const { usable, message } = await driver.probe(AbortSignal.timeout(60_000));
+    assert.equal(usable, false);
+    assert.match(
+      message,
+      /The installed libkrun does not fit: .*libkrun\.so has no krun_.*install libkrun 1\.19 or later/s,
+    );
+  } finally {
+    await driver.close();
     rmSync(stateDir, { recursive: true, force: true });
   }
 });
