@@ -6,6 +6,10 @@ const PROJECT = join(import.meta.dirname, '..', '..');
 
 /** Files that stay out, each with its reason. A file that is not named here runs. */
 const LEFT_OUT: Readonly<Record<string, string>> = {
+  'attacks.test.ts': 'clients of the daemon, the same with any driver',
+  'cp.test.ts': "the agent's files, the same with any driver",
+  'exec-terminal.test.ts': "the agent's terminals, the same with any driver; parity has one",
+  'extremes.test.ts': 'what the daemon refuses, the same with any driver',
   'faults.test.ts': 'faults around the daemon, the same with any driver',
   'folder.test.ts': 'manifests and objects, the same with any driver',
   'guest-files.test.ts': 'the agent on a bare QEMU, without a driver',
@@ -16,8 +20,13 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'images-crash.test.ts': 'registries and disks, without a VM',
   'images-in-guests.test.ts': 'what images hold, the same with any driver',
   'kvm-verdict.test.ts': 'a device that is no KVM, where there is one',
+  'sandbox-volumes.test.ts': 'minutes of daemons there; the mounts of volumes go through the same disks',
+  'sdk.test.ts': 'clients of the daemon, the same with any driver',
+  'sdk-package.test.ts': 'a package, without a VM',
   'scale.test.ts': 'the store and the queue under load, the same with any driver',
   'store-disk-full.test.ts': 'the store, without a VM',
+  'survival.test.ts': 'campaigns of kills for the host itself; parity has one kill of each kind',
+  'volumes.test.ts': 'disks, without a VM',
   'vmm-warm.test.ts': 'snapshots, which libkrun does not have',
 };
 
