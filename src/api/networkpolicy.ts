@@ -25,7 +25,9 @@ const RULE_PORTS_MAX = 32;
 /** Entries of the DNS block lists, kept in memory by the gateway for each sandbox. */
 const BLOCK_LIST_MAX = 1024;
 const DOMAIN_MAX = 253;
-const LABELS = '([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)(\\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*';
+/** RFC 1035: at most 63 characters; the underscore is not of host names, but of names that are asked for. */
+const LABEL = '[A-Za-z0-9_]([-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?';
+const LABELS = `(${LABEL})(\\.${LABEL})*`;
 
 function domain(description: string) {
   return text({
@@ -33,7 +35,13 @@ function domain(description: string) {
     minLength: 1,
     maxLength: DOMAIN_MAX,
     pattern: `^${LABELS}$`,
-    expected: 'a domain name, such as "api.example.com"',
+    expected: 'a domain name, such as "api.example.com"; for all names below it use domainSuffix',
+    rules: [
+      {
+        rule: '!isIP(self)',
+        message: 'a domain must be a name; write an address as cidr, such as 203.0.113.7/32',
+      },
+    ],
   });
 }
 
@@ -71,18 +79,20 @@ const DestinationSchema = object(
   {
     group: Type.Optional(
       choice(ADDRESS_GROUPS, {
-        description: 'A group of addresses. Metadata holds the metadata addresses of every large cloud.',
+        description:
+          'A group of addresses. Metadata: those of every large cloud. Host: this host, also as host.bulkhead.internal. A Deny closes whatever belongs to the group, an Allow what belongs to no more guarded one.',
       }),
     ),
     domain: Type.Optional(
       domain(
-        'A domain name. Holds for addresses that the sandbox resolved for this name through its own filter.',
+        'A name. An Allow holds for public addresses that the sandbox resolved for it, and where SNI or Host are seen, they must agree. A Deny holds where any of them shows it.',
       ),
     ),
-    domainSuffix: Type.Optional(domainSuffix('All names below a domain, with the leading dot.')),
+    domainSuffix: Type.Optional(domainSuffix('All names below a domain, not itself; with the leading dot.')),
     cidr: Type.Optional(
       text({
-        description: 'An address range.',
+        description:
+          'An address range. It opens metadata addresses and the host only where it is one single address.',
         minLength: 4,
         maxLength: 49,
         rules: [{ rule: 'isCIDR(self)', message: 'cidr must be an address range, such as 203.0.113.0/24' }],
@@ -123,7 +133,7 @@ const EgressSchema = object(
     mode: Type.Optional(
       choice(EGRESS_MODES, {
         description:
-          'What holds where no rule matches: public addresses only, everything, nothing, or nothing whatever the rules say, DNS included.',
+          'What holds where no rule matches. AllowAll: everything; PublicOnly: public addresses; Deny: nothing; Airgapped: nothing, whatever rules say, DNS included. Of several policies the strictest.',
         default: DEFAULT_EGRESS_MODE,
       }),
     ),
@@ -149,20 +159,25 @@ const DnsSchema = object(
   {
     blockDomains: Type.Optional(
       set(domain('A name.'), {
-        description: 'Names that do not resolve.',
+        description: 'Names that do not resolve. Connections that show one are refused too.',
         default: [],
         maxItems: BLOCK_LIST_MAX,
       }),
     ),
     blockDomainSuffixes: Type.Optional(
       set(domainSuffix('A suffix with its leading dot.'), {
-        description: 'Domains below which no name resolves, each with its leading dot.',
+        description:
+          'Domains below which no name resolves, each with its leading dot. Connections that show one are refused too.',
         default: [],
         maxItems: BLOCK_LIST_MAX,
       }),
     ),
     rebindProtection: Type.Optional(
-      flag({ description: 'Drops answers that point public names at private addresses.', default: true }),
+      flag({
+        description:
+          'Drops addresses from answers that are not public and that no rule opens by group or range. Off only where every policy has it off.',
+        default: true,
+      }),
     ),
     nameservers: Type.Optional(
       list(
@@ -172,7 +187,12 @@ const DnsSchema = object(
           maxLength: 45,
           rules: [{ rule: 'isIP(self)', message: 'nameservers must be IP addresses, such as 9.9.9.9' }],
         }),
-        { description: "Name servers to ask. Default: the host's own.", default: [], maxItems: 8 },
+        {
+          description:
+            "Name servers to ask, in this order. Default: the host's own. Of several policies the first by name that has some.",
+          default: [],
+          maxItems: 8,
+        },
       ),
     ),
     blockedAnswer: Type.Optional(
@@ -184,6 +204,8 @@ const DnsSchema = object(
   },
   { description: 'Name resolution.', default: {} },
 );
+
+const LEFT_OUT = 'is left out; otherwise the selected sandboxes are closed until it is there';
 
 const TlsSchema = object(
   {
@@ -210,7 +232,12 @@ const TlsSchema = object(
           pattern: `^(\\*\\.)?${LABELS}$`,
           expected: 'a host name, such as "api.example.com" or "*.example.com"',
         }),
-        { description: 'Hosts whose connections are never opened.', default: [], maxItems: 256 },
+        {
+          description:
+            'Hosts whose connections this policy leaves closed. Hosts of secrets are opened all the same.',
+          default: [],
+          maxItems: 256,
+        },
       ),
     ),
     verifyUpstream: Type.Optional(
@@ -223,8 +250,8 @@ const TlsSchema = object(
       list(
         object(
           {
-            secretKeyRef: Type.Optional(keyReference('A key of a Secret.', 'Secret')),
-            configMapKeyRef: Type.Optional(keyReference('A key of a ConfigMap.', 'ConfigMap')),
+            secretKeyRef: Type.Optional(keyReference('A key of a Secret.', 'Secret', LEFT_OUT)),
+            configMapKeyRef: Type.Optional(keyReference('A key of a ConfigMap.', 'ConfigMap', LEFT_OUT)),
           },
           {
             description: 'Where PEM certificates are read from.',
@@ -260,7 +287,7 @@ const LimitsSchema = object(
       }),
     ),
   },
-  { description: 'Bounds for each selected sandbox.', default: {} },
+  { description: 'Bounds for each selected sandbox. Of several policies the smallest.', default: {} },
 );
 
 export const NetworkPolicySpecSchema = object(

@@ -215,7 +215,11 @@ export function size(options: {
 }
 
 /** Reference to one key of a Secret or ConfigMap in the same namespace. */
-export function keyReference(description: string, kind: 'Secret' | 'ConfigMap') {
+export function keyReference(
+  description: string,
+  kind: 'Secret' | 'ConfigMap',
+  whenOptional = 'leaves the variable unset instead of holding the start back',
+) {
   return object(
     {
       name: objectName(`Name of the ${kind}, in the namespace of this object.`),
@@ -228,7 +232,7 @@ export function keyReference(description: string, kind: 'Secret' | 'ConfigMap') 
       }),
       optional: Type.Optional(
         flag({
-          description: `When true, a missing ${kind} or key leaves the variable unset instead of holding the start back.`,
+          description: `When true, a missing ${kind} or key ${whenOptional}.`,
           default: false,
         }),
       ),

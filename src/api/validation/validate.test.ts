@@ -277,6 +277,41 @@ describe('policies', () => {
     }
   });
 
+  test('a domain is a name that DNS can have, and no address', () => {
+    const domain = (text: string) => problems(rule([{ domain: text }]));
+    for (const text of ['api.example.com', '_dmarc.Example.com', 'x', `${'a'.repeat(63)}.example`])
+      assert.deepEqual(domain(text), [], text);
+    for (const text of [
+      '*.example.com',
+      'example.com.',
+      '.example.com',
+      'a..b',
+      `${'a'.repeat(64)}.example`,
+      'b\u00fccher.de',
+    ])
+      assert.match(
+        domain(text)[0] ?? '',
+        /expected a domain name, such as "api\.example\.com"; for all names/,
+        text,
+      );
+    assert.deepEqual(domain('203.0.113.7'), [
+      'spec.egress.rules[0].to[0].domain: a domain must be a name; write an address as cidr, such as 203.0.113.7/32',
+    ]);
+    assert.match(
+      problems(rule([{ domainSuffix: 'example.com' }]))[0] ?? '',
+      /with its leading dot, such as "\.example\.com"/,
+    );
+  });
+
+  test('counts are bounded', () => {
+    const many = (count: number) =>
+      Array.from({ length: count }, (_, index) => ({ domain: `d${index}.example` }));
+    assert.deepEqual(problems(rule(many(64))), []);
+    assert.match(problems(rule(many(65)))[0] ?? '', /^spec\.egress\.rules\[0\]\.to: /);
+    const rules = Array.from({ length: 129 }, () => ({ action: 'Deny', to: many(1) }));
+    assert.match(problems(of('NetworkPolicy', { egress: { rules } }))[0] ?? '', /^spec\.egress\.rules: /);
+  });
+
   test('nothing opens Airgapped', () => {
     const airgapped = (action: string) =>
       of('NetworkPolicy', { egress: { mode: 'Airgapped', rules: [{ action, to: [{ group: 'Public' }] }] } });
