@@ -33,6 +33,8 @@ export interface VmLaunch {
   addressSpaceBytes: number;
   launch: 'cold' | 'warm';
   coldReason?: string;
+  /** Of a warm launch: number of the VMM's descriptor that has the state to restore. */
+  stateNumber?: number;
 }
 
 /** Starts the VMM. When it rejects, or what follows fails, `abandonVm` gives everything back. */
@@ -44,6 +46,7 @@ export async function launchVm(host: VmHost, vm: VmLaunch, signal: AbortSignal):
     launch: vm.launch,
     memoryLimitBytes: vm.memoryLimitBytes,
     ...(vm.coldReason === undefined ? {} : { coldReason: vm.coldReason.slice(0, MAX_COLD_REASON) }),
+    ...(vm.stateNumber === undefined ? {} : { stateNumber: vm.stateNumber }),
   };
   const config: LaunchConfig = {
     ...{ id, directory: dir, kind: vm.driver, uid, gid: uid, argv, binds },

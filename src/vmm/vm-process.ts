@@ -36,6 +36,8 @@ export interface Annotations {
   launch: 'cold' | 'warm';
   memoryLimitBytes: number;
   coldReason?: string;
+  /** Of a warm launch: number of the VMM's descriptor that has the state to restore. */
+  stateNumber?: number;
 }
 
 export function encodeAnnotations(annotations: Annotations): string {
@@ -49,6 +51,7 @@ function decodeAnnotations(text: string): Annotations {
     launch: fields.launch === 'warm' ? 'warm' : 'cold',
     memoryLimitBytes: typeof fields.memoryLimitBytes === 'number' ? fields.memoryLimitBytes : 0,
     ...(typeof fields.coldReason === 'string' ? { coldReason: fields.coldReason } : {}),
+    ...(typeof fields.stateNumber === 'number' ? { stateNumber: fields.stateNumber } : {}),
   };
 }
 
@@ -101,6 +104,8 @@ export class VmProcess implements VmHandle {
   readonly startedAt: Date;
   readonly launch: 'cold' | 'warm';
   readonly coldReason?: string;
+  /** Of a warm launch: number of the VMM's descriptor that has the state to restore. */
+  readonly stateNumber?: number;
   readonly limitations: readonly string[];
   readonly exited: Promise<VmExit>;
   stages: StartStages = {};
@@ -126,6 +131,7 @@ export class VmProcess implements VmHandle {
     this.startedAt = new Date(record.startedAtMs);
     this.launch = annotations.launch;
     if (annotations.coldReason !== undefined) this.coldReason = annotations.coldReason;
+    if (annotations.stateNumber !== undefined) this.stateNumber = annotations.stateNumber;
     this.limitations = record.limitations;
     this.#memoryLimitBytes = annotations.memoryLimitBytes;
     this.exited = this.#decide(processesGone);

@@ -1,6 +1,7 @@
 // Warm starts, which the software driver alone has: as good as cold ones, and replaced by them when a template is no good.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   closeSync,
   existsSync,
@@ -109,6 +110,34 @@ test('a restored guest may use all of its memory', async () => {
   await agent.close();
   await vm.kill();
   await bench.driver.release(config.dir);
+});
+
+test('a VM whose daemon was killed before its restore is restored by the one that adopts it, with the true size of its disk', async () => {
+  const config = bench.config();
+  for (const data of ['', 'kept\n']) {
+    // The template is made by now, so that the next start restores.
+    const other = bench.config(data === '' ? {} : { upper: config.upper, id: config.id });
+    const before = await bench.start(other);
+    assert.equal(before.launch, 'warm', before.coldReason);
+    await before.kill();
+    await bench.driver.release(other.dir);
+    const starter = spawn(
+      process.execPath,
+      [join(import.meta.dirname, 'vmm-half-starter.ts'), bench.dir, JSON.stringify(config)],
+      { stdio: ['ignore', 'ignore', 'inherit'] },
+    );
+    assert.deepEqual(await once(starter, 'exit'), [null, 'SIGKILL']);
+    const vm = await bench.driver.adopt(config.dir);
+    assert.ok(vm, 'the VM is adopted');
+    const agent = await connect(vm);
+    assert.equal((await run(agent, 'cat /data 2>/dev/null; echo kept > /data; sync')).output, data);
+    const sectors = `grep -w vdb /proc/partitions | tr -s ' ' | cut -d' ' -f4`;
+    assert.equal((await run(agent, sectors)).output, `${config.upper.sizeBytes / 1024}\n`);
+    await agent.shutdown({ graceMs: 1000 });
+    await vm.exited;
+    await agent.close();
+    await bench.driver.release(config.dir);
+  }
 });
 
 test('eight at once all start, each with its own disk', async () => {

@@ -14,9 +14,10 @@ import { adoptVm, readLastExit, type VmProcess } from '../vm-process.ts';
 import { checkHost, openSoftwareHost, type SoftwareHost, type SoftwareOptions } from './host.ts';
 import { removeLeftovers } from './leftovers.ts';
 import { connectMonitor, type Machine } from './machine.ts';
+import { resumeRestore } from './migration.ts';
 import type { QmpClient } from './qmp.ts';
 import { StallWatch } from './stall-watch.ts';
-import { coldStart, warmStart } from './start.ts';
+import { coldStart, UPPER_DEVICE, warmStart } from './start.ts';
 import { prepareGuest } from './template-guest.ts';
 import type { TemplateSpec } from './template-key.ts';
 import { type TemplateLease, Templates } from './templates.ts';
@@ -26,6 +27,9 @@ import { type TemplateLease, Templates } from './templates.ts';
  * answers within milliseconds; one that does not is watched on, but not waited for.
  */
 const ADOPT_WAIT_MS = 2_000;
+
+/** A restore takes 10 ms, and QEMU's answers as long; on a crowded host seconds. */
+const RESUME_TIMEOUT_MS = 30_000;
 
 class SoftwareDriver implements VmmDriver {
   readonly name = 'software';
@@ -150,10 +154,28 @@ class SoftwareDriver implements VmmDriver {
   async adopt(dir: string): Promise<VmHandle | undefined> {
     const vm = await adoptVm(this.#host, dir, this.name);
     if (vm) {
-      const { known } = this.#watch(vm);
+      const { known } = this.#watch(vm, await this.#resume(vm));
       await Promise.race([known, sleep(ADOPT_WAIT_MS, undefined, { ref: false })]);
     }
     return vm;
+  }
+
+  /** A daemon that was killed in the middle of a restore leaves a machine that waits for the rest of it, for ever. */
+  async #resume(vm: VmProcess): Promise<QmpClient | undefined> {
+    const { stateNumber } = vm;
+    if (stateNumber === undefined) return undefined;
+    let qmp: QmpClient | undefined;
+    try {
+      const signal = AbortSignal.timeout(RESUME_TIMEOUT_MS);
+      qmp = await connectMonitor(this.#host, vm.dir, signal);
+      await resumeRestore(qmp, stateNumber, UPPER_DEVICE, signal);
+      return qmp;
+    } catch (error) {
+      // It ends as a machine that does not come up.
+      this.#warn(`${vm.id}: its restore cannot go on: ${error instanceof Error ? error.message : error}`);
+      qmp?.close();
+      return undefined;
+    }
   }
 
   #watch(vm: VmProcess, session?: QmpClient): StallWatch {

@@ -95,7 +95,7 @@ export async function startMachine(
         binds: jailBinds(host),
         memoryLimitBytes: memoryLimitBytes(spec.memoryBytes, spec.memory.kind),
         addressSpaceBytes: spec.memoryBytes + ADDRESS_SPACE_OVERHEAD_BYTES,
-        launch: stateNumber === undefined ? 'cold' : 'warm',
+        ...(stateNumber === undefined ? { launch: 'cold' } : { launch: 'warm', stateNumber }),
         ...(spec.coldReason === undefined ? {} : { coldReason: spec.coldReason }),
       },
       signal,

@@ -60,6 +60,11 @@ export async function saveState(qmp: QmpClient, stateFd: number, signal: AbortSi
 export async function restoreState(qmp: QmpClient, stateNumber: number, signal: AbortSignal): Promise<void> {
   await ignoreShared(qmp, signal);
   await qmp.execute('migrate-incoming', { uri: `fd:${stateNumber}` }, signal);
+  await finishRestore(qmp, signal);
+}
+
+/** Waits until the state is read, and lets the machine run. */
+async function finishRestore(qmp: QmpClient, signal: AbortSignal): Promise<void> {
   let paused = false;
   // A state that does not fit makes QEMU exit, which ends the connection and rejects.
   await poll(qmp, 'query-status', signal, (answer) => {
@@ -68,6 +73,33 @@ export async function restoreState(qmp: QmpClient, stateNumber: number, signal: 
     return status !== 'inmigrate';
   });
   if (paused) await qmp.execute('cont', {}, signal);
+}
+
+/**
+ * Goes on with a restore whose daemon was killed in the middle of it, from whichever step it came to; a machine that runs is
+ * left alone. `device` is the disk whose true size the guest is told.
+ */
+export async function resumeRestore(
+  qmp: QmpClient,
+  stateNumber: number,
+  device: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const status = field(await qmp.execute('query-status', {}, signal), 'status');
+  if (status === 'inmigrate') {
+    // Refused where the former daemon had come so far.
+    await ignoreShared(qmp, signal).catch(() => signal.throwIfAborted());
+    await qmp
+      .execute('migrate-incoming', { uri: `fd:${stateNumber}` }, signal)
+      .catch(() => signal.throwIfAborted());
+  } else if (status !== 'paused' && status !== 'postmigrate') return;
+  await finishRestore(qmp, signal);
+  const blocks = await qmp.execute('query-block', {}, signal);
+  const block: unknown = (Array.isArray(blocks) ? blocks : []).find(
+    (each) => field(each, 'device') === device,
+  );
+  const sizeBytes = field(field(field(block, 'inserted'), 'image'), 'virtual-size');
+  if (typeof sizeBytes === 'number') await resizeDisk(qmp, device, sizeBytes, signal);
 }
 
 /** Tells the guest the true size of a disk that the template saw as a placeholder. */

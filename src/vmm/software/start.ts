@@ -11,6 +11,9 @@ import { resizeDisk, restoreState } from './migration.ts';
 import type { TemplateSpec } from './template-key.ts';
 import type { TemplateLease } from './templates.ts';
 
+/** QEMU's name of the upper disk. */
+export const UPPER_DEVICE = 'upper';
+
 function machineSpec(config: VmConfig): Omit<MachineSpec, 'memory'> {
   return {
     ...{ id: config.id, dir: config.dir, cpus: config.cpus, memoryBytes: config.memoryBytes },
@@ -87,7 +90,7 @@ export async function warmStart(
     stages.spawn = spawn();
     const restore = stopwatch();
     await restoreState(machine.qmp, machine.stateNumber ?? -1, signal);
-    if (!fresh) await resizeDisk(machine.qmp, 'upper', upperBytes, signal);
+    if (!fresh) await resizeDisk(machine.qmp, UPPER_DEVICE, upperBytes, signal);
     stages.restore = restore();
     machine.vm.stages = stages;
     return machine;
