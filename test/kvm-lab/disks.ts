@@ -44,9 +44,9 @@ export async function makeProjectDisk(output: string): Promise<void> {
   }
 }
 
-/** node_modules as the lock file asks for them; made once per lock file. */
+/** node_modules as they are installed, which the lock file may be ahead of; made once for each state of them. */
 export function modulesDisk(): Promise<string> {
-  const lock = readFile(join(PROJECT, 'package-lock.json'), 'utf8');
+  const lock = readFile(join(PROJECT, 'node_modules/.package-lock.json'), 'utf8');
   const inputs = [lock, Promise.resolve(`${SIZE.modules}`)];
   return cached('kvm-lab', 'modules', inputs, (output) =>
     erofs(join(PROJECT, 'node_modules'), output, SIZE.modules),
