@@ -30,6 +30,35 @@ test('a VM whose files cannot be read keeps its figures, and one that is gone ha
   assert.equal(samples.get('b')?.cpuSeconds, 7);
 });
 
+test('where not all can be read in time, those that were left out come first in the next scrape', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const samples = new VmSamples();
+  const read: string[] = [];
+  let held: PromiseWithResolvers<void> | undefined;
+  const all = Array.from({ length: 40 }, (_, index) =>
+    vm(`vm-${index}`, async () => {
+      read.push(`vm-${index}`);
+      await held?.promise;
+      return figures(index);
+    }),
+  );
+  await samples.read(all);
+  held = Promise.withResolvers();
+  read.length = 0;
+  const second = samples.read(all);
+  await new Promise((resolve) => setImmediate(resolve));
+  const first = [...read];
+  assert.ok(first.length < all.length);
+  t.mock.timers.tick(1_000);
+  await second;
+  held.resolve();
+  await new Promise((resolve) => setImmediate(resolve));
+  held = undefined;
+  read.length = 0;
+  await samples.read(all);
+  assert.deepEqual(read.slice(-first.length).sort(), first.sort());
+});
+
 test('VMs that hang hold up neither the others nor the scrape, and are asked once', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
   const samples = new VmSamples();

@@ -13,7 +13,7 @@ export interface Measured {
 }
 
 export class VmSamples {
-  /** Last figures by uid. Those of VMs that are gone are dropped at the next scrape. */
+  /** Last figures by uid, oldest first. Those of VMs that are gone are dropped at the next scrape. */
   readonly #last = new Map<string, VmFigures>();
   /** Readings that hang: none is begun again before it ends, so that hung VMs cannot pile up work. */
   readonly #underWay = new Set<string>();
@@ -26,7 +26,11 @@ export class VmSamples {
   async read(live: readonly Measured[]): Promise<void> {
     const uids = new Set(live.map(({ uid }) => uid));
     for (const uid of this.#last.keys()) if (!uids.has(uid)) this.#last.delete(uid);
-    const queue = live.filter(({ uid }) => !this.#underWay.has(uid));
+    const age = new Map([...this.#last.keys()].map((uid, index) => [uid, index]));
+    // The oldest figures are read first, from the end: where the time does not suffice, all have their turn.
+    const queue = live
+      .filter(({ uid }) => !this.#underWay.has(uid))
+      .sort((a, b) => (age.get(b.uid) ?? -1) - (age.get(a.uid) ?? -1));
     let late = false;
     const reader = async (): Promise<void> => {
       for (let next = queue.pop(); next !== undefined && !late; next = queue.pop()) await this.#readOne(next);
@@ -38,7 +42,9 @@ export class VmSamples {
   async #readOne({ uid, handle }: Measured): Promise<void> {
     this.#underWay.add(uid);
     try {
-      this.#last.set(uid, await handle.stats());
+      const figures = await handle.stats();
+      this.#last.delete(uid);
+      this.#last.set(uid, figures);
     } catch {
       // The VM ended meanwhile, or its files cannot be read now.
     } finally {

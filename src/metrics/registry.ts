@@ -67,7 +67,7 @@ export class Metrics {
     this.onScrape(async () => {
       const series = new ObjectSeries();
       await collect(series);
-      this.#blocks[index] = series.blocks();
+      this.#blocks[index] = await series.blocks();
     });
   }
 

@@ -68,12 +68,12 @@ export async function readVmStats(vmm: ProcessIdentity, memoryLimitBytes: number
       if (NOT_THERE.has(error.code ?? '')) return '';
       throw error;
     });
-  const [status, rollup, io, net] = await Promise.all([
-    readIfThere('status'),
+  const [rollup, io, net] = await Promise.all([
     readIfThere('smaps_rollup'),
     readIfThere('io'),
     readIfThere('net/dev'),
   ]);
+  const memoryBytes = parseKibLine(rollup, 'Pss') ?? parseKibLine(await readIfThere('status'), 'VmRSS') ?? 0;
   // Last: that it is still the same process, and alive, tells that the others were of it and whole.
   const stat = await read('stat');
   const { startTime, ended } = parseIdentity(stat);
@@ -81,7 +81,7 @@ export async function readVmStats(vmm: ProcessIdentity, memoryLimitBytes: number
   const tap = parseNetDev(net, 'tap0');
   return {
     cpuSeconds: parseCpuSeconds(stat),
-    memoryBytes: parseKibLine(rollup, 'Pss') ?? parseKibLine(status, 'VmRSS') ?? 0,
+    memoryBytes,
     memoryLimitBytes,
     diskReadBytes: parseIo(io, 'read_bytes'),
     diskWriteBytes: parseIo(io, 'write_bytes'),

@@ -20,6 +20,7 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'images-crash.test.ts': 'registries and disks, without a VM',
   'images-in-guests.test.ts': 'what images hold, the same with any driver',
   'kvm-verdict.test.ts': 'a device that is no KVM, where there is one',
+  'monitoring-alerts.test.ts': 'alerts of the daemon, without a VM',
   'sandbox-volumes.test.ts': 'minutes of daemons there; the mounts of volumes go through the same disks',
   'sdk.test.ts': 'clients of the daemon, the same with any driver',
   'sdk-package.test.ts': 'a package, without a VM',
