@@ -15,6 +15,10 @@ setup: ## install system packages that are missing, and the npm packages
 	@tools/setup.sh
 	@$(MAKE) node_modules/.installed
 
+.PHONY: test-setup
+test-setup: ## install what the tests and benches need beside that
+	@tools/setup.sh tests
+
 node_modules/.installed: package.json package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
@@ -35,15 +39,15 @@ lint: node_modules/.installed ## formatters, linters, import rules, stale genera
 	@tools/lint.sh
 
 .PHONY: unit
-unit: build ## unit tests (no root, no VM)
+unit: test-setup build ## unit tests (no root, no VM)
 	@tools/test.sh unit
 
 .PHONY: e2e
-e2e: build ## end-to-end tests: real VMs, a real registry
+e2e: test-setup build ## end-to-end tests: real VMs, a real registry
 	@tools/test.sh e2e
 
 .PHONY: test
-test: build lint ## everything
+test: test-setup build lint ## everything
 	@tools/test.sh all
 
 .PHONY: check-arm64
@@ -51,19 +55,19 @@ check-arm64: ## check that libkrun and the C code compile for arm64 (needs cross
 	@libvmm/krun/check-arm64.sh
 
 .PHONY: soak
-soak: build ## the long campaigns
+soak: test-setup build ## the long campaigns
 	@tools/test.sh soak
 
 .PHONY: bench
-bench: build ## side-by-side measurements
+bench: test-setup build ## side-by-side measurements
 	@tools/bench.sh
 
 .PHONY: test-kvm
-test-kvm: build ## end-to-end tests with libkrun, in an emulated KVM host
+test-kvm: test-setup build ## end-to-end tests with libkrun, in an emulated KVM host
 	@tools/test-kvm.sh
 
 .PHONY: bench-kvm
-bench-kvm: build ## side-by-side measurements with libkrun and a peer, in an emulated KVM host
+bench-kvm: test-setup build ## side-by-side measurements with libkrun and a peer, in an emulated KVM host
 	@tools/bench-kvm.sh
 
 .PHONY: demo

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Installs the system packages that are missing, and says which before it does. Works as root and with sudo.
+# Installs the system packages that are missing, and says which before it does: those that the build needs, and with `tests`
+# those of the tests and benches too. Works as root and with sudo.
 set -euo pipefail
+with=${1:-build}
 
 packages=(
   # guest kernel and agent
@@ -9,17 +11,24 @@ packages=(
   libseccomp-dev libcap-dev clang libclang-rt-14-dev clang-format
   # the software driver and disks
   qemu-system-x86 e2fsprogs
+  # the built-in image
+  busybox-static
+  # node for npm
+  npm
+)
+test_packages=(
   # the KVM lab's host
   mmdebstrap
-  # the built-in image, and what the tests compare with
-  busybox-static debootstrap erofs-utils umoci skopeo docker-registry apache2-utils openssl attr acl libcap2-bin
+  # images, their registry, and what the tests compare with
+  debootstrap erofs-utils umoci skopeo docker-registry apache2-utils openssl attr acl libcap2-bin
   # what the tests of monitoring ask: Prometheus itself and promtool
   prometheus
   # what the test of the guest kernel runs in a guest
   nftables iptables iproute2
-  # node for npm
-  npm
 )
+# The tests start these themselves, on ports and in directories of their own.
+services=(docker-registry prometheus prometheus-node-exporter)
+[[ $with != tests ]] || packages+=("${test_packages[@]}")
 
 # Builds libkrun, where no newer Rust is installed. Without it the build leaves libkrun out and says so.
 optional=()
@@ -38,7 +47,17 @@ as_root=$(dirname "$0")/as-root.sh
 install() {
   "$as_root" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
+# A package that was not there before must not bring a service that runs.
+stop_services() {
+  local service
+  [[ -d /run/systemd/system ]] || return 0
+  for service in "${services[@]}"; do
+    [[ " ${missing[*]} " == *" $service "* || $service == prometheus-node-exporter ]] || continue
+    "$as_root" systemctl disable --now --quiet "$service" 2>/dev/null || true
+  done
+}
 ((${#missing[@]} == 0)) || install "${missing[@]}"
+[[ $with != tests ]] || stop_services
 for package in "${optional[@]}"; do
   install "$package" || echo "setup: $package cannot be installed; the build goes on without what needs it" >&2
 done
