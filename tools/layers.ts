@@ -56,7 +56,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
   guest: { owns: 'the agent channel: frames, sessions, reconnecting', mayImport: ['api'] },
   network: {
     owns: 'policies put together and decided, DNS and the names of flows, the contract with the gateway',
-    mayImport: ['api', 'controller/clock.ts'],
+    mayImport: ['api', 'controller/clock.ts', 'vmm/ffi.ts'],
   },
   metrics: { owns: 'metric definitions and collectors', mayImport: ['api'] },
   server: {

@@ -101,6 +101,15 @@ BH_API int bh_jail_connect(int32_t pid, const char *path, int32_t *fd, char *err
 BH_API int bh_send_fd(int32_t socket, const uint8_t *data, size_t size, int32_t fd, char *error,
                       size_t error_size);
 
+// Moves into the network namespace of a VM's process (this thread, for the length of the call), gives its TAP
+// the addresses of the gateway, makes a transparent TCP listener on `port` and UDP sockets on port 53 of both
+// addresses, and last runs `rules` (nftables), which replace the launcher's rule that drops every frame.
+// Repeating it is harmless once the former sockets are closed. Needs CAP_SYS_ADMIN and libnftables.so.1;
+// -ESRCH when the process is gone.
+BH_API int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6,
+                         uint16_t port, const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6,
+                         char *error, size_t error_size);
+
 // ---- measurements
 // ---------------------------------------------------------------------------------------------
 

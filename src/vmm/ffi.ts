@@ -41,6 +41,23 @@ export interface SpawnedLauncher {
 /** Identifies the library's watcher thread; opaque. */
 export type WatcherPointer = unknown;
 
+/** What a VM's network is opened with; bh_plane_open says more. */
+export interface PlaneSetup {
+  gateway4: string;
+  gateway6: string;
+  /** Of the transparent TCP listener. */
+  port: number;
+  /** For nftables. */
+  rules: string;
+}
+
+/** Descriptors. */
+export interface PlaneSockets {
+  tcp: number;
+  dns4: number;
+  dns6: number;
+}
+
 /** The calls of libvmm. Names follow the header; every failure throws (or rejects with) a HostError. */
 export interface HostLibrary {
   spawn(binary: string, config: Uint8Array, fds: readonly number[]): SpawnedLauncher;
@@ -64,6 +81,8 @@ export interface HostLibrary {
   jailConnect(pid: number, path: string): number;
   sendFd(socket: number, data: Uint8Array, fd: number): void;
   tscKhz(): Promise<number>;
+  /** Opens the network of the VM whose process this is; gives the descriptors of its sockets. */
+  planeOpen(process: { pid: number; startTime: bigint }, plane: PlaneSetup): PlaneSockets;
 }
 
 type Argument = string | number | bigint | ArrayBufferView | WatcherPointer;
@@ -142,6 +161,10 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
   const unixConnect = declare('bh_unix_connect', 'const char *path, int32_t *fd');
   const jailConnect = declare('bh_jail_connect', 'int32_t pid, const char *path, int32_t *fd');
   const sendFd = declare('bh_send_fd', 'int32_t socket, const uint8_t *data, size_t size, int32_t fd');
+  const planeOpen = declare(
+    'bh_plane_open',
+    'int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6, uint16_t port, const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6',
+  );
   const tscKhz = declare('bh_tsc_khz', 'uint32_t *khz');
 
   const first = (array: Int32Array | Uint32Array): number => array[0] ?? -1;
@@ -223,6 +246,11 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     },
     sendFd(socket, data, fd) {
       sendFd.now(socket, data, data.length, fd);
+    },
+    planeOpen({ pid, startTime: start }, { gateway4, gateway6, port, rules }) {
+      const [tcp, dns4, dns6] = [new Int32Array(1), new Int32Array(1), new Int32Array(1)];
+      planeOpen.now(pid, start, gateway4, gateway6, port, rules, tcp, dns4, dns6);
+      return { tcp: first(tcp), dns4: first(dns4), dns6: first(dns6) };
     },
     async tscKhz() {
       const out = new Uint32Array(1);

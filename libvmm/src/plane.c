@@ -1,0 +1,217 @@
+// Opens the network of one VM to the gateway: from a namespace whose TAP drops everything to one whose kernel
+// hands every connection of the guest to a socket of the caller.
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_addr.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../include/libvmm.h"
+#include "cleanup.h"
+#include "error.h"
+
+#define TAP "tap0"
+#define NFTABLES "libnftables.so.1"
+// Connections that wait to be accepted; the kernel caps it by net.core.somaxconn.
+#define BACKLOG 1024
+
+struct message {
+    struct nlmsghdr header;
+    union {
+        struct ifaddrmsg address;
+        struct rtmsg route;
+    };
+    uint8_t attributes[128];
+};
+
+static void add(struct message *message, uint16_t type, const void *data, size_t size) {
+    struct rtattr *attribute = (struct rtattr *)((uint8_t *)message + NLMSG_ALIGN(message->header.nlmsg_len));
+    attribute->rta_type = type;
+    attribute->rta_len = (uint16_t)RTA_LENGTH(size);
+    memcpy(RTA_DATA(attribute), data, size);
+    message->header.nlmsg_len =
+        (uint32_t)(NLMSG_ALIGN(message->header.nlmsg_len) + RTA_ALIGN(attribute->rta_len));
+}
+
+static int talk(int fd, struct message *message) {
+    union {
+        struct nlmsghdr header;
+        uint8_t bytes[1024];
+    } answer;
+    message->header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+    if (send(fd, message, message->header.nlmsg_len, 0) < 0)
+        return -errno;
+    ssize_t got = recv(fd, &answer, sizeof answer, 0);
+    if (got < 0)
+        return -errno;
+    if (!NLMSG_OK(&answer.header, (size_t)got) || answer.header.nlmsg_type != NLMSG_ERROR)
+        return -EPROTO;
+    return ((struct nlmsgerr *)NLMSG_DATA(&answer.header))->error;
+}
+
+// Whatever the guest sends to is local, unless it lies in the TAP's own prefixes, to which nothing is
+// forwarded.
+static int add_local_route(int fd, uint8_t family) {
+    uint32_t loopback = if_nametoindex("lo");
+    struct message message = {
+        .header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtmsg)), .nlmsg_type = RTM_NEWROUTE}};
+    message.route = (struct rtmsg){.rtm_family = family,
+                                   .rtm_table = RT_TABLE_MAIN,
+                                   .rtm_protocol = RTPROT_STATIC,
+                                   .rtm_scope = RT_SCOPE_HOST,
+                                   .rtm_type = RTN_LOCAL};
+    add(&message, RTA_OIF, &loopback, sizeof loopback);
+    return talk(fd, &message);
+}
+
+static int add_address6(int fd, const struct in6_addr *address) {
+    struct message message = {
+        .header = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifaddrmsg)), .nlmsg_type = RTM_NEWADDR}};
+    message.address = (struct ifaddrmsg){.ifa_family = AF_INET6,
+                                         .ifa_prefixlen = 64,
+                                         .ifa_flags = IFA_F_NODAD,
+                                         .ifa_index = if_nametoindex(TAP)};
+    add(&message, IFA_LOCAL, address, sizeof *address);
+    add(&message, IFA_ADDRESS, address, sizeof *address);
+    return talk(fd, &message);
+}
+
+static int set_ipv6(const char *name, const char *value) {
+    char path[96];
+    (void)snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/" TAP "/%s", name);
+    CLEANUP_FD fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    return write(fd, value, strlen(value)) < 0 ? -errno : 0;
+}
+
+// No address by itself, no router of the guest's word.
+static int set_addresses(const struct in6_addr *gateway) {
+    CLEANUP_FD fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    if (fd < 0)
+        return -errno;
+    int result = set_ipv6("addr_gen_mode", "1");
+    if (result == 0)
+        result = set_ipv6("accept_ra", "0");
+    if (result == 0)
+        result = set_ipv6("disable_ipv6", "0");
+    if (result == 0)
+        result = add_address6(fd, gateway);
+    if (result == 0)
+        result = add_local_route(fd, AF_INET);
+    if (result == 0)
+        result = add_local_route(fd, AF_INET6);
+    return result;
+}
+
+static int bind_to(int type, const struct sockaddr_in6 *address, int transparent, int *out) {
+    const int on = 1, off = 0;
+    CLEANUP_FD fd = socket(AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &off, sizeof off) != 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0)
+        return -errno;
+    if (transparent && (setsockopt(fd, SOL_IP, IP_TRANSPARENT, &on, sizeof on) != 0 ||
+                        setsockopt(fd, SOL_IPV6, IPV6_TRANSPARENT, &on, sizeof on) != 0))
+        return -errno;
+    if (bind(fd, (const struct sockaddr *)address, sizeof *address) != 0 ||
+        (type == SOCK_STREAM && listen(fd, BACKLOG) != 0))
+        return -errno;
+    *out = bh_take_fd(&fd);
+    return 0;
+}
+
+// Loaded by the one process that needs it, so that the daemon does not carry it.
+static int run_rules(const char *rules, char *error, size_t error_size) {
+    void *library = dlopen(NFTABLES, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return bh_fail(error, error_size, ENOENT, NFTABLES);
+    void *(*create)(uint32_t);
+    int (*buffer_error)(void *);
+    int (*run)(void *, const char *);
+    const char *(*text)(void *);
+    void (*destroy)(void *);
+    *(void **)&create = dlsym(library, "nft_ctx_new");
+    *(void **)&buffer_error = dlsym(library, "nft_ctx_buffer_error");
+    *(void **)&run = dlsym(library, "nft_run_cmd_from_buffer");
+    *(void **)&text = dlsym(library, "nft_ctx_get_error_buffer");
+    *(void **)&destroy = dlsym(library, "nft_ctx_free");
+    if (!create || !buffer_error || !run || !text || !destroy)
+        return bh_fail(error, error_size, ENOSYS, NFTABLES);
+    void *context = create(0);
+    if (!context)
+        return bh_fail(error, error_size, ENOMEM, "nftables");
+    int result = buffer_error(context);
+    if (result == 0)
+        result = run(context, rules);
+    if (result != 0)
+        result = bh_fail(error, error_size, EINVAL, "nftables rules: %.120s", text(context));
+    destroy(context);
+    return result;
+}
+
+struct plane_sockets {
+    int tcp, dns4, dns6;
+};
+
+static int open_inside(const char *gateway4, const char *gateway6, uint16_t port, const char *rules,
+                       struct plane_sockets *sockets, char *error, size_t error_size) {
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    struct sockaddr_in6 dns4 = {.sin6_family = AF_INET6, .sin6_port = htons(53)}, dns6 = dns4;
+    char mapped[INET6_ADDRSTRLEN];
+    (void)snprintf(mapped, sizeof mapped, "::ffff:%.15s", gateway4);
+    if (inet_pton(AF_INET6, mapped, &dns4.sin6_addr) != 1 ||
+        inet_pton(AF_INET6, gateway6, &dns6.sin6_addr) != 1)
+        return bh_fail(error, error_size, EINVAL, "addresses of the gateway");
+    int result = set_addresses(&dns6.sin6_addr);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "addresses of the VM's network");
+    result = bind_to(SOCK_STREAM, &any, 1, &sockets->tcp);
+    if (result == 0)
+        result = bind_to(SOCK_DGRAM, &dns4, 0, &sockets->dns4);
+    if (result == 0)
+        result = bind_to(SOCK_DGRAM, &dns6, 0, &sockets->dns6);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "sockets in the VM's network");
+    // Last: until now the launcher's rule drops every frame of the guest.
+    return run_rules(rules, error, error_size);
+}
+
+int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6, uint16_t port,
+                  const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6, char *error,
+                  size_t error_size) {
+    if (!gateway4 || !gateway6 || !rules || !tcp || !dns4 || !dns6)
+        return bh_fail(error, error_size, EINVAL, "network of a VM");
+    int32_t opened = -1;
+    int result = bh_pidfd_open(pid, start_time, &opened, error, error_size);
+    if (result != 0)
+        return result;
+    CLEANUP_FD pidfd = opened;
+    CLEANUP_FD own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (own < 0 || setns(pidfd, CLONE_NEWNET) != 0)
+        return bh_fail(error, error_size, errno, "network namespace of process %d", pid);
+    struct plane_sockets sockets = {-1, -1, -1};
+    result = open_inside(gateway4, gateway6, port, rules, &sockets, error, error_size);
+    // A thread that stays in a guest's namespace would open its next socket there.
+    if (setns(own, CLONE_NEWNET) != 0)
+        abort();
+    if (result != 0) {
+        bh_close_fd(&sockets.tcp);
+        bh_close_fd(&sockets.dns4);
+        bh_close_fd(&sockets.dns6);
+        return result;
+    }
+    *tcp = sockets.tcp;
+    *dns4 = sockets.dns4;
+    *dns6 = sockets.dns6;
+    return 0;
+}

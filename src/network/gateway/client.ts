@@ -1,0 +1,152 @@
+// The daemon's side of the gateway.
+import { connect, type Socket } from 'node:net';
+import { BulkheadError } from '../../api/errors.ts';
+import type { NetworkPlane, NetworkState } from '../network-plane.ts';
+import type { EffectivePolicy } from '../policy/effective.ts';
+import {
+  CONTROL_VERSION,
+  type ControlRequest,
+  type NamespaceHolder,
+  readMessages,
+  writeMessage,
+} from './control.ts';
+import type { FlowEntry, NetworkCounters } from './flow-log.ts';
+import { CONTROL_TIMEOUT_MS } from './limits.ts';
+
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+}
+
+export class GatewayClient implements NetworkPlane {
+  readonly #socket: Socket;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #acknowledged = new Map<string, string>();
+  readonly #listeners = new Set<(uid: string) => void>();
+  #next = 1;
+  /** Of the gateway. */
+  pid = 0;
+  /** Resolves when the gateway is gone or no longer answers. */
+  readonly closed: Promise<void>;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    this.closed = new Promise((resolve) => socket.once('close', () => resolve()));
+    socket.on('error', () => {});
+    socket.on('close', () => this.#lost());
+    readMessages(socket, (message) => this.#receive(message));
+  }
+
+  /** Fails with NETWORK_UNAVAILABLE where no gateway of this version listens. Learns what it has in force. */
+  static async connect(path: string): Promise<GatewayClient> {
+    const socket = connect(path);
+    const client = new GatewayClient(socket);
+    try {
+      const hello = await client.#call({ method: 'hello' });
+      if (!isRecord(hello) || hello.version !== CONTROL_VERSION || typeof hello.pid !== 'number')
+        throw unavailable('it is of another version');
+      client.pid = hello.pid;
+      const list = await client.#call({ method: 'list' });
+      for (const each of Array.isArray(list) ? list : [])
+        if (isRecord(each)) client.#acknowledged.set(String(each.uid), String(each.hash));
+      return client;
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+  }
+
+  /** Opens the network of a sandbox under this policy. Safe to repeat. */
+  async attach(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): Promise<string> {
+    const hash = String(await this.#call({ method: 'attach', uid, holder, policy }));
+    this.#acknowledged.set(uid, hash);
+    this.#tell(uid);
+    return hash;
+  }
+
+  async detach(uid: string): Promise<void> {
+    await this.#call({ method: 'detach', uid });
+    if (this.#acknowledged.delete(uid)) this.#tell(uid);
+  }
+
+  async program(uid: string, policy: EffectivePolicy): Promise<string> {
+    const hash = String(await this.#call({ method: 'program', uid, policy }));
+    this.#acknowledged.set(uid, hash);
+    return hash;
+  }
+
+  stateOf(uid: string): NetworkState | undefined {
+    const acknowledged = this.#acknowledged.get(uid);
+    return acknowledged === undefined ? undefined : { acknowledged };
+  }
+
+  onChange(listener: (uid: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** The last decisions, oldest first. */
+  async log(uid: string): Promise<readonly FlowEntry[]> {
+    // The gateway is the same build's and speaks the same version.
+    return (await this.#call({ method: 'log', uid })) as readonly FlowEntry[];
+  }
+
+  async counters(uid: string): Promise<NetworkCounters> {
+    return (await this.#call({ method: 'counters', uid })) as NetworkCounters;
+  }
+
+  /** Lets go of the connection; the gateway goes on. */
+  close(): void {
+    this.#socket.destroy();
+  }
+
+  #call(request: ControlRequest): Promise<unknown> {
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      if (this.#socket.destroyed) {
+        reject(unavailable('it is gone'));
+        return;
+      }
+      // A gateway that is stuck is as good as none.
+      const late = setTimeout(() => this.#socket.destroy(), CONTROL_TIMEOUT_MS);
+      const settle =
+        <T>(done: (value: T) => void) =>
+        (value: T) => {
+          clearTimeout(late);
+          this.#waiting.delete(id);
+          done(value);
+        };
+      this.#waiting.set(id, { resolve: settle(resolve), reject: settle(reject) });
+      writeMessage(this.#socket, { ...request, id });
+    });
+  }
+
+  #receive(message: unknown): void {
+    if (!isRecord(message) || typeof message.id !== 'number') {
+      this.#socket.destroy();
+      return;
+    }
+    const waiting = this.#waiting.get(message.id);
+    if (typeof message.error === 'string') waiting?.reject(unavailable(message.error));
+    else waiting?.resolve(message.result);
+  }
+
+  #lost(): void {
+    for (const { reject } of [...this.#waiting.values()]) reject(unavailable('it is gone'));
+    const uids = [...this.#acknowledged.keys()];
+    this.#acknowledged.clear();
+    for (const uid of uids) this.#tell(uid);
+  }
+
+  #tell(uid: string): void {
+    for (const listener of this.#listeners) listener(uid);
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+function unavailable(why: string): BulkheadError {
+  return new BulkheadError('NETWORK_UNAVAILABLE', `The gateway did not do it: ${why}`);
+}

@@ -1,0 +1,124 @@
+// All networks of this host's sandboxes, and what the daemon may ask of them.
+import { randomInt } from 'node:crypto';
+import { getServers } from 'node:dns';
+import { networkInterfaces } from 'node:os';
+import type { Clock } from '../../controller/clock.ts';
+import type { HostLibrary } from '../../vmm/ffi.ts';
+import { Upstream } from '../dns/upstream.ts';
+import { addressKey, parseAddress } from '../policy/addresses.ts';
+import { EFFECTIVE_FORMAT, type EffectivePolicy } from '../policy/effective.ts';
+import { PLANE_SETUP } from './address-plan.ts';
+import { CONTROL_VERSION, type ControlRequest, type NamespaceHolder } from './control.ts';
+import { socketTransport } from './dns-transport.ts';
+import { SandboxNetwork } from './sandbox-network.ts';
+
+const QUERY_ID_END = 65_536;
+
+interface Attached {
+  readonly holder: NamespaceHolder;
+  readonly network: SandboxNetwork;
+}
+
+export class Gateway {
+  readonly #library: HostLibrary;
+  readonly #clock: Clock;
+  readonly #upstream: Upstream;
+  readonly #attached = new Map<string, Attached>();
+
+  constructor(library: HostLibrary, clock: Clock) {
+    this.#library = library;
+    this.#clock = clock;
+    this.#upstream = new Upstream({
+      transport: socketTransport,
+      clock,
+      randomId: () => randomInt(QUERY_ID_END),
+    });
+  }
+
+  /** Throws what the daemon is to be told. */
+  handle(request: ControlRequest): unknown {
+    switch (request.method) {
+      case 'hello':
+        return { version: CONTROL_VERSION, pid: process.pid };
+      case 'attach':
+        return this.#attach(request.uid, request.holder, request.policy);
+      case 'program': {
+        const { network } = this.#find(request.uid);
+        checkPolicy(request.policy);
+        network.setPolicy(request.policy);
+        return network.hash;
+      }
+      case 'detach':
+        this.#detach(request.uid);
+        return null;
+      case 'log':
+        return this.#find(request.uid).network.log.entries;
+      case 'counters':
+        return this.#find(request.uid).network.counters();
+      case 'list':
+        return [...this.#attached].map(([uid, { network }]) => ({ uid, hash: network.hash }));
+      default:
+        throw new Error('This gateway does not know the method.');
+    }
+  }
+
+  /** Lets go of the networks whose VM is gone. */
+  sweep(): void {
+    for (const [uid, { holder }] of this.#attached) if (!this.#lives(holder)) this.#detach(uid);
+  }
+
+  #attach(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): string {
+    checkPolicy(policy);
+    const former = this.#attached.get(uid);
+    if (former?.holder.pid === holder.pid && former.holder.startTime === holder.startTime) {
+      former.network.setPolicy(policy);
+      return former.network.hash;
+    }
+    this.#detach(uid);
+    const { pid, startTime } = holder;
+    const sockets = this.#library.planeOpen({ pid, startTime: BigInt(startTime) }, PLANE_SETUP);
+    const network = new SandboxNetwork({
+      ...{ sockets, policy, upstream: this.#upstream, clock: this.#clock },
+      ...{ hostServers: getServers, isHostAddress },
+    });
+    this.#attached.set(uid, { holder, network });
+    return network.hash;
+  }
+
+  #detach(uid: string): void {
+    this.#attached.get(uid)?.network.close();
+    this.#attached.delete(uid);
+  }
+
+  #find(uid: string): Attached {
+    const found = this.#attached.get(uid);
+    if (found === undefined) throw new Error(`No network of ${uid} is attached.`);
+    return found;
+  }
+
+  #lives({ pid, startTime }: NamespaceHolder): boolean {
+    try {
+      return this.#library.processStartTime(pid) === BigInt(startTime);
+    } catch {
+      return false;
+    }
+  }
+}
+
+function checkPolicy(policy: EffectivePolicy): void {
+  if (policy.format !== EFFECTIVE_FORMAT)
+    throw new Error('This gateway does not know the format of the policy.');
+}
+
+/** Asked anew each time: addresses come and go while the gateway lives. */
+function isHostAddress(address: string): boolean {
+  const parsed = parseAddress(address);
+  if (parsed === undefined) return false;
+  const key = addressKey(parsed);
+  return Object.values(networkInterfaces()).some((list) =>
+    (list ?? []).some((each) => {
+      const own = parseAddress(each.address);
+      return own !== undefined && addressKey(own) === key;
+    }),
+  );
+}

@@ -1,0 +1,22 @@
+// Every bound of the gateway, with its reason.
+
+/** A connection without a byte either way is forgotten; longer than the two hours after which TCP keep-alive begins. */
+export const IDLE_MS = 3 * 3_600_000;
+/** Of a dial; Linux gives up after about two minutes, clients before that. */
+export const CONNECT_TIMEOUT_MS = 30_000;
+/** A client that has begun a ClientHello or a request has so long to finish it. */
+export const INSPECT_MS = 30_000;
+/** A name server's client that says nothing (RFC 7766 asks for seconds). */
+export const DNS_IDLE_MS = 10_000;
+/** Connections to the name server at a time, of one sandbox; they count as connections too. */
+export const DNS_CONNECTIONS_MAX = 32;
+/** Datagrams that one sandbox's filter works on at a time; more are dropped, as a network would. */
+export const DNS_DATAGRAMS_MAX = 256;
+/** Decisions that are remembered of each sandbox for `network log`. */
+export const LOG_ENTRIES_MAX = 256;
+/** A message on the control socket: a policy with certificates of its own authorities. */
+export const CONTROL_MESSAGE_MAX = 4 * 1_048_576;
+/** How often VMs are looked after that went without a word of the daemon. */
+export const PROCESS_CHECK_MS = 5_000;
+/** For an answer on the control socket. */
+export const CONTROL_TIMEOUT_MS = 10_000;

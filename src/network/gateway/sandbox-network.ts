@@ -1,0 +1,125 @@
+// The network of one sandbox: its sockets in the sandbox's namespace, its policy, and every connection it has.
+import type { Socket as Datagrams } from 'node:dgram';
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../../controller/clock.ts';
+import type { PlaneSockets } from '../../vmm/ffi.ts';
+import { DnsFilter } from '../dns/filter.ts';
+import type { Upstream } from '../dns/upstream.ts';
+import { DNS_PORT, decideFlow } from '../policy/decide.ts';
+import type { EffectivePolicy } from '../policy/effective.ts';
+import { GATEWAY_V4, GATEWAY_V6 } from './address-plan.ts';
+import { serveDatagrams, serveStream } from './dns-sockets.ts';
+import { FlowLog, type NetworkCounters } from './flow-log.ts';
+import { DNS_CONNECTIONS_MAX } from './limits.ts';
+import { Relay } from './relay.ts';
+
+export interface SandboxNetworkOptions {
+  readonly sockets: PlaneSockets;
+  readonly policy: EffectivePolicy;
+  readonly upstream: Upstream;
+  readonly clock: Clock;
+  readonly hostServers: () => readonly string[];
+  readonly isHostAddress: (address: string) => boolean;
+}
+
+export class SandboxNetwork {
+  readonly #options: SandboxNetworkOptions;
+  readonly #filter: DnsFilter;
+  readonly #server: Server;
+  readonly #datagrams: Datagrams[];
+  readonly #relays = new Set<Relay>();
+  readonly #dnsStreams = new Set<Socket>();
+  readonly log: FlowLog;
+  #policy: EffectivePolicy;
+
+  constructor(options: SandboxNetworkOptions) {
+    const { sockets, policy, upstream, clock, hostServers, isHostAddress } = options;
+    this.#options = options;
+    this.#policy = policy;
+    this.log = new FlowLog(() => clock.now());
+    this.#filter = new DnsFilter({
+      ...{ policy, upstream, hostServers, clock },
+      hostAddresses: { v4: GATEWAY_V4, v6: GATEWAY_V6 },
+      isHostAddress: (address) => isGateway(address) || isHostAddress(address),
+      observe: ({ result, name, by }) =>
+        this.log.add({ layer: 'DNS', protocol: 'UDP', destination: name ?? '', result }, by),
+    });
+    this.#datagrams = [sockets.dns4, sockets.dns6].map((fd) => serveDatagrams(fd, this.#filter));
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
+    this.#server.on('error', () => this.close());
+    this.#server.listen({ fd: sockets.tcp });
+  }
+
+  get hash(): string {
+    return this.#policy.hash;
+  }
+
+  /** Holds when it returns: what it forbids is cut. */
+  setPolicy(policy: EffectivePolicy): void {
+    this.#policy = policy;
+    this.#filter.setPolicy(policy);
+    for (const relay of [...this.#relays]) relay.reconsider();
+  }
+
+  counters(): NetworkCounters {
+    for (const relay of this.#relays) relay.count();
+    return this.log.counters(this.#relays.size + this.#dnsStreams.size);
+  }
+
+  close(): void {
+    this.#filter.close();
+    this.#server.close();
+    for (const socket of this.#datagrams.splice(0)) socket.close();
+    for (const socket of this.#dnsStreams) socket.destroy();
+    for (const relay of [...this.#relays]) relay.cut();
+  }
+
+  #accept(client: Socket): void {
+    const address = plainAddress(client.localAddress ?? '');
+    const port = client.localPort ?? 0;
+    const destination = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+    const open = this.#relays.size + this.#dnsStreams.size;
+    const report = (result: string, by?: Parameters<FlowLog['add']>[1]) =>
+      this.log.add({ layer: 'Flow', protocol: 'TCP', destination, result }, by);
+    const isDns = port === DNS_PORT && isGateway(address);
+    if (
+      open >= this.#policy.limits.maxConnections ||
+      (isDns && this.#dnsStreams.size >= DNS_CONNECTIONS_MAX)
+    ) {
+      report('Limited');
+      client.on('error', () => {});
+      client.resetAndDestroy();
+      return;
+    }
+    if (isDns) {
+      this.#dnsStreams.add(client);
+      client.on('close', () => this.#dnsStreams.delete(client));
+      void serveStream(client, this.#filter);
+      return;
+    }
+    const toHost = isGateway(address) || this.#options.isHostAddress(address);
+    const relay = new Relay({
+      client,
+      flow: { protocol: 'TCP', address, port, toHost, names: this.#filter.namesOf(address) },
+      target: { host: isGateway(address) ? '127.0.0.1' : address, port },
+      decide: (flow) => decideFlow(this.#policy, flow),
+      report,
+      count: (egress, ingress) => {
+        this.log.egressBytes += egress;
+        this.log.ingressBytes += ingress;
+      },
+      closed: () => this.#relays.delete(relay),
+    });
+    this.#relays.add(relay);
+    relay.start();
+  }
+}
+
+function isGateway(address: string): boolean {
+  return address === GATEWAY_V4 || address === GATEWAY_V6;
+}
+
+/** As it is decided and as it is dialled: IPv4 in IPv6 form is IPv4. */
+function plainAddress(address: string): string {
+  return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address;
+}
