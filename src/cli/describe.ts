@@ -1,9 +1,11 @@
 // bulkhead describe
+
 import type { Command } from 'commander';
 import { ageOf } from '../api/age.ts';
 import type { ResourceKind, StoredObject } from '../api/meta.ts';
 import { isRecord } from '../api/validation/structural.ts';
 import type { BulkheadClient, EventObject } from '../client/client.ts';
+import type { SandboxPolicy } from '../network/policy/effective.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { byTime } from './events.ts';
 import { sandboxPolicyText } from './output/policy.ts';
@@ -42,7 +44,8 @@ async function describe(words: string[], options: Options): Promise<void> {
 async function textOf(client: BulkheadClient, kind: ResourceKind, object: StoredObject): Promise<string> {
   const { namespace, name, uid } = object.metadata;
   const events = await client.events({ namespace, fieldSelector: `involvedObject.uid=${uid}` });
-  const policy = kind.kind === 'Sandbox' ? await client.effectivePolicy(namespace, name) : undefined;
+  const policy =
+    kind.kind === 'Sandbox' ? ((await client.effectivePolicy(namespace, name)) as SandboxPolicy) : undefined;
   const now = Date.now();
   return [
     metadataText(object),

@@ -44,7 +44,10 @@ async function test(sandbox: string, destination: string, options: Options): Pro
   if (address !== undefined && isIP(address) === 0) throw usage(`"${address}" is no IP address`);
   const { effective, acknowledged } =
     options.filename === undefined
-      ? await withClient(options, (client) => client.effectivePolicy(namespace, sandbox))
+      ? await withClient(
+          options,
+          async (client) => (await client.effectivePolicy(namespace, sandbox)) as SandboxPolicy,
+        )
       : await policyOfFiles(options.filename, namespace, sandbox);
   const trial: Trial = { ...parsed, protocol, ...(address === undefined ? {} : { address }) };
   const result = tryDestination(effective, trial);

@@ -5,7 +5,6 @@ import { apiVersionOf } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
 import { isStatus, type Status } from '../api/status.ts';
 import type { DoctorReport, ExecQuery, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
-import type { SandboxPolicy } from '../network/policy/effective.ts';
 import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
 import { parseSamples, type Sample } from './samples.ts';
@@ -278,10 +277,13 @@ export class BulkheadClient {
     return (await this.#transport.request<SandboxStats>('GET', `${sandbox(namespace, name)}/stats`)).body;
   }
 
-  /** What is to be in force for the network of a sandbox, and what is. */
-  async effectivePolicy(namespace: string, name: string): Promise<SandboxPolicy> {
+  /**
+   * What is to be in force for the network of a sandbox, and what is: a SandboxPolicy of network/policy. Not named here,
+   * because the client is part of a package that has none of its types.
+   */
+  async effectivePolicy(namespace: string, name: string): Promise<unknown> {
     const path = `${sandbox(namespace, name)}/effectivepolicy`;
-    return (await this.#transport.request<SandboxPolicy>('GET', path)).body;
+    return (await this.#transport.request<unknown>('GET', path)).body;
   }
 
   /** Starts a command. Resolves when the connection stands; a command that cannot start shows in `exited`. */

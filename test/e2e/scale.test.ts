@@ -11,21 +11,23 @@ const STREAM_MIB = SOAK ? 1024 : 128;
 
 test(`${SANDBOXES} sandboxes applied at once all become Ready, and leave nothing when their file goes`, async () => {
   await using daemon = await TestDaemon.start();
-  const before = hostResources(daemon.stateDir);
+  const uids = new Set<string>();
+  const before = hostResources(daemon.stateDir, uids);
   await daemon.write('keep.yaml', sandboxYaml('keep', { operatingMode: 'Suspended' }));
   const names = Array.from({ length: SANDBOXES }, (_, index) => `many-${index}`);
   await daemon.write('many.yaml', names.map((name) => sandboxYaml(name)).join('---\n'));
   for (const name of names)
     await daemon.ok('wait', `sandbox/${name}`, '--for=condition=Ready', '--timeout', '900s');
   const list = JSON.parse(await daemon.ok('get', 'sandboxes', '-o', 'json')) as {
-    items: { metadata: { name: string }; status: { restarts?: number } }[];
+    items: { metadata: { name: string; uid: string }; status: { restarts?: number } }[];
   };
+  for (const item of list.items) uids.add(item.metadata.uid);
   for (const item of list.items)
     assert.equal(item.status.restarts ?? 0, 0, `${item.metadata.name} failed once`);
 
   await daemon.remove('many.yaml');
   for (const name of names) await daemon.ok('wait', `sandbox/${name}`, '--for=delete', '--timeout', '900s');
-  assert.deepEqual(hostResources(daemon.stateDir), before);
+  assert.deepEqual(hostResources(daemon.stateDir, uids), before);
 });
 
 test(`${STREAM_MIB} MiB through exec are intact while a second exec answers`, async () => {
