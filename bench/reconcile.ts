@@ -18,6 +18,7 @@ import { DaemonMetrics } from '../src/daemon/metrics.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../src/reconcilers/sandbox/reconciler.ts';
 import { FakeImages, FakeImageWorld } from '../src/reconcilers/testing/fake-images.ts';
 import { FakeHost, FakeVmmDriver, fakeConnect } from '../src/reconcilers/testing/fake-vmm.ts';
+import { FakeDisks, FakeVolumes } from '../src/reconcilers/testing/fake-volumes.ts';
 import { Faults } from '../src/reconcilers/testing/faults.ts';
 import { FakeProcess } from '../src/reconcilers/testing/process.ts';
 import { IMAGE, sandboxManifest } from '../src/reconcilers/testing/world.ts';
@@ -99,6 +100,8 @@ async function run(dir: string): Promise<void> {
   const sandboxes = createSandboxReconciler({
     store,
     images,
+    volumes: new FakeVolumes(new FakeDisks(faults), fake),
+    volumeMeasured: () => {},
     drivers: { all: [driver], select: async () => ({ driver, reason: 'it is a bench' }) },
     connectGuest: fakeConnect(host, fake),
     enqueuer: {

@@ -45,7 +45,10 @@ const SAID = {
   load: [0.1, 0.2, 0.3] as [number, number, number],
   pressure: { cpuSomeAvg10: 1, memorySomeAvg10: 2, ioSomeAvg10: 3 },
   fileSystems: [
-    { mountPath: '/', totalBytes: GIB, usedBytes: 123_456_789, totalInodes: 65_536, usedInodes: 1234 },
+    {
+      ...{ mountPath: '/', totalBytes: GIB, usedBytes: 123_456_789, availableBytes: 900_000_000 },
+      ...{ totalInodes: 65_536, usedInodes: 1234 },
+    },
   ],
   interfaces: [],
   processes: 12,

@@ -7,6 +7,8 @@
 #include "power.h"
 #include "session.h"
 #include "stats.h"
+#include "volumefiles.h"
+#include "volumes.h"
 #include "walltime.h"
 
 #define BODY(name) bulkhead_agent_v1_HostMessage_##name##_tag
@@ -88,6 +90,12 @@ void dispatch(bulkhead_agent_v1_HostMessage *m) {
         break;
     case BODY(ping):
         link_done(id);
+        break;
+    case BODY(mount_volumes):
+        answer(id, volumes_mount(&m->body.mount_volumes, &err), &err);
+        break;
+    case BODY(write_volume_files):
+        answer(id, volumefiles_write(&m->body.write_volume_files, &err), &err);
         break;
     case BODY(set_clock):
         answer(id, walltime_set(m->body.set_clock.time_ms, &err), &err);

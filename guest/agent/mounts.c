@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -15,9 +14,8 @@
 #include <unistd.h>
 
 #include "beneath.h"
+#include "ext4.h"
 
-// From the kernel's ext4; no header of user space has it. Argument: the new number of blocks.
-#define EXT4_IOC_RESIZE_FS _IOW('f', 16, uint64_t)
 #define IMAGE "/mnt/image"
 
 static int namespace_fd = -1;
@@ -245,41 +243,6 @@ static void undo(void) {
     (void)umount2(IMAGE, MNT_DETACH);
 }
 
-// Little-endian fields of ext4's superblock, which lies 1024 bytes into the disk.
-enum { SUPERBLOCK = 1024, BLOCKS_LOW = 0x04, LOG_BLOCK_SIZE = 0x18, BLOCKS_HIGH = 0x150, MAX_LOG_SIZE = 6 };
-
-// Takes the disk's size into use when the host made it larger since the file system was made.
-static int grow_upper(const char *device, struct err *err) {
-    unsigned char block[1024];
-    uint64_t disk = 0;
-    int fd = open(device, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_errno(err, "cannot open %s", device);
-    bool known = ioctl(fd, BLKGETSIZE64, &disk) == 0 &&
-                 pread(fd, block, sizeof block, SUPERBLOCK) == (ssize_t)sizeof block;
-    int saved = errno;
-    (void)close(fd);
-    errno = saved;
-    if (!known)
-        return err_errno(err, "cannot read the size of %s", device);
-    uint32_t low, high, log_size;
-    memcpy(&low, block + BLOCKS_LOW, sizeof low);
-    memcpy(&high, block + BLOCKS_HIGH, sizeof high);
-    memcpy(&log_size, block + LOG_BLOCK_SIZE, sizeof log_size);
-    if (log_size > MAX_LOG_SIZE)
-        return err_set(err, FAIL_IO, "the upper disk %s has no block size that ext4 knows", device);
-    uint64_t blocks = disk >> (10 + log_size);
-    if (blocks <= ((uint64_t)high << 32 | low))
-        return 0;
-    int root = open(MOUNTS_UPPER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int result = root < 0 ? -1 : ioctl(root, EXT4_IOC_RESIZE_FS, &blocks);
-    if (result < 0)
-        (void)err_errno(err, "cannot grow the file system on %s to the size of the disk", device);
-    if (root >= 0)
-        (void)close(root);
-    return result;
-}
-
 int mounts_root(const bulkhead_agent_v1_MountRoot *request, struct err *err) {
     if (mounts_ready())
         return 0;
@@ -292,7 +255,7 @@ int mounts_root(const bulkhead_agent_v1_MountRoot *request, struct err *err) {
         (void)err_errno(err, "cannot mount the image disk %s", image);
     } else if (mount(upper, MOUNTS_UPPER, "ext4", MS_NOATIME, NULL) < 0) {
         (void)err_errno(err, "cannot mount the upper disk %s", upper);
-    } else if (grow_upper(upper, err) == 0 && prepare_upper(err) == 0) {
+    } else if (ext4_fill(upper, MOUNTS_UPPER, err) == 0 && prepare_upper(err) == 0) {
         if (mount("overlay", MOUNTS_ROOT, "overlay", 0,
                   "lowerdir=" IMAGE ",upperdir=" MOUNTS_UPPER "/root,workdir=" MOUNTS_UPPER
                   "/work,redirect_dir=on") < 0)

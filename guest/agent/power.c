@@ -11,6 +11,7 @@
 #include "loop.h"
 #include "mounts.h"
 #include "session.h"
+#include "volumes.h"
 
 // How often a step looks whether its condition holds already.
 #define STEP_MS 10
@@ -55,6 +56,7 @@ int64_t power_tick(int64_t now) {
         state = KILLING;
         deadline = now + KILL_WAIT_MS;
     } else if (state == KILLING && (!alive || now >= deadline)) {
+        volumes_close();
         mounts_close();
         link_done(answer_to);
         state = ANSWERED;

@@ -11,6 +11,7 @@
 #include "cgroup.h"
 #include "mounts.h"
 #include "textfile.h"
+#include "volumes.h"
 
 static void collect_cpu(bulkhead_agent_v1_Stats *stats) {
     char text[4096];
@@ -50,16 +51,24 @@ static uint32_t pressure(const char *path) {
 }
 
 // Only what the agent mounted itself: a file system that work inside mounted may never answer.
-static void collect_file_system(bulkhead_agent_v1_Stats *stats, const char *path, const char *shown) {
+static void collect_file_system(bulkhead_agent_v1_Stats *stats, const char *volume, const char *path) {
     struct statvfs info;
-    if (!mounts_ready() || statvfs(path, &info) < 0)
+    if (!mounts_ready() ||
+        stats->file_systems_count == sizeof stats->file_systems / sizeof *stats->file_systems ||
+        statvfs(path, &info) < 0)
         return;
     bulkhead_agent_v1_FileSystemStats *entry = &stats->file_systems[stats->file_systems_count++];
-    (void)snprintf(entry->mount_path, sizeof entry->mount_path, "%s", shown);
+    (void)snprintf(entry->mount_path, sizeof entry->mount_path, "%s", *volume ? "" : "/");
+    (void)snprintf(entry->volume, sizeof entry->volume, "%s", volume);
     entry->total_bytes = (uint64_t)info.f_blocks * info.f_frsize;
     entry->used_bytes = (uint64_t)(info.f_blocks - info.f_bfree) * info.f_frsize;
+    entry->available_bytes = (uint64_t)info.f_bavail * info.f_frsize;
     entry->total_inodes = info.f_files;
     entry->used_inodes = info.f_files - info.f_ffree;
+}
+
+static void collect_volume(const char *name, const char *path, void *stats) {
+    collect_file_system(stats, name, path);
 }
 
 static void collect_interfaces(bulkhead_agent_v1_Stats *stats) {
@@ -90,6 +99,7 @@ void stats_collect(bulkhead_agent_v1_Stats *stats) {
     stats->processes = cgroup_task_count();
     collect_cpu(stats);
     collect_load(stats);
-    collect_file_system(stats, MOUNTS_ROOT, "/");
+    collect_file_system(stats, "", MOUNTS_ROOT);
+    volumes_each_disk(collect_volume, stats);
     collect_interfaces(stats);
 }

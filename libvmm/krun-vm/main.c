@@ -21,9 +21,9 @@ static int fail(const char *what, int32_t result) {
     return EXIT_SETUP;
 }
 
-static int32_t add_disk(const struct krun *krun, uint32_t context, const char *path, bool read_only) {
-    return krun->add_disk3(context, read_only ? "image" : "upper", path, KRUN_DISK_FORMAT_RAW, read_only,
-                           false, KRUN_SYNC_RELAXED);
+static int32_t add_disk(const struct krun *krun, uint32_t context, const char *name, const char *path,
+                        bool read_only) {
+    return krun->add_disk3(context, name, path, KRUN_DISK_FORMAT_RAW, read_only, false, KRUN_SYNC_RELAXED);
 }
 
 // Returns only on failure.
@@ -49,9 +49,15 @@ static int run(const struct krun *krun, const struct machine *machine) {
     if ((result = krun->set_kernel(context, machine->kernel, KRUN_KERNEL_FORMAT_ELF, machine->initramfs,
                                    machine->command_line)) < 0)
         return fail("kernel", result);
-    if ((machine->image && (result = add_disk(krun, context, machine->image, true)) < 0) ||
-        (machine->upper && (result = add_disk(krun, context, machine->upper, false)) < 0))
+    if ((machine->image && (result = add_disk(krun, context, "image", machine->image, true)) < 0) ||
+        (machine->upper && (result = add_disk(krun, context, "upper", machine->upper, false)) < 0))
         return fail("disks", result);
+    static const char *const names[MAX_VOLUMES] = {"volume0", "volume1", "volume2"};
+    for (size_t i = 0; i < MAX_VOLUMES && machine->volumes[i].path; i++) {
+        const struct volume *volume = &machine->volumes[i];
+        if ((result = add_disk(krun, context, names[i], volume->path, volume->read_only)) < 0)
+            return fail("disks of volumes", result);
+    }
     // The implicit console, with output to the launcher's pipe and no input: of libkrun's ways it is the only
     // one that makes hvc0 without a terminal.
     if ((result = krun->set_console_output(context, console)) < 0)

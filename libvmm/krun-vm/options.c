@@ -38,6 +38,7 @@ static int fail(char *error, size_t size, const char *what, const char *name) {
 int options_parse(int argc, char *const *argv, struct machine *machine, char *error, size_t error_size) {
     memset(machine, 0, sizeof *machine);
     const char *cpus = NULL, *memory = NULL, *console = NULL, *mac = NULL;
+    const char *volumes[MAX_VOLUMES] = {NULL};
     const struct {
         const char *name;
         const char **value;
@@ -53,6 +54,9 @@ int options_parse(int argc, char *const *argv, struct machine *machine, char *er
         {"--console-fd", &console, true},
         {"--image", &machine->image, false},
         {"--upper", &machine->upper, false},
+        {"--volume-0", &volumes[0], false},
+        {"--volume-1", &volumes[1], false},
+        {"--volume-2", &volumes[2], false},
         {"--tap", &machine->tap, false},
         {"--mac", &mac, false},
     };
@@ -82,6 +86,16 @@ int options_parse(int argc, char *const *argv, struct machine *machine, char *er
     if (!read_number(console, 3, MAX_FD, &number))
         return fail(error, error_size, "bad descriptor of the console", console);
     machine->console_fd = (int)number;
+    for (size_t i = 0; i < MAX_VOLUMES; i++) {
+        if (!volumes[i])
+            continue;
+        bool read_only = strncmp(volumes[i], "ro:", 3) == 0;
+        if ((!read_only && strncmp(volumes[i], "rw:", 3) != 0) || !volumes[i][3])
+            return fail(error, error_size, "bad volume", volumes[i]);
+        if (i > 0 && !volumes[i - 1])
+            return fail(error, error_size, "gap before volume", volumes[i]);
+        machine->volumes[i] = (struct volume){.path = volumes[i] + 3, .read_only = read_only};
+    }
     if (!machine->tap != !mac)
         return fail(error, error_size, "--tap and --mac belong together", machine->tap ? machine->tap : mac);
     // libkrun copies the name into IFNAMSIZ bytes without looking.

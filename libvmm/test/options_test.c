@@ -51,7 +51,13 @@ static void accepts_a_whole_machine(void) {
     add(&arguments, "--upper", "/upper");
     add(&arguments, "--tap", "tap0");
     add(&arguments, "--mac", "02:62:68:Ff:00:01");
+    add(&arguments, "--volume-0", "rw:/volume0");
+    add(&arguments, "--volume-1", "ro:/volume1");
     CHECK(parse(&arguments, &machine) == 0, "disks and network are accepted");
+    CHECK(strcmp(machine.volumes[0].path, "/volume0") == 0 && !machine.volumes[0].read_only &&
+              strcmp(machine.volumes[1].path, "/volume1") == 0 && machine.volumes[1].read_only &&
+              !machine.volumes[2].path,
+          "volumes arrive with their modes");
     CHECK(memcmp(machine.mac, (const uint8_t[]){0x02, 0x62, 0x68, 0xff, 0x00, 0x01}, 6) == 0,
           "the address arrives");
 }
@@ -78,6 +84,10 @@ static void refuses_bad_values(void) {
     refuses("an option given twice", "4", "512", "--kernel", "/other");
     refuses("an unknown option", "4", "512", "--krnl", "/kernel");
     refuses("an empty path", "4", "512", "--image", "");
+    refuses("a volume without a mode", "4", "512", "--volume-0", "/volume0");
+    refuses("a volume without a path", "4", "512", "--volume-0", "rw:");
+    refuses("a gap before a volume", "4", "512", "--volume-1", "rw:/volume1");
+    refuses("more volumes than there is room for", "4", "512", "--volume-3", "rw:/volume3");
     refuses("a TAP without an address", "4", "512", "--tap", "tap0");
     refuses("an address without a TAP", "4", "512", "--mac", "02:62:68:00:00:01");
 }

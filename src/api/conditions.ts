@@ -80,6 +80,8 @@ export const REASONS = {
   ImagePulling: 'ImagePulling',
   ImagePresent: 'ImagePresent',
   VolumesMounted: 'VolumesMounted',
+  /** Nobody else has what the next start needs. */
+  VolumesReady: 'VolumesReady',
   NoVolumes: 'NoVolumes',
   NetworkConfigured: 'NetworkConfigured',
   NoNetwork: 'NoNetwork',

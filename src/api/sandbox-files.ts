@@ -15,14 +15,71 @@ import {
   text,
 } from './schema.ts';
 
-/** Each is a disk or a share of the VM; the virtio slots of the machine bound them. */
+/** Disks and shares are bounded further, by the virtio slots of the machine. */
 export const VOLUMES_MAX = 32;
+/** As many as a ConfigMap may have keys. */
+export const ITEMS_MAX = 1024;
 /** Patches are applied one by one before the first boot; more belongs into the image. */
 export const PATCHES_MAX = 64;
 /** Content in a patch counts against the size of the object (etcd takes 1.5 MiB for the whole of it). */
 export const PATCH_CONTENT_MAX = 16384;
 
 const SOURCES = ['volume', 'hostPath', 'tmpfs', 'configMap', 'secret'] as const;
+
+function mode(value?: string) {
+  return Type.Optional(
+    text({
+      description: 'Permission bits in octal, in quotes.',
+      ...(value === undefined ? {} : { default: value }),
+      minLength: 3,
+      maxLength: 5,
+      pattern: '^0?[0-7]{3,4}$',
+      expected: 'octal permission bits in quotes, such as "0644"',
+    }),
+  );
+}
+
+/** How keys of a ConfigMap or Secret become files. */
+function keysAsFiles(kind: string) {
+  return {
+    items: Type.Optional(
+      list(
+        object(
+          {
+            key: text({ description: 'A key that must be there.', minLength: 1, maxLength: 253 }),
+            path: text({
+              description: 'Where its file is in the volume.',
+              minLength: 1,
+              maxLength: PATH_MAX,
+              pattern: '^[^/\\x00][^\\x00]*$',
+              expected: 'a path relative to the volume, such as "app/config.yaml"',
+              rules: [
+                {
+                  rule: "!self.matches('(^|/)[.]{1,2}(/|$)|^[.][.]|//|/$')",
+                  message:
+                    'path must have no empty part, no "." or ".." and not begin with ".."; write the path that is meant',
+                },
+              ],
+            }),
+            mode: mode(),
+          },
+          { description: 'One key.' },
+        ),
+        {
+          description: 'The keys that become files, and where. All of them, each by its name, when absent.',
+          maxItems: ITEMS_MAX,
+        },
+      ),
+    ),
+    defaultMode: mode('0644'),
+    optional: Type.Optional(
+      flag({
+        description: `Starts without the ${kind}, or without keys of it, where they do not exist.`,
+        default: false,
+      }),
+    ),
+  };
+}
 
 export const SandboxVolumeSchema = object(
   {
@@ -62,12 +119,15 @@ export const SandboxVolumeSchema = object(
     ),
     configMap: Type.Optional(
       object(
-        { name: objectName('Name of the ConfigMap.') },
-        { description: 'The keys of a ConfigMap as files.' },
+        { name: objectName('Name of the ConfigMap.'), ...keysAsFiles('ConfigMap') },
+        { description: 'The keys of a ConfigMap as files; they follow its changes.' },
       ),
     ),
     secret: Type.Optional(
-      object({ name: objectName('Name of the Secret.') }, { description: 'The keys of a Secret as files.' }),
+      object(
+        { name: objectName('Name of the Secret.'), ...keysAsFiles('Secret') },
+        { description: 'The keys of a Secret as files, in memory of the guest; they follow its changes.' },
+      ),
     ),
   },
   {
@@ -95,25 +155,28 @@ export const VolumeMountsSchema = keyedList(
           },
         ],
       }),
+      subPath: Type.Optional(
+        text({
+          description:
+            'A directory or file in the volume that appears in place of its root. A directory that is missing is made where the volume can be written to.',
+          minLength: 1,
+          maxLength: PATH_MAX,
+          pattern: '^[^/\\x00][^\\x00]*$',
+          expected: 'a path relative to the volume, such as "mysql"',
+          rules: [
+            {
+              rule: "!self.matches('(^|/)[.][.](/|$)')",
+              message: 'subPath must not contain ".."; write the path that is meant',
+            },
+          ],
+        }),
+      ),
       readOnly: Type.Optional(flag({ description: 'Refuses writes from the guest.', default: false })),
     },
     { description: 'One mount.' },
   ),
   { description: 'Where volumes appear in the guest. Each mountPath once.', maxItems: VOLUMES_MAX },
 );
-
-function mode(value: string) {
-  return Type.Optional(
-    text({
-      description: 'Permission bits in octal, in quotes.',
-      default: value,
-      minLength: 3,
-      maxLength: 5,
-      pattern: '^0?[0-7]{3,4}$',
-      expected: 'octal permission bits in quotes, such as "0644"',
-    }),
-  );
-}
 
 const PATCHES = ['text', 'mkdir', 'copy', 'append', 'symlink', 'remove'] as const;
 

@@ -25,7 +25,13 @@ test('every field without effect is named by its path', () => {
   assert.deepEqual(
     unsupportedFields({
       image: 'busybox',
-      volumes: [{ name: 'data', volume: { name: 'data' } }],
+      volumes: [
+        { name: 'data', volume: { name: 'data' } },
+        { name: 'host', hostPath: { path: '/srv' } },
+        { name: 'config', configMap: { name: 'config' } },
+        { name: 'keys', secret: { name: 'keys' } },
+        { name: 'scratch', tmpfs: { size: '1Mi' } },
+      ],
       volumeMounts: [{ name: 'data', mountPath: '/data' }],
       patches: [{ mkdir: { path: '/app' } }],
       ports: [{ name: 'web', port: 80 }],
@@ -36,13 +42,12 @@ test('every field without effect is named by its path', () => {
       updateStrategy: 'Recreate',
     }),
     [
-      'spec.volumes',
-      'spec.volumeMounts',
       'spec.patches',
       'spec.ports',
       'spec.secrets',
       'spec.idleTimeoutSeconds',
       'spec.updateStrategy',
+      'spec.volumes[1].hostPath',
     ],
   );
 });

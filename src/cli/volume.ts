@@ -105,7 +105,7 @@ function usage(names: string[], options: ListOptions): Promise<void> {
       const { availableBytes = 0, inodes = 0, inodesUsed = 0, diskBytes = 0 } = disk;
       const figures =
         usedBytes === undefined
-          ? ['-', '-', '-', '-', '-', '-'] // a sandbox writes to it, or it waits for a check
+          ? ['-', '-', '-', '-', '-', '-'] // its guest has not told them yet, or it waits for a check
           : [
               formatBytes(usedBytes),
               formatBytes(availableBytes),

@@ -19,6 +19,7 @@ import type { RegistryOptions } from '../images/registry/hosts.ts';
 import { LeaseReconciler } from '../reconcilers/lease/reconciler.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import { createUnsupportedReconciler } from '../reconcilers/unsupported/reconciler.ts';
+import type { VolumeReconciler } from '../reconcilers/volume/reconciler.ts';
 import { checkAddresses } from '../server/listen.ts';
 import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
@@ -35,7 +36,7 @@ import { policyAccess } from './policy-access.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { volumeAccess } from './volume-access.ts';
-import { type DaemonVolumes, openDaemonVolumes, volumeFigures } from './volumes.ts';
+import { daemonVolumeReconciler, openDaemonVolumes, volumeFigures } from './volumes.ts';
 
 export interface DaemonOptions {
   /** Everything the daemon keeps; made with mode 0700 when it does not exist. */
@@ -97,10 +98,15 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const metrics = new DaemonMetrics(hostname(), { detail: options.metricsDetail === true });
   const recorder = new EventRecorder(store, clock, log);
   opened.defer(() => recorder.close());
+  const volumes = await openDaemonVolumes({ dir: options.volumeDir, buildDir: BUILD_DIR });
+  opened.defer(() => volumes.close());
   const deferred = new DeferredEnqueuer();
+  const deferredVolumes = new DeferredEnqueuer();
   const sandboxes = createSandboxReconciler({
     store,
     images,
+    volumes,
+    volumeMeasured: (volume) => deferredVolumes.enqueue(volume),
     drivers,
     connectGuest: (handle, abort) =>
       connectGuest((dialling) => handle.dialAgent(dialling), { signal: abort }),
@@ -116,12 +122,10 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   });
   const deferredLeases = new DeferredEnqueuer();
   const leases = new LeaseReconciler({ store, clock, enqueuer: deferredLeases });
-  const deferredVolumes = new DeferredEnqueuer();
-  const volumes = await openDaemonVolumes(
-    { dir: options.volumeDir, buildDir: BUILD_DIR, sandboxesDir: paths.sandboxes },
-    { store, enqueuer: deferredVolumes, recorder, metrics: metrics.volumes, log, clock },
-  );
-  opened.defer(() => volumes.volumes.close());
+  const volumeReconciler = daemonVolumeReconciler(paths.sandboxes, {
+    ...{ store, volumes, attached: sandboxes.disks, enqueuer: deferredVolumes, recorder, log, clock },
+    metrics: metrics.volumes,
+  });
   const source =
     options.manifestsDir === undefined
       ? undefined
@@ -132,7 +136,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   if (heap !== undefined) manager.add(new IdleMemory(heap, clock));
   const informers = addControllers({
     ...{ manager, store, clock, log, metrics },
-    ...{ sandboxes, deferred, leases, deferredLeases, volumes, deferredVolumes },
+    ...{ sandboxes, deferred, leases, deferredLeases, volumeReconciler, deferredVolumes },
   });
   metrics.observe({
     live: sandboxes.live,
@@ -145,8 +149,8 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   manager.add(
     runnable(
       'volumes',
-      () => volumes.reconciler.start(),
-      () => volumes.reconciler.close(),
+      () => volumeReconciler.start(),
+      () => volumeReconciler.close(),
     ),
   );
   manager.add(
@@ -165,7 +169,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     holds: leases,
     images,
     imageExporter: images,
-    volumes: volumeAccess(store, volumes.volumes, rules),
+    volumes: volumeAccess(store, volumes, rules),
     // No sandbox has a network: what nothing carries out is in force nowhere.
     policies: policyAccess(store, () => undefined),
     metrics: () => metrics.scrape(),
@@ -238,14 +242,14 @@ interface Controllers {
   deferred: DeferredEnqueuer;
   leases: LeaseReconciler;
   deferredLeases: DeferredEnqueuer;
-  volumes: DaemonVolumes;
+  volumeReconciler: VolumeReconciler;
   deferredVolumes: DeferredEnqueuer;
 }
 
 /** One controller per kind, fed by informers. */
 function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Informer } {
   const { manager, store, clock, log, metrics } = parts;
-  const { sandboxes, deferred, leases, deferredLeases, volumes, deferredVolumes } = parts;
+  const { sandboxes, deferred, leases, deferredLeases, volumeReconciler, deferredVolumes } = parts;
   const informers: Informer[] = [];
   const controllers: Controller[] = [];
   const informerOf = (kind: string): Informer => {
@@ -267,8 +271,9 @@ function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Inf
     sandboxController.watch(informerOf(kind), { requests: (object) => sandboxes.dependents(object) });
   }
   deferredLeases.target = controllerOf(leases, sandboxInformer);
-  const volumeInformer = informerOf(volumes.reconciler.kind);
-  deferredVolumes.target = controllerOf(volumes.reconciler, volumeInformer);
+  const volumeInformer = informerOf(volumeReconciler.kind);
+  deferredVolumes.target = controllerOf(volumeReconciler, volumeInformer);
+  sandboxController.watch(volumeInformer, { requests: (object) => sandboxes.dependents(object) });
   for (const kind of UNSUPPORTED_KINDS) {
     controllerOf(createUnsupportedReconciler(kind, store, clock), informerOf(kind));
   }

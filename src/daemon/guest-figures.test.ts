@@ -5,13 +5,17 @@ import { guestFigures } from './guest-figures.ts';
 
 const NOW = 1_000_000;
 const BOUNDS = { memoryBytes: 1000, diskBytes: 5000 };
+const ROOT = {
+  ...{ mountPath: '/', totalBytes: 4000, usedBytes: 1000, availableBytes: 3000 },
+  ...{ totalInodes: 10, usedInodes: 4 },
+};
 const said = (change: Partial<GuestStats> = {}): GuestStats => ({
   uptimeSeconds: 5,
   cpu: { userSeconds: 1, systemSeconds: 2, idleSeconds: 3, iowaitSeconds: 4, stealSeconds: 5 },
   memory: { totalBytes: 900, availableBytes: 300, cachedBytes: 100 },
   load: [0.1, 0.2, 0.3],
   pressure: { cpuSomeAvg10: 50, memorySomeAvg10: 0, ioSomeAvg10: 100 },
-  fileSystems: [{ mountPath: '/', totalBytes: 4000, usedBytes: 1000, totalInodes: 10, usedInodes: 4 }],
+  fileSystems: [ROOT],
   interfaces: [],
   processes: 3,
   ...change,
@@ -32,9 +36,8 @@ test('claims that cannot be true have no series', () => {
     { totalBytes: 900, availableBytes: 901, cachedBytes: 0 },
   ];
   for (const memory of lies) assert.equal(heard(said({ memory }))?.memoryUsedBytes, undefined);
-  const root = { mountPath: '/', totalBytes: 4000, usedBytes: 1000, totalInodes: 10, usedInodes: 4 };
   for (const change of [{ usedBytes: 4001 }, { totalBytes: 5001 }, { mountPath: '/proc' }])
-    assert.equal(heard(said({ fileSystems: [{ ...root, ...change }] }))?.fileSystem, undefined);
+    assert.equal(heard(said({ fileSystems: [{ ...ROOT, ...change }] }))?.fileSystem, undefined);
 });
 
 test('a guest that has been silent for more than a minute is not quoted', () => {

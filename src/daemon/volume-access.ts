@@ -22,7 +22,10 @@ export function volumeAccess(
     (await find(namespace, name)).metadata.uid;
   return {
     async list() {
-      return (await volumes.list()).map(infoOf);
+      const objects = new Map(
+        (await store.list('Volume')).items.map((item) => [item.metadata.uid, item as DefaultedVolume]),
+      );
+      return (await volumes.list()).map((disk) => infoOf(disk, objects.get(disk.uid)));
     },
     async exportTo(namespace, name, path) {
       await volumes.exportTo(await uidOf(namespace, name), path);
@@ -52,8 +55,11 @@ export function volumeAccess(
   };
 }
 
-function infoOf(disk: VolumeDisk): VolumeDiskInfo {
-  const { uid, namespace, name, accessMode, sizeBytes, claims, usage, retainedAt, state, busy } = disk;
+/** Of a disk that a sandbox writes to the object knows what its guest told last. */
+function infoOf(disk: VolumeDisk, object: DefaultedVolume | undefined): VolumeDiskInfo {
+  const told = object?.status;
+  const { uid, namespace, name, accessMode, sizeBytes, diskBytes, claims, usage, retainedAt, state, busy } =
+    disk;
   return {
     uid,
     namespace,
@@ -63,8 +69,18 @@ function infoOf(disk: VolumeDisk): VolumeDiskInfo {
     accessMode,
     capacityBytes: sizeBytes,
     users: claims.map((claim) => claim.name),
-    ...usage,
+    diskBytes,
+    ...(usage ?? pick(told, ['usedBytes', 'availableBytes', 'inodes', 'inodesUsed'])),
     ...(retainedAt === undefined ? {} : { retainedAt }),
     ...(busy === undefined ? {} : { busy }),
   };
+}
+
+function pick<T extends object, K extends keyof T>(
+  from: T | undefined,
+  names: readonly K[],
+): Partial<Pick<T, K>> {
+  const found: Partial<Pick<T, K>> = {};
+  for (const name of names) if (from?.[name] !== undefined) found[name] = from[name];
+  return found;
 }

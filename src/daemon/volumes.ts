@@ -11,28 +11,24 @@ import { loadHostLibrary } from '../vmm/ffi.ts';
 import { openVolumes } from '../volumes/open-volumes.ts';
 import type { Volumes } from '../volumes/volumes.ts';
 
-export interface DaemonVolumes {
-  volumes: Volumes;
-  reconciler: VolumeReconciler;
-}
-
 /** Opens the folder of disks. Fails with CONFLICT when another daemon has it. */
-export async function openDaemonVolumes(
-  options: { dir: string; buildDir: string; sandboxesDir: string },
-  deps: Omit<VolumeReconcilerDeps, 'volumes' | 'holdsSandbox' | 'random'>,
-): Promise<DaemonVolumes> {
+export function openDaemonVolumes(options: { dir: string; buildDir: string }): Promise<Volumes> {
   const library = loadHostLibrary(options.buildDir);
-  const volumes = await openVolumes({
+  return openVolumes({
     dir: options.dir,
     sparseCopy: (source, target) => library.sparseCopy(source, target),
   });
-  const reconciler = createVolumeReconciler({
+}
+
+export function daemonVolumeReconciler(
+  sandboxesDir: string,
+  deps: Omit<VolumeReconcilerDeps, 'holdsSandbox' | 'random'>,
+): VolumeReconciler {
+  return createVolumeReconciler({
     ...deps,
-    volumes,
-    holdsSandbox: (uid) => exists(join(options.sandboxesDir, uid)),
+    holdsSandbox: (uid) => exists(join(sandboxesDir, uid)),
     random: Math.random,
   });
-  return { volumes, reconciler };
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -10,6 +10,36 @@ export interface RootMount {
   upperDevice: string;
 }
 
+/** Something that appears at paths of the guest beside its root. */
+export interface GuestVolume {
+  /** Names it in mounts and figures: a DNS label. */
+  name: string;
+  source: /** ext4 on a disk, by its kernel name. */
+    | { kind: 'disk'; device: string; readOnly: boolean }
+    /** Memory, empty at each boot. */
+    | { kind: 'memory'; sizeBytes: number }
+    /** Files that the host writes with `writeVolumeFiles` and the guest only reads. */
+    | { kind: 'files' };
+}
+
+export interface GuestVolumeMount {
+  /** Name of the volume. */
+  volume: string;
+  /** Absolute; what is missing of it is made. */
+  mountPath: string;
+  /** A directory, or a file, in the volume in place of its root. */
+  subPath?: string;
+  readOnly: boolean;
+}
+
+/** One file of a volume of files. */
+export interface GuestVolumeFile {
+  /** Relative to the volume, without `.` and `..`. */
+  path: string;
+  mode: number;
+  content: Uint8Array;
+}
+
 /** Everything that makes a restored or booted guest this sandbox and no other. */
 export interface Personality {
   hostname: string;
@@ -152,6 +182,9 @@ export interface GuestStats {
   load: [number, number, number];
   pressure: { cpuSomeAvg10: number; memorySomeAvg10: number; ioSomeAvg10: number };
   fileSystems: {
+    /** Of a disk volume, by its name; absent for the root. */
+    volume?: string;
+    availableBytes: number;
     mountPath: string;
     totalBytes: number;
     usedBytes: number;
@@ -201,6 +234,17 @@ export interface GuestAgent {
   onConnectionChange(listener: (connected: boolean) => void): () => void;
   mountRoot(root: RootMount, signal?: AbortSignal): Promise<void>;
   personalize(personality: Personality, signal?: AbortSignal): Promise<void>;
+  /**
+   * Mounts volumes into the root that is mounted, in the order of `mounts`. Safe to repeat with the same ones: then the file
+   * systems of disks that the host made larger grow.
+   */
+  mountVolumes(
+    volumes: readonly GuestVolume[],
+    mounts: readonly GuestVolumeMount[],
+    signal?: AbortSignal,
+  ): Promise<void>;
+  /** Replaces what is in a volume of files, all at once for those who read it. */
+  writeVolumeFiles(volume: string, files: readonly GuestVolumeFile[], signal?: AbortSignal): Promise<void>;
   /**
    * Sets the guest's clock to the host's, as after the machine stood still. Does nothing where the agent does not know how, or
    * is not connected: the next hello shows a clock that is wrong, which is set then.

@@ -8,6 +8,9 @@ import type {
   GuestFiles,
   GuestProcess,
   GuestStats,
+  GuestVolume,
+  GuestVolumeFile,
+  GuestVolumeMount,
   Personality,
   RootMount,
 } from './agent.ts';
@@ -31,6 +34,7 @@ import { toAgentHello, toExec, toGuestStats, toPersonalize } from './messages.ts
 import { Requests } from './requests.ts';
 import { Sessions } from './sessions.ts';
 import { signalNumber } from './signals.ts';
+import { toMountVolumes, toVolumeFiles } from './volumes.ts';
 
 export interface ConnectOptions {
   /** Gives up connecting. Once connected it has no meaning: `close` ends the host side then. */
@@ -118,6 +122,26 @@ class GuestClient implements GuestAgent {
       throw error;
     }
     if (this.#hello) this.#hello = { ...this.#hello, bootId: value.bootId, personalized: true };
+  }
+
+  async mountVolumes(
+    volumes: readonly GuestVolume[],
+    mounts: readonly GuestVolumeMount[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const value = toMountVolumes(volumes, mounts);
+    await this.#requests.ask({ case: 'mountVolumes', value }, { timeoutMs: MOUNT_TIMEOUT_MS, signal });
+  }
+
+  async writeVolumeFiles(
+    volume: string,
+    files: readonly GuestVolumeFile[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    for (const value of toVolumeFiles(volume, files)) {
+      // A part that came twice would be there twice: what failed is written anew from its first part on.
+      await this.#requests.ask({ case: 'writeVolumeFiles', value }, { resend: false, signal });
+    }
   }
 
   async setClock(): Promise<void> {

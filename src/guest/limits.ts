@@ -2,6 +2,10 @@
 
 /** Host to guest, one frame's payload; an Exec with its arguments and environment is the largest. */
 export const MAX_REQUEST_BYTES = 1024 * 1024;
+/** Files of volumes in one message; a larger content is cut. Half of a frame, so that what is around it never matters. */
+export const VOLUME_FILES_MESSAGE_BYTES = 512 * 1024;
+/** What a file takes in a message beside its path and content: tags, lengths and mode. */
+export const VOLUME_FILE_ENVELOPE_BYTES = 32;
 /** Guest to host, one frame's payload: a hello with all sessions, or one data chunk with its envelope. */
 export const MAX_REPLY_BYTES = 64 * 1024;
 /** One chunk of stream data to the guest. */

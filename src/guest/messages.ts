@@ -194,6 +194,8 @@ export function toGuestStats(stats: Stats): GuestStats {
     },
     fileSystems: stats.fileSystems.map((entry) => ({
       mountPath: safeText(entry.mountPath),
+      ...(entry.volume === '' ? {} : { volume: safeText(entry.volume) }),
+      availableBytes: safeCount(entry.availableBytes),
       totalBytes: safeCount(entry.totalBytes),
       usedBytes: safeCount(entry.usedBytes),
       totalInodes: safeCount(entry.totalInodes),

@@ -5,6 +5,18 @@ import type { VmFigures } from '../api/wire.ts';
 
 export type DriverName = 'libkrun' | 'software';
 
+/** As many disks beside image and upper as every driver can attach: QEMU's microvm has eight virtio slots, five of them taken. */
+export const VOLUME_DISKS_MAX = 3;
+
+/** A disk that belongs to a Volume. */
+export interface VmVolume {
+  path: string;
+  /** Of its file. */
+  sizeBytes: number;
+  /** The VMM cannot write to it, whatever the guest does. */
+  readOnly: boolean;
+}
+
 /** One sandbox's machine. Paths are absolute; the driver opens them and hands descriptors, never paths, to the VMM. */
 export interface VmConfig {
   /** The Sandbox's uid; also names its directory, cgroup and host user. */
@@ -19,6 +31,11 @@ export interface VmConfig {
   image: { path: string; digest: string };
   /** Writable ext4 upper disk (vdb). The driver makes it when the file does not exist. */
   upper: { path: string; sizeBytes: number };
+  /**
+   * More disks with ext4, in the order in which the guest sees them: vdc, vdd and so on, at most VOLUME_DISKS_MAX. They exist,
+   * and their claims last for as long as the VM does.
+   */
+  volumes?: readonly VmVolume[];
   /** Forces a cold boot where a driver could restore a template. */
   coldBoot?: boolean;
 }
@@ -85,6 +102,11 @@ export interface VmHandle {
    * SANDBOX_NOT_RUNNING when the VM has ended, AGENT_UNREACHABLE when it does not accept now.
    */
   dialAgent(signal: AbortSignal): Promise<Duplex>;
+  /**
+   * Makes a writable disk of `volumes` larger while the VM runs, file and device; the guest's file system is not touched.
+   * Absent where the driver cannot: then it takes a restart.
+   */
+  readonly growVolume?: (index: number, sizeBytes: number, signal: AbortSignal) => Promise<void>;
   stats(): Promise<VmFigures>;
   /** Ends it now (SIGKILL to all its processes); resolves when it is gone. Safe to repeat. */
   kill(): Promise<void>;

@@ -109,6 +109,7 @@ export class VmProcess implements VmHandle {
   readonly limitations: readonly string[];
   readonly exited: Promise<VmExit>;
   stages: StartStages = {};
+  growVolume?: NonNullable<VmHandle['growVolume']>;
   /** The record that names its processes. */
   readonly record: RunningRecord;
   readonly dir: string;

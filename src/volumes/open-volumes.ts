@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BulkheadError } from '../api/errors.ts';
-import { isWritten, withClaim } from './claims.ts';
+import { isWritten, refuseAttached, refuseClaimed, withClaim, withRest } from './claims.ts';
 import { DiskFactory, type SparseCopy } from './disk.ts';
 import { ARRIVING_FILE, DiskFiles, diskIn } from './disk-files.ts';
 import { checkDisk, isShort } from './disk-tools.ts';
@@ -164,7 +164,7 @@ class FolderVolumes implements Volumes {
 
   async check(uid: string, signal: AbortSignal): Promise<VolumeCheck> {
     const entry = this.#entry(uid);
-    return entry.occupy('being checked', refuseUsed, async () => {
+    return entry.occupy('being checked', refuseRunning, async () => {
       const { result, message } = await guarded(`check of volume ${uid}`, () =>
         checkDisk(diskIn(entry.dir), signal),
       );
@@ -177,7 +177,7 @@ class FolderVolumes implements Volumes {
 
   async grow(uid: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
     const entry = this.#entry(uid);
-    await entry.occupy('being resized', refuseUsed, () =>
+    await entry.occupy('being resized', refuseRunning, () =>
       guarded(`growth of volume ${uid}`, async () => {
         const { size } = await stat(diskIn(entry.dir));
         if (sizeBytes < size)
@@ -263,7 +263,7 @@ class FolderVolumes implements Volumes {
   ): Promise<ClaimedDisk> {
     const entry = this.#entry(volumeUid);
     const has = ({ claims }: VolumeRecord) =>
-      claims.some((each) => each.sandbox === uid && each.mode === mode);
+      claims.some((each) => each.sandbox === uid && each.mode === mode && each.resting !== true);
     // Whoever has it goes on: after a restart its VM may still run.
     if (!has(entry.record)) {
       entry.refuseBusy();
@@ -289,7 +289,23 @@ class FolderVolumes implements Volumes {
   }
 
   async releaseAll(sandboxUid: string): Promise<void> {
-    for (const uid of [...this.#entries.keys()]) await this.release(uid, sandboxUid);
+    for (const uid of this.claimedBy(sandboxUid)) await this.release(uid, sandboxUid);
+  }
+
+  async restAll(sandboxUid: string): Promise<void> {
+    for (const uid of this.claimedBy(sandboxUid)) {
+      await this.#entries.get(uid)?.update((record) => {
+        const claims = withRest(record.claims, sandboxUid);
+        return claims === record.claims ? record : { ...record, claims };
+      });
+    }
+  }
+
+  claimedBy(sandboxUid: string): string[] {
+    const claimed: string[] = [];
+    for (const [uid, { record }] of this.#entries)
+      if (record.claims.some(({ sandbox }) => sandbox === sandboxUid)) claimed.push(uid);
+    return claimed;
   }
 
   onChange(listener: (volumeUid: string) => void): () => void {
@@ -338,11 +354,12 @@ class FolderVolumes implements Volumes {
       namespace,
       name,
       sizeBytes: size,
+      diskBytes: blocks * STAT_BLOCK_BYTES,
       accessMode,
       claims,
       state: !resting ? 'Unknown' : clean ? 'Clean' : 'Unclean',
       short: superblock !== undefined && isShort(superblock, size),
-      ...(clean ? { usage: usageOf(superblock, blocks * STAT_BLOCK_BYTES) } : {}),
+      ...(clean ? { usage: usageOf(superblock) } : {}),
       ...(lastCheck === undefined ? {} : { lastCheck }),
       ...(retainedAt === undefined ? {} : { retainedAt }),
       ...(entry.busy === undefined ? {} : { busy: entry.busy }),
@@ -392,22 +409,21 @@ class FolderVolumes implements Volumes {
   }
 }
 
-function usageOf(
-  superblock: NonNullable<Awaited<ReturnType<typeof readSuperblock>>>,
-  diskBytes: number,
-): VolumeUsage {
+function usageOf(superblock: NonNullable<Awaited<ReturnType<typeof readSuperblock>>>): VolumeUsage {
   const { inodes, freeInodes } = superblock;
-  return { ...spaceOf(superblock), inodes, inodesUsed: inodes - freeInodes, diskBytes };
+  return { ...spaceOf(superblock), inodes, inodesUsed: inodes - freeInodes };
 }
 
 function refuseUsed({ claims }: VolumeRecord): void {
-  const [claim] = claims;
-  if (claim !== undefined)
-    throw new BulkheadError('VOLUME_IN_USE', `The volume is in use by sandbox ${claim.name}.`);
+  refuseClaimed(claims);
+}
+
+function refuseRunning({ claims }: VolumeRecord): void {
+  refuseAttached(claims);
 }
 
 function refuseWritten(record: VolumeRecord): void {
-  if (isWritten(record.claims)) refuseUsed(record);
+  if (isWritten(record.claims)) refuseRunning(record);
 }
 
 function notThere(uid: string): BulkheadError {

@@ -86,6 +86,7 @@ function parse(value: unknown): VolumeRecord {
         sandbox: text(claim, 'sandbox'),
         name: text(claim, 'name'),
         mode: oneOf(claim, 'mode', ['ReadWrite', 'ReadOnly']),
+        ...(claim.resting === true ? { resting: true } : {}),
       };
     }),
     ...(fields.lastCheck === undefined ? {} : { lastCheck: parseCheck(fields.lastCheck) }),

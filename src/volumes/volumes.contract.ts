@@ -33,7 +33,8 @@ export function volumesContract(what: string, open: () => Promise<Volumes>): voi
     await volumes.create(data, 2 * SIZE, 'ReadOnlyMany');
     const disk = await volumes.inspect(data.uid);
     assert.ok(disk !== undefined);
-    const { usage, ...rest } = disk;
+    const { usage, diskBytes, ...rest } = disk;
+    assert.ok(diskBytes < SIZE);
     assert.deepEqual(rest, {
       ...data,
       sizeBytes: SIZE,
@@ -77,6 +78,29 @@ export function volumesContract(what: string, open: () => Promise<Volumes>): voi
     await assert.rejects(volumes.retain(data.uid), inUse);
     await assert.rejects(volumes.remove(data.uid), inUse);
     assert.equal((await volumes.inspect(data.uid))?.sizeBytes, SIZE);
+  });
+
+  promise('a claim at rest keeps others out and lets the disk be checked and grown', async (volumes) => {
+    const data = identity();
+    await volumes.create(data, SIZE, 'ReadWriteOnce');
+    await volumes.claim(data.uid, user('a'), 'ReadWrite');
+    assert.deepEqual(volumes.claimedBy(user('a').uid), [data.uid]);
+    await volumes.restAll(user('b').uid);
+    await assert.rejects(volumes.check(data.uid, never), failsWith('VOLUME_IN_USE'));
+    await volumes.restAll(user('a').uid);
+    await volumes.restAll(user('a').uid);
+    assert.equal((await volumes.inspect(data.uid))?.state, 'Clean');
+    assert.deepEqual(volumes.claimedBy(user('a').uid), [data.uid]);
+    await assert.rejects(volumes.claim(data.uid, user('b'), 'ReadWrite'), failsWith('VOLUME_IN_USE'));
+    await assert.rejects(volumes.retain(data.uid), failsWith('VOLUME_IN_USE'));
+    await assert.rejects(volumes.remove(data.uid), failsWith('VOLUME_IN_USE'));
+    await volumes.check(data.uid, never);
+    await volumes.grow(data.uid, 2 * SIZE, never);
+    const claimed = await volumes.claim(data.uid, user('a'), 'ReadWrite');
+    assert.equal(claimed.sizeBytes, 2 * SIZE);
+    await assert.rejects(volumes.check(data.uid, never), failsWith('VOLUME_IN_USE'));
+    await volumes.releaseAll(user('a').uid);
+    assert.deepEqual(volumes.claimedBy(user('a').uid), []);
   });
 
   promise('a disk grows whole, and a check tells its result', async (volumes) => {

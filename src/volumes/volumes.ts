@@ -14,6 +14,8 @@ export interface VolumeClaim {
   /** `namespace/name` of it, for people. */
   name: string;
   mode: ClaimMode;
+  /** Its VM is gone, but it comes back: the disk can be checked and grown meanwhile, and nobody else gets it. */
+  resting?: true;
 }
 
 /** The object that a disk belongs to. */
@@ -23,13 +25,12 @@ export interface VolumeIdentity {
   name: string;
 }
 
-/** Of the file system, as `df` in a guest would say it; `diskBytes` is what its file takes on the host. */
+/** Of the file system, as `df` in a guest would say it. */
 export interface VolumeUsage {
   usedBytes: number;
   availableBytes: number;
   inodes: number;
   inodesUsed: number;
-  diskBytes: number;
 }
 
 /** How the last integrity check ended. */
@@ -44,6 +45,8 @@ export interface VolumeCheck {
 export interface VolumeDisk extends VolumeIdentity {
   /** Length of the file: what was asked for last. */
   sizeBytes: number;
+  /** What its file takes on the host. */
+  diskBytes: number;
   accessMode: AccessMode;
   claims: readonly VolumeClaim[];
   /**
@@ -73,7 +76,7 @@ export interface ClaimedDisk {
 export interface VolumeClaims {
   /**
    * Gives a sandbox the disk, on the disk before it returns and in force until it is released: a restart of the daemon, or
-   * of the host, changes nothing. Claiming again gives the same disk again. Fails with
+   * of the host, changes nothing. Claiming again gives the same disk again, and ends the rest of a claim. Fails with
    * - NOT_FOUND: there is no such disk (yet);
    * - VOLUME_IN_USE: the access mode allows nobody beside those who have it;
    * - VOLUME_NOT_READY: it is being checked, grown or copied, or waits for a check after an unclean end;
@@ -81,6 +84,12 @@ export interface VolumeClaims {
    * After the second and third, wait for `onChange`. Whether the object is being deleted is for the caller to see.
    */
   claim(volumeUid: string, sandbox: { uid: string; name: string }, mode: ClaimMode): Promise<ClaimedDisk>;
+  /**
+   * Lets every claim of a sandbox rest until it claims again. Only when the sandbox's VM is gone; safe to repeat.
+   */
+  restAll(sandboxUid: string): Promise<void>;
+  /** uids of the volumes that a sandbox has claimed, resting ones too. */
+  claimedBy(sandboxUid: string): string[];
   /** Only when the sandbox's VM is gone. Safe to repeat, also for what was never claimed. */
   release(volumeUid: string, sandboxUid: string): Promise<void>;
   /** Every claim of one sandbox. */

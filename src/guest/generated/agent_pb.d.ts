@@ -152,6 +152,18 @@ export declare type HostMessage = Message<"bulkhead.agent.v1.HostMessage"> & {
     case: "setClock";
   } | {
     /**
+     * @generated from field: bulkhead.agent.v1.MountVolumes mount_volumes = 22;
+     */
+    value: MountVolumes;
+    case: "mountVolumes";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.WriteVolumeFiles write_volume_files = 23;
+     */
+    value: WriteVolumeFiles;
+    case: "writeVolumeFiles";
+  } | {
+    /**
      * @generated from field: bulkhead.agent.v1.FileAction file_action = 24;
      */
     value: FileAction;
@@ -390,6 +402,236 @@ export declare type MountRoot = Message<"bulkhead.agent.v1.MountRoot"> & {
  * Use `create(MountRootSchema)` to create a new message.
  */
 export declare const MountRootSchema: GenMessage<MountRoot>;
+
+/**
+ * Puts what is no part of the image into the container's tree, in the order of `mounts`; asked again after a failure, it goes
+ * on where it stopped. Once all is mounted, asking again only takes into use what the host has added to a disk.
+ *
+ * @generated from message bulkhead.agent.v1.MountVolumes
+ */
+export declare type MountVolumes = Message<"bulkhead.agent.v1.MountVolumes"> & {
+  /**
+   * @generated from field: repeated bulkhead.agent.v1.Volume volumes = 1;
+   */
+  volumes: Volume[];
+
+  /**
+   * @generated from field: repeated bulkhead.agent.v1.VolumeMount mounts = 2;
+   */
+  mounts: VolumeMount[];
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.MountVolumes.
+ * Use `create(MountVolumesSchema)` to create a new message.
+ */
+export declare const MountVolumesSchema: GenMessage<MountVolumes>;
+
+/**
+ * @generated from message bulkhead.agent.v1.Volume
+ */
+export declare type Volume = Message<"bulkhead.agent.v1.Volume"> & {
+  /**
+   * Names it in mounts and figures: [a-z0-9.-]{1,63}.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from oneof bulkhead.agent.v1.Volume.source
+   */
+  source: {
+    /**
+     * @generated from field: bulkhead.agent.v1.DiskVolume disk = 2;
+     */
+    value: DiskVolume;
+    case: "disk";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.MemoryVolume memory = 3;
+     */
+    value: MemoryVolume;
+    case: "memory";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.FilesVolume files = 4;
+     */
+    value: FilesVolume;
+    case: "files";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.Volume.
+ * Use `create(VolumeSchema)` to create a new message.
+ */
+export declare const VolumeSchema: GenMessage<Volume>;
+
+/**
+ * An ext4 file system.
+ *
+ * @generated from message bulkhead.agent.v1.DiskVolume
+ */
+export declare type DiskVolume = Message<"bulkhead.agent.v1.DiskVolume"> & {
+  /**
+   * Kernel name: vdc.
+   *
+   * @generated from field: string device = 1;
+   */
+  device: string;
+
+  /**
+   * @generated from field: bool read_only = 2;
+   */
+  readOnly: boolean;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.DiskVolume.
+ * Use `create(DiskVolumeSchema)` to create a new message.
+ */
+export declare const DiskVolumeSchema: GenMessage<DiskVolume>;
+
+/**
+ * Memory of the guest, writable by all, as /tmp.
+ *
+ * @generated from message bulkhead.agent.v1.MemoryVolume
+ */
+export declare type MemoryVolume = Message<"bulkhead.agent.v1.MemoryVolume"> & {
+  /**
+   * @generated from field: uint64 size_bytes = 1;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.MemoryVolume.
+ * Use `create(MemoryVolumeSchema)` to create a new message.
+ */
+export declare const MemoryVolumeSchema: GenMessage<MemoryVolume>;
+
+/**
+ * Files of the host's, which the guest only reads; WriteVolumeFiles fills it.
+ *
+ * @generated from message bulkhead.agent.v1.FilesVolume
+ */
+export declare type FilesVolume = Message<"bulkhead.agent.v1.FilesVolume"> & {
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.FilesVolume.
+ * Use `create(FilesVolumeSchema)` to create a new message.
+ */
+export declare const FilesVolumeSchema: GenMessage<FilesVolume>;
+
+/**
+ * @generated from message bulkhead.agent.v1.VolumeMount
+ */
+export declare type VolumeMount = Message<"bulkhead.agent.v1.VolumeMount"> & {
+  /**
+   * @generated from field: string volume = 1;
+   */
+  volume: string;
+
+  /**
+   * Absolute in the container; what is missing of it is made.
+   *
+   * @generated from field: string mount_path = 2;
+   */
+  mountPath: string;
+
+  /**
+   * A directory or file in the volume in place of its root; a directory that is missing is made where the volume can be written to.
+   *
+   * @generated from field: string sub_path = 3;
+   */
+  subPath: string;
+
+  /**
+   * @generated from field: bool read_only = 4;
+   */
+  readOnly: boolean;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.VolumeMount.
+ * Use `create(VolumeMountSchema)` to create a new message.
+ */
+export declare const VolumeMountSchema: GenMessage<VolumeMount>;
+
+/**
+ * The content of a FilesVolume, in one message or in several that carry the same revision. All of it appears at once, with the
+ * last one: as in a Pod, the files are links through a link "..data" to the directory of their revision.
+ *
+ * @generated from message bulkhead.agent.v1.WriteVolumeFiles
+ */
+export declare type WriteVolumeFiles = Message<"bulkhead.agent.v1.WriteVolumeFiles"> & {
+  /**
+   * @generated from field: string volume = 1;
+   */
+  volume: string;
+
+  /**
+   * The same for the same content: [a-z0-9]{1,32}. Nothing is done for the one that is in place.
+   *
+   * @generated from field: string revision = 2;
+   */
+  revision: string;
+
+  /**
+   * @generated from field: repeated bulkhead.agent.v1.VolumeFile files = 3;
+   */
+  files: VolumeFile[];
+
+  /**
+   * Whatever came of this revision before is void.
+   *
+   * @generated from field: bool first = 4;
+   */
+  first: boolean;
+
+  /**
+   * @generated from field: bool last = 5;
+   */
+  last: boolean;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.WriteVolumeFiles.
+ * Use `create(WriteVolumeFilesSchema)` to create a new message.
+ */
+export declare const WriteVolumeFilesSchema: GenMessage<WriteVolumeFiles>;
+
+/**
+ * @generated from message bulkhead.agent.v1.VolumeFile
+ */
+export declare type VolumeFile = Message<"bulkhead.agent.v1.VolumeFile"> & {
+  /**
+   * Relative, without "." and ".." and empty parts; does not begin with "..".
+   *
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: uint32 mode = 2;
+   */
+  mode: number;
+
+  /**
+   * What follows what an earlier message of this revision wrote to the same path.
+   *
+   * @generated from field: bytes content = 3;
+   */
+  content: Uint8Array;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.VolumeFile.
+ * Use `create(VolumeFileSchema)` to create a new message.
+ */
+export declare const VolumeFileSchema: GenMessage<VolumeFile>;
 
 /**
  * Makes a booted or restored guest this sandbox and no other. May be repeated.
@@ -1503,6 +1745,18 @@ export declare type FileSystemStats = Message<"bulkhead.agent.v1.FileSystemStats
    * @generated from field: uint64 used_inodes = 5;
    */
   usedInodes: bigint;
+
+  /**
+   * @generated from field: uint64 available_bytes = 6;
+   */
+  availableBytes: bigint;
+
+  /**
+   * Name of the disk volume that it is; empty for the root.
+   *
+   * @generated from field: string volume = 7;
+   */
+  volume: string;
 };
 
 /**

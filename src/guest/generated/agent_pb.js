@@ -25,7 +25,7 @@ import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/code
  * Describes the file agent.proto.
  */
 export const file_agent = /*@__PURE__*/
-  fileDesc("CgthZ2VudC5wcm90bxIRYnVsa2hlYWQuYWdlbnQudjEiygcKC0hvc3RNZXNzYWdlEhIKCnJlcXVlc3RfaWQYASABKAQSLQoFaGVsbG8YAiABKAsyHC5idWxraGVhZC5hZ2VudC52MS5Ib3N0SGVsbG9IABIyCgptb3VudF9yb290GAMgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuTW91bnRSb290SAASNQoLcGVyc29uYWxpemUYBCABKAsyHi5idWxraGVhZC5hZ2VudC52MS5QZXJzb25hbGl6ZUgAEicKBGV4ZWMYBSABKAsyFy5idWxraGVhZC5hZ2VudC52MS5FeGVjSAASMAoJcmVhZF9maWxlGAYgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuUmVhZEZpbGVIABIyCgp3cml0ZV9maWxlGAcgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuV3JpdGVGaWxlSAASKwoGYXR0YWNoGAggASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuQXR0YWNoSAASMwoKc3RkaW5fZGF0YRgJIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbURhdGFIABIxCglzdGRpbl9lbmQYCiABKAsyHC5idWxraGVhZC5hZ2VudC52MS5TdHJlYW1FbmRIABIrCgZjcmVkaXQYCyABKAsyGS5idWxraGVhZC5hZ2VudC52MS5DcmVkaXRIABIrCgZzaWduYWwYDCABKAsyGS5idWxraGVhZC5hZ2VudC52MS5TaWduYWxIABIrCgZyZXNpemUYDSABKAsyGS5idWxraGVhZC5hZ2VudC52MS5SZXNpemVIABItCgdyZWxlYXNlGA4gASgLMhouYnVsa2hlYWQuYWdlbnQudjEuUmVsZWFzZUgAEjAKCWdldF9zdGF0cxgPIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkdldFN0YXRzSAASLwoIc2h1dGRvd24YECABKAsyGy5idWxraGVhZC5hZ2VudC52MS5TaHV0ZG93bkgAEisKBnJlYm9vdBgRIAEoCzIZLmJ1bGtoZWFkLmFnZW50LnYxLlJlYm9vdEgAEicKBHBpbmcYEiABKAsyFy5idWxraGVhZC5hZ2VudC52MS5QaW5nSAASMAoJc2V0X2Nsb2NrGBUgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuU2V0Q2xvY2tIABI0CgtmaWxlX2FjdGlvbhgYIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLkZpbGVBY3Rpb25IAEIGCgRib2R5SgQIExAUSgQIFBAVIoIECgxHdWVzdE1lc3NhZ2USEgoKcmVxdWVzdF9pZBgBIAEoBBIuCgVoZWxsbxgCIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLkd1ZXN0SGVsbG9IABInCgRkb25lGAMgASgLMhcuYnVsa2hlYWQuYWdlbnQudjEuRG9uZUgAEi0KB2ZhaWx1cmUYBCABKAsyGi5idWxraGVhZC5hZ2VudC52MS5GYWlsdXJlSAASLQoHc3RhcnRlZBgFIAEoCzIaLmJ1bGtoZWFkLmFnZW50LnYxLlN0YXJ0ZWRIABIvCghhdHRhY2hlZBgGIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkF0dGFjaGVkSAASKQoFc3RhdHMYByABKAsyGC5idWxraGVhZC5hZ2VudC52MS5TdGF0c0gAEi8KBm91dHB1dBgIIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbURhdGFIABIyCgpvdXRwdXRfZW5kGAkgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtRW5kSAASMQoMc3RkaW5fY3JlZGl0GAogASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuQ3JlZGl0SAASKwoGZXhpdGVkGAsgASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuRXhpdGVkSABCBgoEYm9keSI0CglIb3N0SGVsbG8SDQoFbm9uY2UYASABKAwSGAoQcHJvdG9jb2xfdmVyc2lvbhgCIAEoDSLoAQoKR3Vlc3RIZWxsbxIYChBwcm90b2NvbF92ZXJzaW9uGAEgASgNEhUKDWFnZW50X3ZlcnNpb24YAiABKAkSEAoIZmVhdHVyZXMYAyADKAkSFgoOa2VybmVsX3JlbGVhc2UYBCABKAkSDwoHYm9vdF9pZBgFIAEoCRIUCgxyb290X21vdW50ZWQYBiABKAgSFAoMcGVyc29uYWxpemVkGAcgASgIEjEKCHNlc3Npb25zGAggAygLMh8uYnVsa2hlYWQuYWdlbnQudjEuU2Vzc2lvblN0YXRlEg8KB3RpbWVfbXMYCSABKAMiBgoERG9uZSJICgdGYWlsdXJlEiwKBGNvZGUYASABKA4yHi5idWxraGVhZC5hZ2VudC52MS5GYWlsdXJlQ29kZRIPCgdtZXNzYWdlGAIgASgJIjcKCU1vdW50Um9vdBIUCgxpbWFnZV9kZXZpY2UYASABKAkSFAoMdXBwZXJfZGV2aWNlGAIgASgJIuUBCgtQZXJzb25hbGl6ZRIPCgdib290X2lkGAEgASgJEhAKCGhvc3RuYW1lGAIgASgJEg8KB3RpbWVfbXMYAyABKAMSDwoHZW50cm9weRgEIAEoDBIxCgduZXR3b3JrGAUgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTmV0d29ya0NvbmZpZxITCgtuYW1lc2VydmVycxgGIAMoCRIWCg5zZWFyY2hfZG9tYWlucxgHIAMoCRIxCgtleHRyYV9ob3N0cxgIIAMoCzIcLmJ1bGtoZWFkLmFnZW50LnYxLkhvc3RFbnRyeSKGAQoNTmV0d29ya0NvbmZpZxILCgNtYWMYASABKAwSLQoJYWRkcmVzc2VzGAIgAygLMhouYnVsa2hlYWQuYWdlbnQudjEuQWRkcmVzcxIsCghnYXRld2F5cxgDIAMoCzIaLmJ1bGtoZWFkLmFnZW50LnYxLkFkZHJlc3MSCwoDbXR1GAQgASgNIiwKB0FkZHJlc3MSCgoCaXAYASABKAwSFQoNcHJlZml4X2xlbmd0aBgCIAEoDSIrCglIb3N0RW50cnkSDwoHYWRkcmVzcxgBIAEoCRINCgVuYW1lcxgCIAMoCSLVAgoERXhlYxISCgpzZXNzaW9uX2lkGAEgASgJEgwKBGFyZ3YYAiADKAkSCwoDZW52GAMgAygJEgsKA2N3ZBgEIAEoCRISCgpjcmVhdGVfY3dkGAUgASgIEgwKBHVzZXIYBiABKAkSLQoIdGVybWluYWwYByABKAsyGy5idWxraGVhZC5hZ2VudC52MS5UZXJtaW5hbBINCgVzdGRpbhgIIAEoCBIqCgdybGltaXRzGAkgAygLMhkuYnVsa2hlYWQuYWdlbnQudjEuUmxpbWl0EhIKCnRpbWVvdXRfbXMYCiABKAQSLQoIb3ZlcmZsb3cYCyABKA4yGy5idWxraGVhZC5hZ2VudC52MS5PdmVyZmxvdxISCgpyaW5nX2J5dGVzGAwgASgNEhUKDW91dHB1dF9jcmVkaXQYDSABKA0SFwoPa2lsbF9vbl9yZWxlYXNlGA4gASgIIikKCFRlcm1pbmFsEg8KB2NvbHVtbnMYASABKA0SDAoEcm93cxgCIAEoDSIyCgZSbGltaXQSDAoEbmFtZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQiYwoIUmVhZEZpbGUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEhUKDW91dHB1dF9jcmVkaXQYAyABKA0SDgoGb2Zmc2V0GAQgASgEEg4KBmxlbmd0aBgFIAEoBCJJCglXcml0ZUZpbGUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBG1vZGUYAyABKA0SDAoEdXNlchgEIAEoCSL5AgoKRmlsZUFjdGlvbhISCgpzZXNzaW9uX2lkGAEgASgJEgwKBHBhdGgYAiABKAkSFQoNb3V0cHV0X2NyZWRpdBgDIAEoDRIrCgRzdGF0GAQgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuU3RhdEZpbGVIABIwCgRsaXN0GAUgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTGlzdERpcmVjdG9yeUgAEjoKDm1ha2VfZGlyZWN0b3J5GAYgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTWFrZURpcmVjdG9yeUgAEi8KBnJlbW92ZRgHIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlJlbW92ZUZpbGVIABIvCgZyZW5hbWUYCCABKAsyHS5idWxraGVhZC5hZ2VudC52MS5SZW5hbWVGaWxlSAASKwoEY29weRgJIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkNvcHlGaWxlSABCCAoGYWN0aW9uIhoKCFN0YXRGaWxlEg4KBmZvbGxvdxgBIAEoCCIPCg1MaXN0RGlyZWN0b3J5Ii4KDU1ha2VEaXJlY3RvcnkSDAoEbW9kZRgBIAEoDRIPCgdwYXJlbnRzGAIgASgIIjYKClJlbW92ZUZpbGUSKAoEd2hhdBgBIAEoDjIaLmJ1bGtoZWFkLmFnZW50LnYxLlJlbW92YWwiGAoKUmVuYW1lRmlsZRIKCgJ0bxgBIAEoCSIWCghDb3B5RmlsZRIKCgJ0bxgBIAEoCSKxAQoJRmlsZUVudHJ5EgwKBG5hbWUYASABKAwSKQoEa2luZBgCIAEoDjIbLmJ1bGtoZWFkLmFnZW50LnYxLkZpbGVLaW5kEgwKBHNpemUYAyABKAQSDAoEbW9kZRgEIAEoDRILCgN1aWQYBSABKA0SCwoDZ2lkGAYgASgNEhMKC21vZGlmaWVkX25zGAcgASgDEhAKCGJpcnRoX25zGAggASgDEg4KBnRhcmdldBgJIAEoDCIsCgdTdGFydGVkEgsKA3BpZBgBIAEoBRIUCgxzdGRpbl9jcmVkaXQYAiABKA0ieAoGQXR0YWNoEhIKCnNlc3Npb25faWQYASABKAkSFQoNc3Rkb3V0X29mZnNldBgCIAEoBBIVCg1zdGRlcnJfb2Zmc2V0GAMgASgEEhUKDXN0ZG91dF9jcmVkaXQYBCABKA0SFQoNc3RkZXJyX2NyZWRpdBgFIAEoDSJQCghBdHRhY2hlZBIuCgVzdGF0ZRgBIAEoCzIfLmJ1bGtoZWFkLmFnZW50LnYxLlNlc3Npb25TdGF0ZRIUCgxzdGRpbl9jcmVkaXQYAiABKA0i9wEKDFNlc3Npb25TdGF0ZRISCgpzZXNzaW9uX2lkGAEgASgJEgsKA3BpZBgCIAEoBRIPCgdydW5uaW5nGAMgASgIEisKBGV4aXQYBCABKAsyHS5idWxraGVhZC5hZ2VudC52MS5FeGl0U3RhdHVzEhIKCnN0ZGluX29wZW4YBSABKAgSFAoMc3RkaW5fb2Zmc2V0GAYgASgEEi4KBnN0ZG91dBgHIAEoCzIeLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbVN0YXRlEi4KBnN0ZGVychgIIAEoCzIeLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbVN0YXRlIikKC1N0cmVhbVN0YXRlEg0KBXN0YXJ0GAEgASgEEgsKA2VuZBgCIAEoBCJRCgpFeGl0U3RhdHVzEgwKBGNvZGUYASABKA0SDgoGc2lnbmFsGAIgASgNEhEKCXRpbWVkX291dBgDIAEoCBISCgpvb21fa2lsbGVkGAQgASgIImkKClN0cmVhbURhdGESEgoKc2Vzc2lvbl9pZBgBIAEoCRIpCgZzdHJlYW0YAiABKA4yGS5idWxraGVhZC5hZ2VudC52MS5TdHJlYW0SDgoGb2Zmc2V0GAMgASgEEgwKBGRhdGEYBCABKAwiWgoJU3RyZWFtRW5kEhIKCnNlc3Npb25faWQYASABKAkSKQoGc3RyZWFtGAIgASgOMhkuYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtEg4KBm9mZnNldBgDIAEoBCJsCgZDcmVkaXQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIpCgZzdHJlYW0YAiABKA4yGS5idWxraGVhZC5hZ2VudC52MS5TdHJlYW0SFAoMYWNrbm93bGVkZ2VkGAMgASgEEg0KBWJ5dGVzGAQgASgNIksKBkV4aXRlZBISCgpzZXNzaW9uX2lkGAEgASgJEi0KBnN0YXR1cxgCIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLkV4aXRTdGF0dXMiLAoGU2lnbmFsEhIKCnNlc3Npb25faWQYASABKAkSDgoGc2lnbmFsGAIgASgNIksKBlJlc2l6ZRISCgpzZXNzaW9uX2lkGAEgASgJEi0KCHRlcm1pbmFsGAIgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuVGVybWluYWwiHQoHUmVsZWFzZRISCgpzZXNzaW9uX2lkGAEgASgJIgoKCEdldFN0YXRzIrEDCgVTdGF0cxIRCgl1cHRpbWVfbXMYASABKAQSDwoHdXNlcl9tcxgCIAEoBBIRCglzeXN0ZW1fbXMYAyABKAQSDwoHaWRsZV9tcxgEIAEoBBIRCglpb3dhaXRfbXMYBSABKAQSEAoIc3RlYWxfbXMYBiABKAQSFAoMbWVtb3J5X3RvdGFsGAcgASgEEhgKEG1lbW9yeV9hdmFpbGFibGUYCCABKAQSFQoNbWVtb3J5X2NhY2hlZBgJIAEoBBINCgVsb2FkMRgKIAEoDRINCgVsb2FkNRgLIAEoDRIOCgZsb2FkMTUYDCABKA0SFAoMcHJlc3N1cmVfY3B1GA0gASgNEhcKD3ByZXNzdXJlX21lbW9yeRgOIAEoDRITCgtwcmVzc3VyZV9pbxgPIAEoDRI4CgxmaWxlX3N5c3RlbXMYECADKAsyIi5idWxraGVhZC5hZ2VudC52MS5GaWxlU3lzdGVtU3RhdHMSNQoKaW50ZXJmYWNlcxgRIAMoCzIhLmJ1bGtoZWFkLmFnZW50LnYxLkludGVyZmFjZVN0YXRzEhEKCXByb2Nlc3NlcxgSIAEoDSJ5Cg9GaWxlU3lzdGVtU3RhdHMSEgoKbW91bnRfcGF0aBgBIAEoCRITCgt0b3RhbF9ieXRlcxgCIAEoBBISCgp1c2VkX2J5dGVzGAMgASgEEhQKDHRvdGFsX2lub2RlcxgEIAEoBBITCgt1c2VkX2lub2RlcxgFIAEoBCKAAQoOSW50ZXJmYWNlU3RhdHMSDAoEbmFtZRgBIAEoCRIVCg1yZWNlaXZlX2J5dGVzGAIgASgEEhYKDnRyYW5zbWl0X2J5dGVzGAMgASgEEhcKD3JlY2VpdmVfcGFja2V0cxgEIAEoBBIYChB0cmFuc21pdF9wYWNrZXRzGAUgASgEIiwKCFNodXRkb3duEhAKCGdyYWNlX21zGAEgASgNEg4KBnNpZ25hbBgCIAEoDSIICgZSZWJvb3QiBgoEUGluZyIbCghTZXRDbG9jaxIPCgd0aW1lX21zGAEgASgDKvIBCgtGYWlsdXJlQ29kZRIXChNGQUlMVVJFX1VOU1BFQ0lGSUVEEAASEwoPRkFJTFVSRV9JTlZBTElEEAESFQoRRkFJTFVSRV9OT1RfRk9VTkQQAhIaChZGQUlMVVJFX0FMUkVBRFlfRVhJU1RTEAMSGAoURkFJTFVSRV9QUkVDT05ESVRJT04QBBIVChFGQUlMVVJFX0VYSEFVU1RFRBAFEh0KGUZBSUxVUkVfQ09NTUFORF9OT1RfRk9VTkQQBhIiCh5GQUlMVVJFX0NPTU1BTkRfTk9UX0VYRUNVVEFCTEUQBxIOCgpGQUlMVVJFX0lPEAgqOAoIT3ZlcmZsb3cSEgoOT1ZFUkZMT1dfQkxPQ0sQABIYChRPVkVSRkxPV19EUk9QX09MREVTVBABKkoKB1JlbW92YWwSEAoMUkVNT1ZBTF9GSUxFEAASGwoXUkVNT1ZBTF9FTVBUWV9ESVJFQ1RPUlkQARIQCgxSRU1PVkFMX1RSRUUQAipmCghGaWxlS2luZBITCg9GSUxFX0tJTkRfT1RIRVIQABIVChFGSUxFX0tJTkRfUkVHVUxBUhABEhcKE0ZJTEVfS0lORF9ESVJFQ1RPUlkQAhIVChFGSUxFX0tJTkRfU1lNTElOSxADKkAKBlN0cmVhbRIQCgxTVFJFQU1fU1RESU4QABIRCg1TVFJFQU1fU1RET1VUEAESEQoNU1RSRUFNX1NUREVSUhACYgZwcm90bzM");
+  fileDesc("CgthZ2VudC5wcm90bxIRYnVsa2hlYWQuYWdlbnQudjEixwgKC0hvc3RNZXNzYWdlEhIKCnJlcXVlc3RfaWQYASABKAQSLQoFaGVsbG8YAiABKAsyHC5idWxraGVhZC5hZ2VudC52MS5Ib3N0SGVsbG9IABIyCgptb3VudF9yb290GAMgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuTW91bnRSb290SAASNQoLcGVyc29uYWxpemUYBCABKAsyHi5idWxraGVhZC5hZ2VudC52MS5QZXJzb25hbGl6ZUgAEicKBGV4ZWMYBSABKAsyFy5idWxraGVhZC5hZ2VudC52MS5FeGVjSAASMAoJcmVhZF9maWxlGAYgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuUmVhZEZpbGVIABIyCgp3cml0ZV9maWxlGAcgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuV3JpdGVGaWxlSAASKwoGYXR0YWNoGAggASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuQXR0YWNoSAASMwoKc3RkaW5fZGF0YRgJIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbURhdGFIABIxCglzdGRpbl9lbmQYCiABKAsyHC5idWxraGVhZC5hZ2VudC52MS5TdHJlYW1FbmRIABIrCgZjcmVkaXQYCyABKAsyGS5idWxraGVhZC5hZ2VudC52MS5DcmVkaXRIABIrCgZzaWduYWwYDCABKAsyGS5idWxraGVhZC5hZ2VudC52MS5TaWduYWxIABIrCgZyZXNpemUYDSABKAsyGS5idWxraGVhZC5hZ2VudC52MS5SZXNpemVIABItCgdyZWxlYXNlGA4gASgLMhouYnVsa2hlYWQuYWdlbnQudjEuUmVsZWFzZUgAEjAKCWdldF9zdGF0cxgPIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkdldFN0YXRzSAASLwoIc2h1dGRvd24YECABKAsyGy5idWxraGVhZC5hZ2VudC52MS5TaHV0ZG93bkgAEisKBnJlYm9vdBgRIAEoCzIZLmJ1bGtoZWFkLmFnZW50LnYxLlJlYm9vdEgAEicKBHBpbmcYEiABKAsyFy5idWxraGVhZC5hZ2VudC52MS5QaW5nSAASMAoJc2V0X2Nsb2NrGBUgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuU2V0Q2xvY2tIABI4Cg1tb3VudF92b2x1bWVzGBYgASgLMh8uYnVsa2hlYWQuYWdlbnQudjEuTW91bnRWb2x1bWVzSAASQQoSd3JpdGVfdm9sdW1lX2ZpbGVzGBcgASgLMiMuYnVsa2hlYWQuYWdlbnQudjEuV3JpdGVWb2x1bWVGaWxlc0gAEjQKC2ZpbGVfYWN0aW9uGBggASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuRmlsZUFjdGlvbkgAQgYKBGJvZHlKBAgTEBRKBAgUEBUiggQKDEd1ZXN0TWVzc2FnZRISCgpyZXF1ZXN0X2lkGAEgASgEEi4KBWhlbGxvGAIgASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuR3Vlc3RIZWxsb0gAEicKBGRvbmUYAyABKAsyFy5idWxraGVhZC5hZ2VudC52MS5Eb25lSAASLQoHZmFpbHVyZRgEIAEoCzIaLmJ1bGtoZWFkLmFnZW50LnYxLkZhaWx1cmVIABItCgdzdGFydGVkGAUgASgLMhouYnVsa2hlYWQuYWdlbnQudjEuU3RhcnRlZEgAEi8KCGF0dGFjaGVkGAYgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuQXR0YWNoZWRIABIpCgVzdGF0cxgHIAEoCzIYLmJ1bGtoZWFkLmFnZW50LnYxLlN0YXRzSAASLwoGb3V0cHV0GAggASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtRGF0YUgAEjIKCm91dHB1dF9lbmQYCSABKAsyHC5idWxraGVhZC5hZ2VudC52MS5TdHJlYW1FbmRIABIxCgxzdGRpbl9jcmVkaXQYCiABKAsyGS5idWxraGVhZC5hZ2VudC52MS5DcmVkaXRIABIrCgZleGl0ZWQYCyABKAsyGS5idWxraGVhZC5hZ2VudC52MS5FeGl0ZWRIAEIGCgRib2R5IjQKCUhvc3RIZWxsbxINCgVub25jZRgBIAEoDBIYChBwcm90b2NvbF92ZXJzaW9uGAIgASgNIugBCgpHdWVzdEhlbGxvEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SFQoNYWdlbnRfdmVyc2lvbhgCIAEoCRIQCghmZWF0dXJlcxgDIAMoCRIWCg5rZXJuZWxfcmVsZWFzZRgEIAEoCRIPCgdib290X2lkGAUgASgJEhQKDHJvb3RfbW91bnRlZBgGIAEoCBIUCgxwZXJzb25hbGl6ZWQYByABKAgSMQoIc2Vzc2lvbnMYCCADKAsyHy5idWxraGVhZC5hZ2VudC52MS5TZXNzaW9uU3RhdGUSDwoHdGltZV9tcxgJIAEoAyIGCgREb25lIkgKB0ZhaWx1cmUSLAoEY29kZRgBIAEoDjIeLmJ1bGtoZWFkLmFnZW50LnYxLkZhaWx1cmVDb2RlEg8KB21lc3NhZ2UYAiABKAkiNwoJTW91bnRSb290EhQKDGltYWdlX2RldmljZRgBIAEoCRIUCgx1cHBlcl9kZXZpY2UYAiABKAkiagoMTW91bnRWb2x1bWVzEioKB3ZvbHVtZXMYASADKAsyGS5idWxraGVhZC5hZ2VudC52MS5Wb2x1bWUSLgoGbW91bnRzGAIgAygLMh4uYnVsa2hlYWQuYWdlbnQudjEuVm9sdW1lTW91bnQiswEKBlZvbHVtZRIMCgRuYW1lGAEgASgJEi0KBGRpc2sYAiABKAsyHS5idWxraGVhZC5hZ2VudC52MS5EaXNrVm9sdW1lSAASMQoGbWVtb3J5GAMgASgLMh8uYnVsa2hlYWQuYWdlbnQudjEuTWVtb3J5Vm9sdW1lSAASLwoFZmlsZXMYBCABKAsyHi5idWxraGVhZC5hZ2VudC52MS5GaWxlc1ZvbHVtZUgAQggKBnNvdXJjZSIvCgpEaXNrVm9sdW1lEg4KBmRldmljZRgBIAEoCRIRCglyZWFkX29ubHkYAiABKAgiIgoMTWVtb3J5Vm9sdW1lEhIKCnNpemVfYnl0ZXMYASABKAQiDQoLRmlsZXNWb2x1bWUiVgoLVm9sdW1lTW91bnQSDgoGdm9sdW1lGAEgASgJEhIKCm1vdW50X3BhdGgYAiABKAkSEAoIc3ViX3BhdGgYAyABKAkSEQoJcmVhZF9vbmx5GAQgASgIIn8KEFdyaXRlVm9sdW1lRmlsZXMSDgoGdm9sdW1lGAEgASgJEhAKCHJldmlzaW9uGAIgASgJEiwKBWZpbGVzGAMgAygLMh0uYnVsa2hlYWQuYWdlbnQudjEuVm9sdW1lRmlsZRINCgVmaXJzdBgEIAEoCBIMCgRsYXN0GAUgASgIIjkKClZvbHVtZUZpbGUSDAoEcGF0aBgBIAEoCRIMCgRtb2RlGAIgASgNEg8KB2NvbnRlbnQYAyABKAwi5QEKC1BlcnNvbmFsaXplEg8KB2Jvb3RfaWQYASABKAkSEAoIaG9zdG5hbWUYAiABKAkSDwoHdGltZV9tcxgDIAEoAxIPCgdlbnRyb3B5GAQgASgMEjEKB25ldHdvcmsYBSABKAsyIC5idWxraGVhZC5hZ2VudC52MS5OZXR3b3JrQ29uZmlnEhMKC25hbWVzZXJ2ZXJzGAYgAygJEhYKDnNlYXJjaF9kb21haW5zGAcgAygJEjEKC2V4dHJhX2hvc3RzGAggAygLMhwuYnVsa2hlYWQuYWdlbnQudjEuSG9zdEVudHJ5IoYBCg1OZXR3b3JrQ29uZmlnEgsKA21hYxgBIAEoDBItCglhZGRyZXNzZXMYAiADKAsyGi5idWxraGVhZC5hZ2VudC52MS5BZGRyZXNzEiwKCGdhdGV3YXlzGAMgAygLMhouYnVsa2hlYWQuYWdlbnQudjEuQWRkcmVzcxILCgNtdHUYBCABKA0iLAoHQWRkcmVzcxIKCgJpcBgBIAEoDBIVCg1wcmVmaXhfbGVuZ3RoGAIgASgNIisKCUhvc3RFbnRyeRIPCgdhZGRyZXNzGAEgASgJEg0KBW5hbWVzGAIgAygJItUCCgRFeGVjEhIKCnNlc3Npb25faWQYASABKAkSDAoEYXJndhgCIAMoCRILCgNlbnYYAyADKAkSCwoDY3dkGAQgASgJEhIKCmNyZWF0ZV9jd2QYBSABKAgSDAoEdXNlchgGIAEoCRItCgh0ZXJtaW5hbBgHIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLlRlcm1pbmFsEg0KBXN0ZGluGAggASgIEioKB3JsaW1pdHMYCSADKAsyGS5idWxraGVhZC5hZ2VudC52MS5SbGltaXQSEgoKdGltZW91dF9tcxgKIAEoBBItCghvdmVyZmxvdxgLIAEoDjIbLmJ1bGtoZWFkLmFnZW50LnYxLk92ZXJmbG93EhIKCnJpbmdfYnl0ZXMYDCABKA0SFQoNb3V0cHV0X2NyZWRpdBgNIAEoDRIXCg9raWxsX29uX3JlbGVhc2UYDiABKAgiKQoIVGVybWluYWwSDwoHY29sdW1ucxgBIAEoDRIMCgRyb3dzGAIgASgNIjIKBlJsaW1pdBIMCgRuYW1lGAEgASgJEgwKBHNvZnQYAiABKAQSDAoEaGFyZBgDIAEoBCJjCghSZWFkRmlsZRISCgpzZXNzaW9uX2lkGAEgASgJEgwKBHBhdGgYAiABKAkSFQoNb3V0cHV0X2NyZWRpdBgDIAEoDRIOCgZvZmZzZXQYBCABKAQSDgoGbGVuZ3RoGAUgASgEIkkKCVdyaXRlRmlsZRISCgpzZXNzaW9uX2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEbW9kZRgDIAEoDRIMCgR1c2VyGAQgASgJIvkCCgpGaWxlQWN0aW9uEhIKCnNlc3Npb25faWQYASABKAkSDAoEcGF0aBgCIAEoCRIVCg1vdXRwdXRfY3JlZGl0GAMgASgNEisKBHN0YXQYBCABKAsyGy5idWxraGVhZC5hZ2VudC52MS5TdGF0RmlsZUgAEjAKBGxpc3QYBSABKAsyIC5idWxraGVhZC5hZ2VudC52MS5MaXN0RGlyZWN0b3J5SAASOgoObWFrZV9kaXJlY3RvcnkYBiABKAsyIC5idWxraGVhZC5hZ2VudC52MS5NYWtlRGlyZWN0b3J5SAASLwoGcmVtb3ZlGAcgASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuUmVtb3ZlRmlsZUgAEi8KBnJlbmFtZRgIIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlJlbmFtZUZpbGVIABIrCgRjb3B5GAkgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuQ29weUZpbGVIAEIICgZhY3Rpb24iGgoIU3RhdEZpbGUSDgoGZm9sbG93GAEgASgIIg8KDUxpc3REaXJlY3RvcnkiLgoNTWFrZURpcmVjdG9yeRIMCgRtb2RlGAEgASgNEg8KB3BhcmVudHMYAiABKAgiNgoKUmVtb3ZlRmlsZRIoCgR3aGF0GAEgASgOMhouYnVsa2hlYWQuYWdlbnQudjEuUmVtb3ZhbCIYCgpSZW5hbWVGaWxlEgoKAnRvGAEgASgJIhYKCENvcHlGaWxlEgoKAnRvGAEgASgJIrEBCglGaWxlRW50cnkSDAoEbmFtZRgBIAEoDBIpCgRraW5kGAIgASgOMhsuYnVsa2hlYWQuYWdlbnQudjEuRmlsZUtpbmQSDAoEc2l6ZRgDIAEoBBIMCgRtb2RlGAQgASgNEgsKA3VpZBgFIAEoDRILCgNnaWQYBiABKA0SEwoLbW9kaWZpZWRfbnMYByABKAMSEAoIYmlydGhfbnMYCCABKAMSDgoGdGFyZ2V0GAkgASgMIiwKB1N0YXJ0ZWQSCwoDcGlkGAEgASgFEhQKDHN0ZGluX2NyZWRpdBgCIAEoDSJ4CgZBdHRhY2gSEgoKc2Vzc2lvbl9pZBgBIAEoCRIVCg1zdGRvdXRfb2Zmc2V0GAIgASgEEhUKDXN0ZGVycl9vZmZzZXQYAyABKAQSFQoNc3Rkb3V0X2NyZWRpdBgEIAEoDRIVCg1zdGRlcnJfY3JlZGl0GAUgASgNIlAKCEF0dGFjaGVkEi4KBXN0YXRlGAEgASgLMh8uYnVsa2hlYWQuYWdlbnQudjEuU2Vzc2lvblN0YXRlEhQKDHN0ZGluX2NyZWRpdBgCIAEoDSL3AQoMU2Vzc2lvblN0YXRlEhIKCnNlc3Npb25faWQYASABKAkSCwoDcGlkGAIgASgFEg8KB3J1bm5pbmcYAyABKAgSKwoEZXhpdBgEIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLkV4aXRTdGF0dXMSEgoKc3RkaW5fb3BlbhgFIAEoCBIUCgxzdGRpbl9vZmZzZXQYBiABKAQSLgoGc3Rkb3V0GAcgASgLMh4uYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtU3RhdGUSLgoGc3RkZXJyGAggASgLMh4uYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtU3RhdGUiKQoLU3RyZWFtU3RhdGUSDQoFc3RhcnQYASABKAQSCwoDZW5kGAIgASgEIlEKCkV4aXRTdGF0dXMSDAoEY29kZRgBIAEoDRIOCgZzaWduYWwYAiABKA0SEQoJdGltZWRfb3V0GAMgASgIEhIKCm9vbV9raWxsZWQYBCABKAgiaQoKU3RyZWFtRGF0YRISCgpzZXNzaW9uX2lkGAEgASgJEikKBnN0cmVhbRgCIAEoDjIZLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCJaCglTdHJlYW1FbmQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIpCgZzdHJlYW0YAiABKA4yGS5idWxraGVhZC5hZ2VudC52MS5TdHJlYW0SDgoGb2Zmc2V0GAMgASgEImwKBkNyZWRpdBISCgpzZXNzaW9uX2lkGAEgASgJEikKBnN0cmVhbRgCIAEoDjIZLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbRIUCgxhY2tub3dsZWRnZWQYAyABKAQSDQoFYnl0ZXMYBCABKA0iSwoGRXhpdGVkEhIKCnNlc3Npb25faWQYASABKAkSLQoGc3RhdHVzGAIgASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuRXhpdFN0YXR1cyIsCgZTaWduYWwSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZzaWduYWwYAiABKA0iSwoGUmVzaXplEhIKCnNlc3Npb25faWQYASABKAkSLQoIdGVybWluYWwYAiABKAsyGy5idWxraGVhZC5hZ2VudC52MS5UZXJtaW5hbCIdCgdSZWxlYXNlEhIKCnNlc3Npb25faWQYASABKAkiCgoIR2V0U3RhdHMisQMKBVN0YXRzEhEKCXVwdGltZV9tcxgBIAEoBBIPCgd1c2VyX21zGAIgASgEEhEKCXN5c3RlbV9tcxgDIAEoBBIPCgdpZGxlX21zGAQgASgEEhEKCWlvd2FpdF9tcxgFIAEoBBIQCghzdGVhbF9tcxgGIAEoBBIUCgxtZW1vcnlfdG90YWwYByABKAQSGAoQbWVtb3J5X2F2YWlsYWJsZRgIIAEoBBIVCg1tZW1vcnlfY2FjaGVkGAkgASgEEg0KBWxvYWQxGAogASgNEg0KBWxvYWQ1GAsgASgNEg4KBmxvYWQxNRgMIAEoDRIUCgxwcmVzc3VyZV9jcHUYDSABKA0SFwoPcHJlc3N1cmVfbWVtb3J5GA4gASgNEhMKC3ByZXNzdXJlX2lvGA8gASgNEjgKDGZpbGVfc3lzdGVtcxgQIAMoCzIiLmJ1bGtoZWFkLmFnZW50LnYxLkZpbGVTeXN0ZW1TdGF0cxI1CgppbnRlcmZhY2VzGBEgAygLMiEuYnVsa2hlYWQuYWdlbnQudjEuSW50ZXJmYWNlU3RhdHMSEQoJcHJvY2Vzc2VzGBIgASgNIqIBCg9GaWxlU3lzdGVtU3RhdHMSEgoKbW91bnRfcGF0aBgBIAEoCRITCgt0b3RhbF9ieXRlcxgCIAEoBBISCgp1c2VkX2J5dGVzGAMgASgEEhQKDHRvdGFsX2lub2RlcxgEIAEoBBITCgt1c2VkX2lub2RlcxgFIAEoBBIXCg9hdmFpbGFibGVfYnl0ZXMYBiABKAQSDgoGdm9sdW1lGAcgASgJIoABCg5JbnRlcmZhY2VTdGF0cxIMCgRuYW1lGAEgASgJEhUKDXJlY2VpdmVfYnl0ZXMYAiABKAQSFgoOdHJhbnNtaXRfYnl0ZXMYAyABKAQSFwoPcmVjZWl2ZV9wYWNrZXRzGAQgASgEEhgKEHRyYW5zbWl0X3BhY2tldHMYBSABKAQiLAoIU2h1dGRvd24SEAoIZ3JhY2VfbXMYASABKA0SDgoGc2lnbmFsGAIgASgNIggKBlJlYm9vdCIGCgRQaW5nIhsKCFNldENsb2NrEg8KB3RpbWVfbXMYASABKAMq8gEKC0ZhaWx1cmVDb2RlEhcKE0ZBSUxVUkVfVU5TUEVDSUZJRUQQABITCg9GQUlMVVJFX0lOVkFMSUQQARIVChFGQUlMVVJFX05PVF9GT1VORBACEhoKFkZBSUxVUkVfQUxSRUFEWV9FWElTVFMQAxIYChRGQUlMVVJFX1BSRUNPTkRJVElPThAEEhUKEUZBSUxVUkVfRVhIQVVTVEVEEAUSHQoZRkFJTFVSRV9DT01NQU5EX05PVF9GT1VORBAGEiIKHkZBSUxVUkVfQ09NTUFORF9OT1RfRVhFQ1VUQUJMRRAHEg4KCkZBSUxVUkVfSU8QCCo4CghPdmVyZmxvdxISCg5PVkVSRkxPV19CTE9DSxAAEhgKFE9WRVJGTE9XX0RST1BfT0xERVNUEAEqSgoHUmVtb3ZhbBIQCgxSRU1PVkFMX0ZJTEUQABIbChdSRU1PVkFMX0VNUFRZX0RJUkVDVE9SWRABEhAKDFJFTU9WQUxfVFJFRRACKmYKCEZpbGVLaW5kEhMKD0ZJTEVfS0lORF9PVEhFUhAAEhUKEUZJTEVfS0lORF9SRUdVTEFSEAESFwoTRklMRV9LSU5EX0RJUkVDVE9SWRACEhUKEUZJTEVfS0lORF9TWU1MSU5LEAMqQAoGU3RyZWFtEhAKDFNUUkVBTV9TVERJThAAEhEKDVNUUkVBTV9TVERPVVQQARIRCg1TVFJFQU1fU1RERVJSEAJiBnByb3RvMw");
 
 /**
  * Describes the message bulkhead.agent.v1.HostMessage.
@@ -77,270 +77,326 @@ export const MountRootSchema = /*@__PURE__*/
   messageDesc(file_agent, 6);
 
 /**
+ * Describes the message bulkhead.agent.v1.MountVolumes.
+ * Use `create(MountVolumesSchema)` to create a new message.
+ */
+export const MountVolumesSchema = /*@__PURE__*/
+  messageDesc(file_agent, 7);
+
+/**
+ * Describes the message bulkhead.agent.v1.Volume.
+ * Use `create(VolumeSchema)` to create a new message.
+ */
+export const VolumeSchema = /*@__PURE__*/
+  messageDesc(file_agent, 8);
+
+/**
+ * Describes the message bulkhead.agent.v1.DiskVolume.
+ * Use `create(DiskVolumeSchema)` to create a new message.
+ */
+export const DiskVolumeSchema = /*@__PURE__*/
+  messageDesc(file_agent, 9);
+
+/**
+ * Describes the message bulkhead.agent.v1.MemoryVolume.
+ * Use `create(MemoryVolumeSchema)` to create a new message.
+ */
+export const MemoryVolumeSchema = /*@__PURE__*/
+  messageDesc(file_agent, 10);
+
+/**
+ * Describes the message bulkhead.agent.v1.FilesVolume.
+ * Use `create(FilesVolumeSchema)` to create a new message.
+ */
+export const FilesVolumeSchema = /*@__PURE__*/
+  messageDesc(file_agent, 11);
+
+/**
+ * Describes the message bulkhead.agent.v1.VolumeMount.
+ * Use `create(VolumeMountSchema)` to create a new message.
+ */
+export const VolumeMountSchema = /*@__PURE__*/
+  messageDesc(file_agent, 12);
+
+/**
+ * Describes the message bulkhead.agent.v1.WriteVolumeFiles.
+ * Use `create(WriteVolumeFilesSchema)` to create a new message.
+ */
+export const WriteVolumeFilesSchema = /*@__PURE__*/
+  messageDesc(file_agent, 13);
+
+/**
+ * Describes the message bulkhead.agent.v1.VolumeFile.
+ * Use `create(VolumeFileSchema)` to create a new message.
+ */
+export const VolumeFileSchema = /*@__PURE__*/
+  messageDesc(file_agent, 14);
+
+/**
  * Describes the message bulkhead.agent.v1.Personalize.
  * Use `create(PersonalizeSchema)` to create a new message.
  */
 export const PersonalizeSchema = /*@__PURE__*/
-  messageDesc(file_agent, 7);
+  messageDesc(file_agent, 15);
 
 /**
  * Describes the message bulkhead.agent.v1.NetworkConfig.
  * Use `create(NetworkConfigSchema)` to create a new message.
  */
 export const NetworkConfigSchema = /*@__PURE__*/
-  messageDesc(file_agent, 8);
+  messageDesc(file_agent, 16);
 
 /**
  * Describes the message bulkhead.agent.v1.Address.
  * Use `create(AddressSchema)` to create a new message.
  */
 export const AddressSchema = /*@__PURE__*/
-  messageDesc(file_agent, 9);
+  messageDesc(file_agent, 17);
 
 /**
  * Describes the message bulkhead.agent.v1.HostEntry.
  * Use `create(HostEntrySchema)` to create a new message.
  */
 export const HostEntrySchema = /*@__PURE__*/
-  messageDesc(file_agent, 10);
+  messageDesc(file_agent, 18);
 
 /**
  * Describes the message bulkhead.agent.v1.Exec.
  * Use `create(ExecSchema)` to create a new message.
  */
 export const ExecSchema = /*@__PURE__*/
-  messageDesc(file_agent, 11);
+  messageDesc(file_agent, 19);
 
 /**
  * Describes the message bulkhead.agent.v1.Terminal.
  * Use `create(TerminalSchema)` to create a new message.
  */
 export const TerminalSchema = /*@__PURE__*/
-  messageDesc(file_agent, 12);
+  messageDesc(file_agent, 20);
 
 /**
  * Describes the message bulkhead.agent.v1.Rlimit.
  * Use `create(RlimitSchema)` to create a new message.
  */
 export const RlimitSchema = /*@__PURE__*/
-  messageDesc(file_agent, 13);
+  messageDesc(file_agent, 21);
 
 /**
  * Describes the message bulkhead.agent.v1.ReadFile.
  * Use `create(ReadFileSchema)` to create a new message.
  */
 export const ReadFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 14);
+  messageDesc(file_agent, 22);
 
 /**
  * Describes the message bulkhead.agent.v1.WriteFile.
  * Use `create(WriteFileSchema)` to create a new message.
  */
 export const WriteFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 15);
+  messageDesc(file_agent, 23);
 
 /**
  * Describes the message bulkhead.agent.v1.FileAction.
  * Use `create(FileActionSchema)` to create a new message.
  */
 export const FileActionSchema = /*@__PURE__*/
-  messageDesc(file_agent, 16);
+  messageDesc(file_agent, 24);
 
 /**
  * Describes the message bulkhead.agent.v1.StatFile.
  * Use `create(StatFileSchema)` to create a new message.
  */
 export const StatFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 17);
+  messageDesc(file_agent, 25);
 
 /**
  * Describes the message bulkhead.agent.v1.ListDirectory.
  * Use `create(ListDirectorySchema)` to create a new message.
  */
 export const ListDirectorySchema = /*@__PURE__*/
-  messageDesc(file_agent, 18);
+  messageDesc(file_agent, 26);
 
 /**
  * Describes the message bulkhead.agent.v1.MakeDirectory.
  * Use `create(MakeDirectorySchema)` to create a new message.
  */
 export const MakeDirectorySchema = /*@__PURE__*/
-  messageDesc(file_agent, 19);
+  messageDesc(file_agent, 27);
 
 /**
  * Describes the message bulkhead.agent.v1.RemoveFile.
  * Use `create(RemoveFileSchema)` to create a new message.
  */
 export const RemoveFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 20);
+  messageDesc(file_agent, 28);
 
 /**
  * Describes the message bulkhead.agent.v1.RenameFile.
  * Use `create(RenameFileSchema)` to create a new message.
  */
 export const RenameFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 21);
+  messageDesc(file_agent, 29);
 
 /**
  * Describes the message bulkhead.agent.v1.CopyFile.
  * Use `create(CopyFileSchema)` to create a new message.
  */
 export const CopyFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 22);
+  messageDesc(file_agent, 30);
 
 /**
  * Describes the message bulkhead.agent.v1.FileEntry.
  * Use `create(FileEntrySchema)` to create a new message.
  */
 export const FileEntrySchema = /*@__PURE__*/
-  messageDesc(file_agent, 23);
+  messageDesc(file_agent, 31);
 
 /**
  * Describes the message bulkhead.agent.v1.Started.
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema = /*@__PURE__*/
-  messageDesc(file_agent, 24);
+  messageDesc(file_agent, 32);
 
 /**
  * Describes the message bulkhead.agent.v1.Attach.
  * Use `create(AttachSchema)` to create a new message.
  */
 export const AttachSchema = /*@__PURE__*/
-  messageDesc(file_agent, 25);
+  messageDesc(file_agent, 33);
 
 /**
  * Describes the message bulkhead.agent.v1.Attached.
  * Use `create(AttachedSchema)` to create a new message.
  */
 export const AttachedSchema = /*@__PURE__*/
-  messageDesc(file_agent, 26);
+  messageDesc(file_agent, 34);
 
 /**
  * Describes the message bulkhead.agent.v1.SessionState.
  * Use `create(SessionStateSchema)` to create a new message.
  */
 export const SessionStateSchema = /*@__PURE__*/
-  messageDesc(file_agent, 27);
+  messageDesc(file_agent, 35);
 
 /**
  * Describes the message bulkhead.agent.v1.StreamState.
  * Use `create(StreamStateSchema)` to create a new message.
  */
 export const StreamStateSchema = /*@__PURE__*/
-  messageDesc(file_agent, 28);
+  messageDesc(file_agent, 36);
 
 /**
  * Describes the message bulkhead.agent.v1.ExitStatus.
  * Use `create(ExitStatusSchema)` to create a new message.
  */
 export const ExitStatusSchema = /*@__PURE__*/
-  messageDesc(file_agent, 29);
+  messageDesc(file_agent, 37);
 
 /**
  * Describes the message bulkhead.agent.v1.StreamData.
  * Use `create(StreamDataSchema)` to create a new message.
  */
 export const StreamDataSchema = /*@__PURE__*/
-  messageDesc(file_agent, 30);
+  messageDesc(file_agent, 38);
 
 /**
  * Describes the message bulkhead.agent.v1.StreamEnd.
  * Use `create(StreamEndSchema)` to create a new message.
  */
 export const StreamEndSchema = /*@__PURE__*/
-  messageDesc(file_agent, 31);
+  messageDesc(file_agent, 39);
 
 /**
  * Describes the message bulkhead.agent.v1.Credit.
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema = /*@__PURE__*/
-  messageDesc(file_agent, 32);
+  messageDesc(file_agent, 40);
 
 /**
  * Describes the message bulkhead.agent.v1.Exited.
  * Use `create(ExitedSchema)` to create a new message.
  */
 export const ExitedSchema = /*@__PURE__*/
-  messageDesc(file_agent, 33);
+  messageDesc(file_agent, 41);
 
 /**
  * Describes the message bulkhead.agent.v1.Signal.
  * Use `create(SignalSchema)` to create a new message.
  */
 export const SignalSchema = /*@__PURE__*/
-  messageDesc(file_agent, 34);
+  messageDesc(file_agent, 42);
 
 /**
  * Describes the message bulkhead.agent.v1.Resize.
  * Use `create(ResizeSchema)` to create a new message.
  */
 export const ResizeSchema = /*@__PURE__*/
-  messageDesc(file_agent, 35);
+  messageDesc(file_agent, 43);
 
 /**
  * Describes the message bulkhead.agent.v1.Release.
  * Use `create(ReleaseSchema)` to create a new message.
  */
 export const ReleaseSchema = /*@__PURE__*/
-  messageDesc(file_agent, 36);
+  messageDesc(file_agent, 44);
 
 /**
  * Describes the message bulkhead.agent.v1.GetStats.
  * Use `create(GetStatsSchema)` to create a new message.
  */
 export const GetStatsSchema = /*@__PURE__*/
-  messageDesc(file_agent, 37);
+  messageDesc(file_agent, 45);
 
 /**
  * Describes the message bulkhead.agent.v1.Stats.
  * Use `create(StatsSchema)` to create a new message.
  */
 export const StatsSchema = /*@__PURE__*/
-  messageDesc(file_agent, 38);
+  messageDesc(file_agent, 46);
 
 /**
  * Describes the message bulkhead.agent.v1.FileSystemStats.
  * Use `create(FileSystemStatsSchema)` to create a new message.
  */
 export const FileSystemStatsSchema = /*@__PURE__*/
-  messageDesc(file_agent, 39);
+  messageDesc(file_agent, 47);
 
 /**
  * Describes the message bulkhead.agent.v1.InterfaceStats.
  * Use `create(InterfaceStatsSchema)` to create a new message.
  */
 export const InterfaceStatsSchema = /*@__PURE__*/
-  messageDesc(file_agent, 40);
+  messageDesc(file_agent, 48);
 
 /**
  * Describes the message bulkhead.agent.v1.Shutdown.
  * Use `create(ShutdownSchema)` to create a new message.
  */
 export const ShutdownSchema = /*@__PURE__*/
-  messageDesc(file_agent, 41);
+  messageDesc(file_agent, 49);
 
 /**
  * Describes the message bulkhead.agent.v1.Reboot.
  * Use `create(RebootSchema)` to create a new message.
  */
 export const RebootSchema = /*@__PURE__*/
-  messageDesc(file_agent, 42);
+  messageDesc(file_agent, 50);
 
 /**
  * Describes the message bulkhead.agent.v1.Ping.
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema = /*@__PURE__*/
-  messageDesc(file_agent, 43);
+  messageDesc(file_agent, 51);
 
 /**
  * Describes the message bulkhead.agent.v1.SetClock.
  * Use `create(SetClockSchema)` to create a new message.
  */
 export const SetClockSchema = /*@__PURE__*/
-  messageDesc(file_agent, 44);
+  messageDesc(file_agent, 52);
 
 /**
  * Describes the enum bulkhead.agent.v1.FailureCode.

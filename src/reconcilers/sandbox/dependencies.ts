@@ -5,8 +5,9 @@ import type { Log } from '../../controller/log.ts';
 import type { Enqueuer } from '../../controller/reconciler.ts';
 import type { GuestAgent } from '../../guest/agent.ts';
 import type { Images } from '../../images/images.ts';
-import type { Store } from '../../store/store.ts';
+import type { ObjectKey, Store } from '../../store/store.ts';
 import type { VmHandle, VmmDriver } from '../../vmm/driver.ts';
+import type { VolumeClaims } from '../../volumes/volumes.ts';
 import type { Step } from './machine.ts';
 import type { SandboxEventRecorder } from './recorder.ts';
 
@@ -37,6 +38,9 @@ export interface SandboxMetrics {
 export interface SandboxReconcilerDeps {
   store: Store;
   images: Images;
+  volumes: VolumeClaims;
+  /** Told when a guest has told the usage of a Volume's disk. */
+  volumeMeasured(volume: ObjectKey): void;
   drivers: DriverSelector;
   connectGuest: ConnectGuest;
   enqueuer: Enqueuer;

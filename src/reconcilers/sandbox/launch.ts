@@ -17,8 +17,11 @@ const ENTROPY_BYTES = 32;
 export function launchDigest(object: DefaultedSandbox): string {
   const { resources, main, env, workingDir, hostname } = object.spec;
   const parts = [resources.cpus, resources.memory, resources.disk, main, env, workingDir, hostname];
+  // Not counted where there are none: VMs of releases that knew no volumes need no restart.
+  const { volumes = [], volumeMounts = [] } = object.spec;
+  const mounted = volumes.length === 0 ? [] : [volumes, volumeMounts];
   return createHash('sha256')
-    .update(JSON.stringify(parts.map((part) => part ?? null)))
+    .update(JSON.stringify([...parts.map((part) => part ?? null), ...mounted]))
     .digest('hex');
 }
 

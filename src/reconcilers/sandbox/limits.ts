@@ -41,7 +41,7 @@ export const AGENT_REPLACE_MS = 60_000;
 /** Status changes that only tell of progress are written at most this often. A quick launch so costs two writes. */
 export const PROGRESS_WRITE_INTERVAL_MS = 2_000;
 
-/** A missing reference is looked for again after this long, beside the wake-up when it is created. */
+/** A missing reference, or a volume that others have, is looked for again after this long, beside the wake-up by its change. */
 export const REFERENCE_RETRY_MS = 30_000;
 
 /** `shutdownTime` follows the wall clock, so that its timer must look at it again after jumps. */

@@ -28,7 +28,7 @@ const STOPS: StopReason[] = [
   'BootTimedOut',
   'BootFailed',
 ];
-const TASKS: TaskKind[] = ['pull', 'start', 'bring-up', 'stop', 'release'];
+const TASKS: TaskKind[] = ['pull', 'start', 'bring-up', 'files', 'stop', 'release'];
 
 function observationOf(next: () => number): Observation & { object: DefaultedSandbox } {
   const chance = (probability: number): boolean => next() < probability;
@@ -121,6 +121,13 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
     agent: chance(0.5)
       ? { connected: true, silentMs: 0 }
       : { connected: false, silentMs: pick([0, 5_000, 20_000]) },
+    volumes: chance(0.5)
+      ? { wanted: [], claimed: false }
+      : {
+          wanted: ['data'],
+          claimed: chance(0.5),
+          ...maybe(0.3, () => ({ problem: { reason: 'r', message: 'm', terminal: chance(0.3) } })),
+        },
     guest: {
       rootMounted: chance(0.6),
       personalized: chance(0.6),
@@ -253,6 +260,18 @@ test('a VM is started only where none runs, and none is unwanted', () => {
       assert.deepEqual(o.missing, []);
       assert.ok(commands.includes('addFinalizer'), 'the finalizer comes before the first outside effect');
       assert.ok(commands.indexOf('addFinalizer') < commands.indexOf('startVm'));
+    }
+  }
+});
+
+test('a VM gets disks only when they are claimed, and they are given back only without a VM', () => {
+  for (const o of SAMPLE) {
+    const { commands } = step(o);
+    if (commands.includes('startVm') && deriveState(o) !== 'Starting' && o.volumes.wanted.length > 0)
+      assert.ok(o.volumes.claimed);
+    if (commands.includes('restVolumes') || commands.includes('releaseVolumes')) {
+      assert.equal(o.vm, undefined);
+      assert.notEqual(o.task?.kind, 'start');
     }
   }
 });

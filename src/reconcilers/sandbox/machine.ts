@@ -31,6 +31,10 @@ export const COMMANDS = [
   'removeFinalizer',
   'createDirectory',
   'pullImage',
+  'claimVolumes',
+  'updateFiles',
+  'restVolumes',
+  'releaseVolumes',
   'startVm',
   'bringUpGuest',
   'stopVm',
@@ -54,6 +58,8 @@ export const sandboxMachine = setup({
     'spec cannot be met': ({ context }) => blockedBy(context.observation) !== undefined,
     'image is in the cache': ({ context }) => context.observation.image !== undefined,
     'pull waits after a failure': ({ context }) => waits(context.observation, 'pull'),
+    'volumes are claimed': ({ context: { observation } }) =>
+      observation.volumes.claimed || observation.volumes.wanted.length === 0,
     'directory exists': ({ context }) => context.observation.directory,
     'VM is alive': ({ context }) => context.observation.vm !== undefined,
     'start waits after a failure': ({ context }) => waits(context.observation, 'start'),
@@ -90,7 +96,7 @@ export const sandboxMachine = setup({
   states: {
     Pending: {
       description: 'Nothing was begun, or what the spec asks cannot be given.',
-      entry: 'cancelTask',
+      entry: ['cancelTask', 'releaseVolumes'],
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },
@@ -141,7 +147,22 @@ export const sandboxMachine = setup({
             Ready: { type: 'final' },
           },
         },
-        volumes: { initial: 'Ready', states: { Ready: { type: 'final' } } },
+        volumes: {
+          initial: 'Checking',
+          states: {
+            Checking: {
+              always: [
+                { guard: 'volumes are claimed', target: 'Ready' },
+                { guard: 'image is in the cache', target: 'Claiming' },
+                { target: 'Waiting' },
+              ],
+            },
+            // Last of all: who waits for an image for long must not keep others from their disks.
+            Waiting: {},
+            Claiming: { entry: 'claimVolumes' },
+            Ready: { type: 'final' },
+          },
+        },
         network: { initial: 'Ready', states: { Ready: { type: 'final' } } },
       },
     },
@@ -200,7 +221,7 @@ export const sandboxMachine = setup({
             { target: 'Unreachable' },
           ],
         },
-        Serving: {},
+        Serving: { entry: 'updateFiles' },
         Reconnecting: { entry: 'bringUpGuest' },
         Unreachable: { entry: 'bringUpGuest' },
       },
@@ -228,6 +249,7 @@ export const sandboxMachine = setup({
     },
     BackingOff: {
       description: 'Waits before the next run on the same disks.',
+      entry: 'restVolumes',
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },
@@ -241,7 +263,7 @@ export const sandboxMachine = setup({
     },
     Suspended: {
       description: 'No VM; the disks are kept.',
-      entry: 'cancelTask',
+      entry: ['cancelTask', 'releaseVolumes'],
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },
@@ -254,6 +276,7 @@ export const sandboxMachine = setup({
     },
     Succeeded: {
       description: 'Finished well; nothing runs again unless a restart is asked for.',
+      entry: 'releaseVolumes',
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },
@@ -266,6 +289,7 @@ export const sandboxMachine = setup({
     },
     Failed: {
       description: 'Finished badly; nothing runs again unless a restart is asked for.',
+      entry: 'releaseVolumes',
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },

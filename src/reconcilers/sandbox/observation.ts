@@ -9,7 +9,7 @@ import type { DriverName, VmExit, VmStall } from '../../vmm/driver.ts';
 import type { MainExit, RunRecord } from './run-record.ts';
 
 /** Long effects; a sandbox has at most one of them under way. */
-export type TaskKind = 'pull' | 'start' | 'bring-up' | 'stop' | 'release';
+export type TaskKind = 'pull' | 'start' | 'bring-up' | 'files' | 'stop' | 'release';
 
 /** The last failure of a task, until it succeeds or what it depends on changes. */
 export interface TaskFailure {
@@ -24,9 +24,9 @@ export interface TaskFailure {
   retryInMs: number;
 }
 
-/** A Secret, ConfigMap or key that the spec names and the store does not hold. */
+/** A Secret, ConfigMap, Volume or key that the spec names and the store does not hold. */
 export interface MissingReference {
-  kind: 'Secret' | 'ConfigMap';
+  kind: 'Secret' | 'ConfigMap' | 'Volume';
   name: string;
   /** Absent when the whole object is missing. */
   key?: string;
@@ -40,6 +40,16 @@ export interface ObservedVm {
   limitations: readonly string[];
   /** Set while the host holds it where it stands. */
   stall?: VmStall;
+}
+
+/** Disks of Volume objects. */
+export interface ObservedVolumes {
+  /** Names of the Volumes that the spec asks for. */
+  wanted: readonly string[];
+  /** All of them are this sandbox's. */
+  claimed: boolean;
+  /** Why they are not. */
+  problem?: { reason: string; message: string; terminal: boolean };
 }
 
 export interface ObservedAgent {
@@ -84,6 +94,7 @@ export interface Observation {
   readonly directory: boolean;
   readonly record?: RunRecord;
   readonly image?: BootableImage;
+  readonly volumes: ObservedVolumes;
   /** A VM process that is alive. */
   readonly vm?: ObservedVm;
   /** How the VM of `record` ended; only when none is alive. */

@@ -1,15 +1,24 @@
 // Takes the observation: reads the runtime, and the store where the spec refers to other objects.
 
 import { findCondition } from '../../api/conditions.ts';
+import { ERRORS } from '../../api/errors.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import { unsupportedFields } from '../../api/supported.ts';
 import type { Store } from '../../store/store.ts';
+import { VOLUME_DISKS_MAX } from '../../vmm/driver.ts';
 import { activeSince } from './decisions.ts';
 import type { SandboxReconcilerDeps } from './dependencies.ts';
 import { launchDigest } from './launch.ts';
-import type { MissingReference, Observation, ObservedElapsed, ObservedVm } from './observation.ts';
+import type {
+  MissingReference,
+  Observation,
+  ObservedElapsed,
+  ObservedVm,
+  ObservedVolumes,
+} from './observation.ts';
 import { hasReferences, resolveReferences } from './references.ts';
 import type { SandboxRuntime } from './runtime/sandbox-runtime.ts';
+import { wantedDisks } from './volumes/spec.ts';
 
 /** An observation, and what failures of tasks depend on: the spec and what it refers to. */
 export interface Observed {
@@ -34,7 +43,8 @@ export async function observe(
   const observation: Observation = {
     now: clock.now(),
     object,
-    unsupported: unsupportedFields(object.spec),
+    unsupported: [...unsupportedFields(object.spec), ...tooManyDisks(object)],
+    volumes: volumesOf(object, runtime),
     missing,
     hostMemoryBytes,
     launchDigest: digestOf(object, runtime),
@@ -58,6 +68,32 @@ export async function observe(
     ...(failure === undefined ? {} : { failure }),
   };
   return { observation, inputs };
+}
+
+function volumesOf(
+  object: DefaultedSandbox,
+  { volumes, volumeProblem, handle }: SandboxRuntime,
+): ObservedVolumes {
+  const { generation } = object.metadata;
+  const { row, message } =
+    volumeProblem === undefined
+      ? { row: undefined, message: '' }
+      : { row: ERRORS[volumeProblem.code], message: volumeProblem.message };
+  return {
+    wanted: wantedDisks(object.spec).map(({ volume }) => volume),
+    // A VM that runs has what it was started with.
+    claimed: handle !== undefined || volumes?.generation === generation,
+    ...(row === undefined ? {} : { problem: { reason: row.reason, message, terminal: row.terminal } }),
+  };
+}
+
+function tooManyDisks({ spec }: DefaultedSandbox): string[] {
+  const disks = wantedDisks(spec).length;
+  return disks > VOLUME_DISKS_MAX
+    ? [
+        `spec.volumes (${disks} Volumes, of which a VM can have ${VOLUME_DISKS_MAX}; use subPath to mount one in several places)`,
+      ]
+    : [];
 }
 
 function vmOf({ handle }: SandboxRuntime): ObservedVm | undefined {

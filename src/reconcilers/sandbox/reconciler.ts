@@ -4,6 +4,7 @@ import type { StoredObject } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
 import type { Outcome, Reconciler, Request } from '../../controller/reconciler.ts';
 import type { ObjectKey } from '../../store/store.ts';
+import type { AttachedDisks } from '../volume/dependencies.ts';
 import { blockedBy } from './decisions.ts';
 import type { SandboxReconcilerDeps } from './dependencies.ts';
 import type { EffectContext } from './effects/context.ts';
@@ -20,13 +21,16 @@ import { ReferenceIndex } from './reference-index.ts';
 import { LiveSandboxes } from './runtime/live-sandboxes.ts';
 import { SandboxRuntime } from './runtime/sandbox-runtime.ts';
 import { computeStatus, isSameStatus, isSignificant, tellsOfStall } from './status.ts';
+import { LiveDisks } from './volumes/attached.ts';
 import { nextWake } from './wake.ts';
 
 /** The reconciler of Sandboxes, and what the rest of the daemon needs of it. */
 export interface SandboxReconciler extends Reconciler {
   readonly live: LiveSandboxes;
+  /** For the reconciler of Volumes. */
+  readonly disks: AttachedDisks;
   readonly logs: SandboxLogs;
-  /** Sandboxes that refer to this Secret or ConfigMap: the keys to wake when it changes. */
+  /** Sandboxes that refer to this Secret, ConfigMap or Volume: the keys to wake when it changes. */
   dependents(object: StoredObject): Request[];
   /** Cleans up after sandboxes without objects, now and from time to time, and begins to sample guests. */
   start(): Promise<void>;
@@ -42,17 +46,23 @@ class DefaultSandboxReconciler implements SandboxReconciler {
   readonly name = 'sandbox';
   readonly kind = 'Sandbox';
   readonly live: LiveSandboxes;
+  readonly disks: AttachedDisks;
   readonly logs: SandboxLogs;
   readonly #deps: SandboxReconcilerDeps;
   readonly #references = new ReferenceIndex();
   readonly #closed = new AbortController();
   readonly #endArrivals: () => void;
+  readonly #endVolumeChanges: () => void;
   #cancelSweep: (() => void) | undefined;
   #sweeping: Promise<void> | undefined;
 
   constructor(deps: SandboxReconcilerDeps) {
     this.#deps = deps;
-    this.live = new LiveSandboxes(deps.clock);
+    this.live = new LiveSandboxes(deps.clock, ({ key: { namespace }, record }) => {
+      for (const { volume, mode } of record?.volumes ?? [])
+        if (mode === 'ReadWrite') deps.volumeMeasured({ kind: 'Volume', namespace, name: volume });
+    });
+    this.disks = new LiveDisks(this.live);
     this.logs = new SandboxLogs(
       deps.sandboxesDir,
       () => deps.clock.now(),
@@ -60,6 +70,10 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     );
     this.#endArrivals = deps.images.onArrival((digest) => {
       void this.#wakeThoseWaitingFor(digest);
+    });
+    this.#endVolumeChanges = deps.volumes.onChange((uid) => {
+      for (const runtime of this.live.runtimes())
+        if (runtime.volumeProblem?.uid === uid) deps.enqueuer.enqueue(runtime.key);
     });
   }
 
@@ -114,6 +128,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
   async close(): Promise<void> {
     this.#closed.abort();
     this.#endArrivals();
+    this.#endVolumeChanges();
     this.#cancelSweep?.();
     await this.#sweeping;
     await this.live.stopSampling();

@@ -8,6 +8,8 @@ export const EVENTS = {
   Pulling: 'Normal',
   Pulled: 'Normal',
   FailedPull: 'Warning',
+  WaitsForVolume: 'Normal',
+  FailedUpdate: 'Warning',
   DriverSelected: 'Normal',
   Started: 'Normal',
   Adopted: 'Normal',

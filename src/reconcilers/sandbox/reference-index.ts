@@ -1,4 +1,4 @@
-// Which sandboxes refer to which Secrets and ConfigMaps, so that a change of one wakes those it concerns.
+// Which sandboxes refer to which Secrets, ConfigMaps and Volumes, so that a change of one wakes those it concerns.
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import type { ObjectKey } from '../../store/store.ts';
 import { referencedObjects } from './references.ts';

@@ -1,4 +1,4 @@
-// What a Sandbox refers to: Secrets and ConfigMaps for its environment, Secrets with registry credentials.
+// What a Sandbox refers to: Volumes, Secrets and ConfigMaps for its environment, Secrets with registry credentials.
 import { BulkheadError } from '../../api/errors.ts';
 import type { StoredObject } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxEnv } from '../../api/sandbox.ts';
@@ -6,6 +6,8 @@ import type { RegistryCredential } from '../../images/images.ts';
 import type { ObjectKey, Store } from '../../store/store.ts';
 import { ENV_VALUE_MAX_BYTES } from './limits.ts';
 import type { MissingReference } from './observation.ts';
+import { fileObjects, fileSource, missingFiles } from './volumes/files.ts';
+import { wantedDisks } from './volumes/spec.ts';
 
 const DOCKER_CONFIG_KEY = '.dockerconfigjson';
 
@@ -24,7 +26,7 @@ export function hasReferences(object: DefaultedSandbox): boolean {
   return referencedObjects(object).length > 0;
 }
 
-/** Secrets and ConfigMaps that the spec names, in the namespace of the object. */
+/** Secrets, ConfigMaps and Volumes that the spec names, in the namespace of the object. */
 export function referencedObjects(object: DefaultedSandbox): ObjectKey[] {
   const { namespace } = object.metadata;
   const keys: ObjectKey[] = [];
@@ -35,6 +37,8 @@ export function referencedObjects(object: DefaultedSandbox): ObjectKey[] {
     }
   }
   for (const { name } of object.spec.imagePullSecrets ?? []) keys.push({ kind: 'Secret', namespace, name });
+  for (const { volume } of wantedDisks(object.spec)) keys.push({ kind: 'Volume', namespace, name: volume });
+  keys.push(...fileObjects(object));
   return keys;
 }
 
@@ -58,7 +62,18 @@ export async function resolveReferences(store: Store, object: DefaultedSandbox):
       result.pullSecrets.push(secret);
     }
   }
+  for (const [index, { volume }] of (object.spec.volumes ?? []).entries()) {
+    if (volume === undefined || found.get(`Volume/${volume.name}`) !== undefined) continue;
+    result.missing.push({ kind: 'Volume', name: volume.name, field: `spec.volumes[${index}].volume` });
+  }
+  for (const [index, entry] of (object.spec.volumes ?? []).entries()) {
+    const source = fileSource(entry);
+    if (source !== undefined)
+      result.missing.push(...missingFiles(entry, index, found.get(`${source.kind}/${source.name}`)));
+  }
+  // Of Volumes only the claims count, which come later.
   result.version = [...found.entries()]
+    .filter(([id]) => !id.startsWith('Volume/'))
     .map(([id, each]) => `${id}@${each?.metadata.resourceVersion ?? ''}`)
     .join(',');
   return result;

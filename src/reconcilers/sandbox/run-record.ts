@@ -2,9 +2,9 @@
 // it (the result), so that a controller that was killed in between knows what it was about. Everything else is observed.
 import { open, readFile, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-
 import type { ProcessExit } from '../../guest/agent.ts';
 import type { DriverName } from '../../vmm/driver.ts';
+import type { AttachedDisk } from './volumes/spec.ts';
 
 /** Why a running VM is being stopped. */
 export type StopReason =
@@ -68,6 +68,8 @@ export interface RunRecord {
   main: boolean;
   /** `finishedAt` of the exit that the driver told before this start: what still shows it has not run. */
   previousExit: string;
+  /** Disks of volumes, in the order in which the VM has them. */
+  volumes?: readonly AttachedDisk[];
   /** Written once the VM was seen running. */
   vm?: { pid: number; startedAt: string };
   /** Written when the guest was up: boot time and stages of the start, in milliseconds, for the status. */

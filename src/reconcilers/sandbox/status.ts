@@ -179,7 +179,7 @@ function summarize(o: Observation, step: Step): Summary {
       if (block !== undefined) return { ...block, kind: block.terminal ? 'stalled' : 'working' };
       return { reason: REASONS.Pending, message: 'Waits to be prepared.', kind: 'working' };
     case 'Preparing':
-      return failureSummary(o) ?? imageSummary(o);
+      return failureSummary(o) ?? volumeSummary(o) ?? imageSummary(o);
     case 'Starting':
       return stallSummary(o) ?? failureSummary(o) ?? startingSummary(step);
   }
@@ -207,6 +207,13 @@ function failureSummary({ failure }: Observation): Summary | undefined {
   return terminal
     ? { reason, message, kind: 'stalled' }
     : { reason, message: `${message} Tried ${attempts} times; it is tried again.`, kind: 'working' };
+}
+
+/** The image is looked for first. */
+function volumeSummary({ volumes, image }: Observation): Summary | undefined {
+  if (image === undefined || volumes.claimed || volumes.problem === undefined) return undefined;
+  const { reason, message, terminal } = volumes.problem;
+  return { reason, message, kind: terminal ? 'stalled' : 'working' };
 }
 
 function imageSummary(o: Observation): Summary {
@@ -270,7 +277,7 @@ function conditionUpdates(
     set('Stalled', kind === 'stalled'),
     scheduledCondition(o, set, nodeName),
     imageCondition(o, set),
-    set('VolumesReady', true, REASONS.NoVolumes, 'No volumes are asked for.'),
+    volumesCondition(o, step, set),
     set('NetworkReady', true, REASONS.NoNetwork, 'The guest has loopback alone.'),
     ...guestConditions(o, step, set),
     suspended
@@ -318,6 +325,20 @@ function imageCondition(o: Observation, set: Setter): Update {
   return o.task?.kind === 'pull'
     ? set('ImageReady', false, REASONS.ImagePulling, message)
     : set('ImageReady', false, REASONS.Pending, 'The image was not looked for yet.');
+}
+
+function volumesCondition(o: Observation, { state }: Step, set: Setter): Update {
+  const { wanted, claimed, problem } = o.volumes;
+  const hasMounts = (o.object?.spec.volumes?.length ?? 0) > 0;
+  const names = wanted.join(', ');
+  if (!hasMounts) return set('VolumesReady', true, REASONS.NoVolumes, 'No volumes are asked for.');
+  if (state === 'Running') return set('VolumesReady', true, REASONS.VolumesMounted, 'They are mounted.');
+  if (problem !== undefined) return set('VolumesReady', false, problem.reason, problem.message);
+  if (wanted.length === 0)
+    return set('VolumesReady', true, REASONS.VolumesReady, 'Nothing of them has to be waited for.');
+  return claimed
+    ? set('VolumesReady', true, REASONS.VolumesReady, `The disks are this sandbox's: ${names}.`)
+    : set('VolumesReady', false, REASONS.Pending, `The disks are claimed before the next start: ${names}.`);
 }
 
 function guestConditions(o: Observation, step: Step, set: Setter): Update[] {

@@ -23,6 +23,7 @@ function observation(spec: Record<string, unknown>, part: Partial<Observation>):
     directory: true,
     released: false,
     agent: { connected: false, silentMs: 1_000 },
+    volumes: { wanted: [], claimed: false },
     guest: { rootMounted: false, personalized: false, mainStarted: false },
     elapsed: {},
     ...part,

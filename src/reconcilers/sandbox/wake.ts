@@ -39,7 +39,8 @@ export function nextWake(o: Observation, { state }: Step): number | undefined {
   if (state === 'Running' && !o.agent.connected && o.agent.silentMs < AGENT_REPLACE_MS) {
     times.push(AGENT_REPLACE_MS - o.agent.silentMs);
   }
-  if (o.missing.length > 0) times.push(REFERENCE_RETRY_MS);
+  if (o.missing.length > 0 || (state === 'Preparing' && o.volumes.problem !== undefined))
+    times.push(REFERENCE_RETRY_MS);
   if (state === 'Preparing' && o.image === undefined) times.push(PROGRESS_WRITE_INTERVAL_MS);
   const ahead = times.filter((time) => time !== undefined && time > 0 && Number.isFinite(time)) as number[];
   return ahead.length === 0 ? undefined : Math.min(...ahead);

@@ -9,6 +9,9 @@ import type {
   GuestFiles,
   GuestProcess,
   GuestStats,
+  GuestVolume,
+  GuestVolumeFile,
+  GuestVolumeMount,
   OutputChunk,
   Personality,
   ProcessExit,
@@ -71,6 +74,13 @@ export class FakeGuest {
   /** How often a main process was begun in this boot: never more than once. */
   mainStarts = 0;
   clockSets = 0;
+  /** As they were mounted last. */
+  volumes: readonly GuestVolume[] = [];
+  mounts: readonly GuestVolumeMount[] = [];
+  /** Content of volumes of files: by volume, then by path. */
+  readonly files = new Map<string, Map<string, string>>();
+  /** What `stats` tells of its disks. */
+  fileSystems: GuestStats['fileSystems'] = [];
   readonly sessions = new Map<string, FakeSession>();
   /** Called on a stop that was asked for. */
   onShutdown: (options: { graceMs: number; signal?: string }) => void = () => {};
@@ -178,6 +188,27 @@ export class FakeAgent implements GuestAgent {
     });
   }
 
+  mountVolumes(
+    volumes: readonly GuestVolume[],
+    mounts: readonly GuestVolumeMount[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    return this.#call('mountVolumes', signal, () => {
+      if (!this.#guest.rootMounted) throw new BulkheadError('AGENT_PROTOCOL', 'root is not mounted');
+      this.#guest.volumes = volumes;
+      this.#guest.mounts = mounts;
+    });
+  }
+
+  writeVolumeFiles(volume: string, files: readonly GuestVolumeFile[], signal?: AbortSignal): Promise<void> {
+    return this.#call('writeVolumeFiles', signal, () => {
+      if (!this.#guest.volumes.some(({ name, source }) => name === volume && source.kind === 'files'))
+        throw new BulkheadError('NOT_FOUND', `no volume of files ${volume}`);
+      const contents = files.map(({ path, content }) => [path, Buffer.from(content).toString()] as const);
+      this.#guest.files.set(volume, new Map(contents));
+    });
+  }
+
   setClock(): Promise<void> {
     return this.#call('setClock', undefined, () => {
       this.#guest.clockSets += 1;
@@ -206,7 +237,7 @@ export class FakeAgent implements GuestAgent {
       memory: { totalBytes: 2 ** 29, availableBytes: 2 ** 28, cachedBytes: 0 },
       load: [0, 0, 0],
       pressure: { cpuSomeAvg10: 0, memorySomeAvg10: 0, ioSomeAvg10: 0 },
-      fileSystems: [],
+      fileSystems: this.#guest.fileSystems,
       interfaces: [],
       processes: 1 + this.#guest.sessions.size,
     }));

@@ -1,6 +1,6 @@
 // Disks in memory: what survives a daemon (`FakeDisks`), and one daemon's view of it.
 import { BulkheadError } from '../../api/errors.ts';
-import { isWritten, withClaim } from '../../volumes/claims.ts';
+import { isWritten, refuseAttached, refuseClaimed, withClaim, withRest } from '../../volumes/claims.ts';
 import type {
   AccessMode,
   ClaimedDisk,
@@ -73,11 +73,11 @@ export class FakeVolumes implements Volumes {
       availableBytes: fileSystemBytes - usedBytes,
       inodes: 1000,
       inodesUsed: 11,
-      diskBytes: usedBytes,
     };
     return {
       ...rest,
       uid,
+      diskBytes: usedBytes,
       state,
       short: resting && fileSystemBytes < disk.sizeBytes,
       ...(state === 'Clean' ? { usage } : {}),
@@ -136,7 +136,7 @@ export class FakeVolumes implements Volumes {
   }
 
   async check(uid: string): Promise<VolumeCheck> {
-    refuseUsed(this.#disk(uid));
+    refuseAttached(this.#disk(uid).claims);
     this.#busy.set(uid, 'being checked');
     try {
       await this.#call('check', uid, async () => {
@@ -156,7 +156,7 @@ export class FakeVolumes implements Volumes {
   }
 
   async grow(uid: string, sizeBytes: number): Promise<void> {
-    refuseUsed(this.#disk(uid));
+    refuseAttached(this.#disk(uid).claims);
     // The file first, then the file system: a kill may come between.
     await this.#call('growFile', uid, async () => {
       this.#disk(uid).sizeBytes = sizeBytes;
@@ -169,7 +169,7 @@ export class FakeVolumes implements Volumes {
   retain(uid: string): Promise<void> {
     return this.#call('retain', uid, async () => {
       const disk = this.#disk(uid);
-      refuseUsed(disk);
+      refuseClaimed(disk.claims);
       disk.retainedAt ??= '2026-01-01T00:00:00Z';
     });
   }
@@ -177,7 +177,7 @@ export class FakeVolumes implements Volumes {
   remove(uid: string): Promise<void> {
     return this.#call('remove', uid, async () => {
       const disk = this.#world.disks.get(uid);
-      if (disk !== undefined) refuseUsed(disk);
+      if (disk !== undefined) refuseClaimed(disk.claims);
       this.#world.disks.delete(uid);
     });
   }
@@ -194,17 +194,22 @@ export class FakeVolumes implements Volumes {
     throw new Error('no reconciler imports');
   }
 
-  async claim(
+  claim(
     volumeUid: string,
     { uid, name }: { uid: string; name: string },
     mode: ClaimMode,
   ): Promise<ClaimedDisk> {
-    const disk = this.#disk(volumeUid);
-    if (disk.retainedAt !== undefined || disk.state !== 'clean')
-      throw new BulkheadError('VOLUME_NOT_READY', 'It was kept, or waits for its check.');
-    disk.claims = withClaim(disk.claims, { sandbox: uid, name, mode }, disk.accessMode);
-    this.#told(volumeUid);
-    return { diskPath: `/disks/${volumeUid}`, readOnly: mode === 'ReadOnly', sizeBytes: disk.sizeBytes };
+    return this.#call('claim', volumeUid, async () => {
+      const disk = this.#disk(volumeUid);
+      const has = disk.claims.some(
+        (each) => each.sandbox === uid && each.mode === mode && each.resting !== true,
+      );
+      if (!has && this.#busy.has(volumeUid)) throw new BulkheadError('VOLUME_NOT_READY', 'It is busy.');
+      if (!has && !isWritten(disk.claims) && (disk.retainedAt !== undefined || disk.state !== 'clean'))
+        throw new BulkheadError('VOLUME_NOT_READY', 'It was kept, or waits for its check.');
+      disk.claims = withClaim(disk.claims, { sandbox: uid, name, mode }, disk.accessMode);
+      return { diskPath: `/disks/${volumeUid}`, readOnly: mode === 'ReadOnly', sizeBytes: disk.sizeBytes };
+    });
   }
 
   release(volumeUid: string, sandboxUid: string): Promise<void> {
@@ -215,7 +220,21 @@ export class FakeVolumes implements Volumes {
   }
 
   async releaseAll(sandboxUid: string): Promise<void> {
-    for (const uid of this.#world.disks.keys()) await this.release(uid, sandboxUid);
+    for (const uid of this.claimedBy(sandboxUid)) await this.release(uid, sandboxUid);
+  }
+
+  async restAll(sandboxUid: string): Promise<void> {
+    for (const uid of this.claimedBy(sandboxUid)) {
+      await this.#call('rest', uid, async () => {
+        const disk = this.#disk(uid);
+        disk.claims = withRest(disk.claims, sandboxUid);
+      });
+    }
+  }
+
+  claimedBy(sandboxUid: string): string[] {
+    const has = ({ claims }: FakeDisk) => claims.some(({ sandbox }) => sandbox === sandboxUid);
+    return [...this.#world.disks].filter(([, disk]) => has(disk)).map(([uid]) => uid);
   }
 
   onChange(listener: (volumeUid: string) => void): () => void {
@@ -237,15 +256,12 @@ export class FakeVolumes implements Volumes {
     if (!this.#process.dead) for (const listener of this.#listeners) listener(uid);
   }
 
-  async #call(name: string, uid: string, work: () => Promise<void>): Promise<void> {
-    await this.#process.call(`volumes.${name}`, async () => {
+  async #call<T>(name: string, uid: string, work: () => Promise<T>): Promise<T> {
+    const result = await this.#process.call(`volumes.${name}`, async () => {
       await this.#world.faults.pass(`volumes.${name}`);
-      await work();
+      return work();
     });
     this.#told(uid);
+    return result;
   }
-}
-
-function refuseUsed({ claims }: FakeDisk): void {
-  if (claims.length > 0) throw new BulkheadError('VOLUME_IN_USE', 'A sandbox has it.');
 }

@@ -10,6 +10,8 @@ import { silentLog } from '../../controller/log.ts';
 import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import type { Store } from '../../store/store.ts';
+import type { VolumeUsage } from '../../volumes/volumes.ts';
+import type { AttachedDisks } from '../volume/dependencies.ts';
 import { createVolumeReconciler, type VolumeReconciler } from '../volume/reconciler.ts';
 import { FakeDisks, FakeVolumes } from './fake-volumes.ts';
 import { Faults } from './faults.ts';
@@ -31,6 +33,18 @@ export class VolumeWorld {
   readonly store: EmbeddedStore;
   readonly events: string[] = [];
   readonly metrics: string[] = [];
+  /** Disks in VMs, by uid: what their guests tell, and whether they grow there. */
+  readonly live = new Map<string, { usage?: VolumeUsage; grows: boolean }>();
+  readonly attached: AttachedDisks = {
+    usage: (uid) => this.live.get(uid)?.usage,
+    canGrow: (uid) => this.live.get(uid)?.grows ?? false,
+    grow: async (uid, _sandbox, sizeBytes) => {
+      const disk = this.disks.disks.get(uid);
+      if (disk === undefined || !this.live.get(uid)?.grows) throw new Error('no VM grows it');
+      disk.sizeBytes = sizeBytes;
+      disk.fileSystemBytes = sizeBytes;
+    },
+  };
   /** Sandboxes of which the host still has something. */
   readonly sandboxesOnHost = new Set<string>();
   readonly daemons: VolumeDaemon[] = [];
@@ -159,6 +173,7 @@ export class VolumeDaemon {
       },
       log: silentLog,
       clock: world.clock,
+      attached: world.attached,
       holdsSandbox: async (uid) => world.sandboxesOnHost.has(uid),
       random: () => 0.5,
     });

@@ -15,6 +15,7 @@ import type { SandboxReconcilerDeps } from '../sandbox/dependencies.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../sandbox/reconciler.ts';
 import { FakeImages, FakeImageWorld } from './fake-images.ts';
 import { FakeHost, FakeVmmDriver, fakeConnect } from './fake-vmm.ts';
+import { FakeDisks, FakeVolumes } from './fake-volumes.ts';
 import { Faults } from './faults.ts';
 import { FakeProcess } from './process.ts';
 
@@ -40,6 +41,9 @@ export class World {
   readonly faults = new Faults(this.clock);
   readonly host = new FakeHost(this.clock, this.faults);
   readonly images = new FakeImageWorld(this.faults);
+  readonly disks = new FakeDisks(this.faults);
+  /** Volumes whose usage a guest has told. */
+  readonly measured: string[] = [];
   readonly dir = mkdtempSync(join(existsSync(MEMORY_DIR) ? MEMORY_DIR : tmpdir(), 'bulkhead-reconciler-'));
   readonly sandboxesDir = join(this.dir, 'sandboxes');
   readonly store: EmbeddedStore;
@@ -173,6 +177,7 @@ export class World {
 /** One daemon process: the reconciler, and a controller's loop around it. */
 export class Daemon {
   readonly process: FakeProcess;
+  readonly volumes: FakeVolumes;
   readonly reconciler: SandboxReconciler;
   readonly outcomes: Outcome[] = [];
   readonly #world: World;
@@ -183,6 +188,7 @@ export class Daemon {
   constructor(world: World, process: FakeProcess) {
     this.#world = world;
     this.process = process;
+    this.volumes = new FakeVolumes(world.disks, process);
     this.reconciler = createSandboxReconciler(this.#deps());
   }
 
@@ -244,6 +250,8 @@ export class Daemon {
     return {
       store: this.#store(),
       images: new FakeImages(images, this.process),
+      volumes: this.volumes,
+      volumeMeasured: ({ name }) => this.#world.measured.push(name),
       drivers: {
         all: [driver],
         select: () =>

@@ -3,7 +3,7 @@ import type { Clock } from '../../controller/clock.ts';
 import type { Log } from '../../controller/log.ts';
 import type { Enqueuer } from '../../controller/reconciler.ts';
 import type { Store } from '../../store/store.ts';
-import type { VolumeCheck, Volumes } from '../../volumes/volumes.ts';
+import type { VolumeCheck, Volumes, VolumeUsage } from '../../volumes/volumes.ts';
 import type { VolumeEventRecorder } from './recorder.ts';
 
 /** Figures that the metrics want as they happen. */
@@ -12,9 +12,20 @@ export interface VolumeMetrics {
   quotaExceeded(): void;
 }
 
+/** What the VM of a sandbox tells and does about a disk that it writes to. */
+export interface AttachedDisks {
+  /** As its guest told it last; absent until it has. */
+  usage(volumeUid: string, sandboxUid: string): VolumeUsage | undefined;
+  /** Can the disk grow while the VM has it? */
+  canGrow(volumeUid: string, sandboxUid: string): boolean;
+  /** Makes disk and file system larger where they are. */
+  grow(volumeUid: string, sandboxUid: string, sizeBytes: number, signal: AbortSignal): Promise<void>;
+}
+
 export interface VolumeReconcilerDeps {
   store: Store;
   volumes: Volumes;
+  attached: AttachedDisks;
   enqueuer: Enqueuer;
   recorder: VolumeEventRecorder;
   metrics: VolumeMetrics;

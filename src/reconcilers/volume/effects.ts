@@ -5,7 +5,7 @@ import type { DefaultedVolume } from '../../api/volume.ts';
 import type { VolumeReconcilerDeps } from './dependencies.ts';
 import { FINALIZER } from './limits.ts';
 import type { Command } from './machine.ts';
-import type { Observation, TaskKind } from './observation.ts';
+import { attachedTo, type Observation, type TaskKind } from './observation.ts';
 import { type EventReason, emit } from './recorder.ts';
 import type { VolumeTasks } from './tasks.ts';
 
@@ -47,8 +47,11 @@ const EFFECTS: Record<Command, (context: EffectContext) => Promise<EffectResult>
       context,
       'grow',
       'FailedResize',
-      async ({ deps, observation: { object, wantedBytes } }, signal) => {
-        await deps.volumes.grow(object.metadata.uid, wantedBytes, signal);
+      async ({ deps, observation: { object, disk, wantedBytes } }, signal) => {
+        const { uid } = object.metadata;
+        const attached = attachedTo(disk);
+        if (attached === undefined) await deps.volumes.grow(uid, wantedBytes, signal);
+        else await deps.attached.grow(uid, attached, wantedBytes, signal);
         emit(deps.recorder, object, 'Resized', `The disk has ${object.spec.capacity} now.`);
       },
     ),

@@ -26,14 +26,17 @@ function object(metadata: Partial<DefaultedVolume['metadata']> = {}): DefaultedV
 function disk(more: Partial<VolumeDisk> = {}): VolumeDisk {
   return {
     ...{ uid: 'uid', namespace: 'default', name: 'data', sizeBytes: SIZE, accessMode: 'ReadWriteOnce' },
-    ...{ claims: [], state: 'Clean', short: false },
+    ...{ claims: [], state: 'Clean', short: false, diskBytes: 4096 },
     ...more,
   };
 }
 
 const deleted = object({ deletionTimestamp: '2026-01-02T00:00:00Z' });
-const base: Observation = { object: object(), held: false, wantedBytes: SIZE, now: 0 };
+const base: Observation = {
+  ...{ object: object(), held: false, wantedBytes: SIZE, now: 0, growsAttached: false },
+};
 const made: Observation = { ...base, disk: disk(), held: true };
+const resting = { claims: [{ ...user, resting: true }] } as const;
 const used = { claims: [user], state: 'Unknown' } as const;
 
 const CASES: [string, Observation, State, Command[]][] = [
@@ -78,6 +81,31 @@ const CASES: [string, Observation, State, Command[]][] = [
     'growth of a used disk',
     { ...made, wantedBytes: 2 * SIZE, disk: disk(used) },
     'Resizing.WaitingForDetach',
+    [],
+  ],
+  [
+    'growth of a disk whose VM grows it',
+    { ...made, wantedBytes: 2 * SIZE, growsAttached: true, disk: disk(used) },
+    'Resizing.Growing',
+    ['growDisk'],
+  ],
+  [
+    'growth of a disk whose user comes back',
+    { ...made, wantedBytes: 2 * SIZE, disk: disk(resting) },
+    'Resizing.Growing',
+    ['growDisk'],
+  ],
+  [
+    'an unclean disk whose user comes back',
+    { ...made, disk: disk({ ...resting, state: 'Unclean' }) },
+    'Checking',
+    ['checkDisk'],
+  ],
+  ['a disk whose user comes back', { ...made, disk: disk(resting) }, 'Bound.InUse', []],
+  [
+    'deletion of a volume whose user comes back',
+    { ...made, object: deleted, disk: disk(resting) },
+    'Deleting.WaitingForUsers',
     [],
   ],
   ['what was asked for', made, 'Bound.Available', []],

@@ -20,7 +20,9 @@ export type Command = (typeof COMMANDS)[number];
 
 const isDeleted = ({ object }: Observation) => object.metadata.deletionTimestamp !== undefined;
 const hasFinalizer = ({ object }: Observation) => object.metadata.finalizers?.includes(FINALIZER) ?? false;
-const isUsed = ({ disk }: Observation) => (disk?.claims.length ?? 0) > 0;
+const isClaimed = ({ disk }: Observation) => (disk?.claims.length ?? 0) > 0;
+/** A claim at rest has no VM. */
+const isAttached = ({ disk }: Observation) => disk?.claims.some(({ resting }) => resting !== true) ?? false;
 /** Kept under its own uid: an object came back that was deleted, as from an older store. */
 const isKept = ({ disk }: Observation) => disk?.retainedAt !== undefined;
 const wantsGrowth = ({ disk, wantedBytes }: Observation) =>
@@ -48,10 +50,12 @@ export const volumeMachine = setup({
     'disk is missing': guard((o) => o.disk === undefined),
     'disk is held': guard((o) => (o.held && !isKept(o)) || o.task !== undefined),
     'access mode differs': guard((o) => o.disk?.accessMode !== o.object.spec.accessMode),
-    'disk is unclean': guard((o) => o.disk?.state === 'Unclean' || (o.task === 'check' && !isUsed(o))),
+    'disk is unclean': guard((o) => o.disk?.state === 'Unclean' || (o.task === 'check' && !isAttached(o))),
     'capacity is below the disk': guard((o) => o.disk !== undefined && o.wantedBytes < o.disk.sizeBytes),
     'growth is wanted': guard((o) => wantsGrowth(o) || o.task === 'grow'),
-    'volume is used': guard(isUsed),
+    'volume is claimed': guard(isClaimed),
+    'VM can grow it': guard((o) => isAttached(o) && o.growsAttached),
+    'volume is attached': guard(isAttached),
   },
   actions: Object.fromEntries(COMMANDS.map((command) => [command, () => {}])) as Record<Command, () => void>,
 }).createMachine({
@@ -88,9 +92,13 @@ export const volumeMachine = setup({
       initial: 'Deciding',
       states: {
         Deciding: {
-          always: [{ guard: 'volume is used', target: 'WaitingForDetach' }, { target: 'Growing' }],
+          always: [
+            { guard: 'VM can grow it', target: 'Growing' },
+            { guard: 'volume is attached', target: 'WaitingForDetach' },
+            { target: 'Growing' },
+          ],
         },
-        WaitingForDetach: { description: 'It grows when nobody uses it; until then it works as it is.' },
+        WaitingForDetach: { description: 'It grows when no VM has it; until then it works as it is.' },
         Growing: { entry: 'growDisk' },
       },
     },
@@ -98,7 +106,7 @@ export const volumeMachine = setup({
       description: 'The disk is what the spec asks for.',
       initial: 'Deciding',
       states: {
-        Deciding: { always: [{ guard: 'volume is used', target: 'InUse' }, { target: 'Available' }] },
+        Deciding: { always: [{ guard: 'volume is claimed', target: 'InUse' }, { target: 'Available' }] },
         InUse: {},
         Available: {},
       },
@@ -109,7 +117,7 @@ export const volumeMachine = setup({
       states: {
         Deciding: {
           always: [
-            { guard: 'volume is used', target: 'WaitingForUsers' },
+            { guard: 'volume is claimed', target: 'WaitingForUsers' },
             { guard: 'disk is held', target: 'Reclaiming' },
             { guard: 'finalizer is ours', target: 'Finalizing' },
             { target: '#volume.Gone' },

@@ -63,6 +63,45 @@ test('a size that no disk can have stalls until the spec changes', async () => {
   assert.equal(await world.condition('Stalled'), undefined);
 });
 
+test('a volume grows in the VM that has it where the driver can', async () => {
+  await using world = new VolumeWorld();
+  const daemon = await world.daemon();
+  const { metadata } = await world.create();
+  await daemon.volumes.claim(metadata.uid, sandbox, 'ReadWrite');
+  world.live.set(metadata.uid, { grows: true });
+  await world.patch({ spec: { capacity: '256Mi' } });
+  await world.until('it has grown', () => world.disks.only.fileSystemBytes === 256 * MIB);
+  await world.settle();
+  assert.equal((await world.status()).capacity, '256Mi');
+  assert.equal(await world.condition('Resizing'), undefined);
+  assert.equal(world.events.at(-1), 'Resized');
+});
+
+test('what the guest tells is the usage while its VM has the disk, as far as it can be true', async () => {
+  await using world = new VolumeWorld();
+  const daemon = await world.daemon();
+  const { metadata } = await world.create();
+  await daemon.volumes.claim(metadata.uid, sandbox, 'ReadWrite');
+  const tell = async (availableBytes: number): Promise<void> => {
+    const usedBytes = Math.max(0, 60 * MIB - availableBytes);
+    const usage = { usedBytes, availableBytes, inodes: 1000, inodesUsed: 12 };
+    world.live.set(metadata.uid, { usage, grows: false });
+    await world.patch({ metadata: { labels: { round: `${availableBytes}` } } });
+  };
+  await tell(30 * MIB);
+  const { usedBytes, inodesUsed } = await world.status();
+  assert.deepEqual([usedBytes, inodesUsed], [30 * MIB, 12]);
+  await tell(65 * MIB);
+  assert.equal((await world.status()).usedBytes, 30 * MIB, 'what cannot be true is not believed');
+  await tell(MIB);
+  assert.equal(world.events.at(-1), 'NearlyFull');
+  await tell(0);
+  assert.equal(await world.condition('QuotaExceeded'), 'True/QuotaExceeded');
+  assert.equal(world.events.at(-1), 'QuotaExceeded');
+  await tell(30 * MIB);
+  assert.equal(await world.condition('QuotaExceeded'), undefined);
+});
+
 test('a volume grows at rest; while it is used it says that it waits, and grows by itself afterwards', async () => {
   await using world = new VolumeWorld();
   const daemon = await world.daemon();

@@ -3,12 +3,12 @@ import { asBulkheadError, BulkheadError } from '../../api/errors.ts';
 import { parseBytes } from '../../api/quantity.ts';
 import type { DefaultedVolume, VolumeStatus } from '../../api/volume.ts';
 import type { Outcome, Reconciler, Request } from '../../controller/reconciler.ts';
-import { DISK_BLOCK_BYTES } from '../../volumes/volumes.ts';
+import { DISK_BLOCK_BYTES, type VolumeUsage } from '../../volumes/volumes.ts';
 import type { VolumeReconcilerDeps } from './dependencies.ts';
 import { execute } from './effects.ts';
 import { MAX_STEPS, SWEEP_INTERVAL_MS } from './limits.ts';
 import { type Step, step } from './machine.ts';
-import type { Observation } from './observation.ts';
+import { attachedTo, type Observation } from './observation.ts';
 import { emit } from './recorder.ts';
 import { computeStatus, isFull, isNearlyFull, isSameStatus } from './status.ts';
 import { sweep } from './sweep.ts';
@@ -103,8 +103,13 @@ class DefaultVolumeReconciler implements VolumeReconciler {
     const [disk, unavailable] = looked instanceof BulkheadError ? [undefined, looked] : [looked, undefined];
     const retainedUid = disk === undefined ? volumes.findRetained(namespace, name) : undefined;
     const failure = tasks.failure(generation);
+    const attached = attachedTo(disk);
+    const told = attached === undefined ? undefined : this.#deps.attached.usage(uid, attached);
+    const liveUsage = disk !== undefined && isPossible(told, disk.sizeBytes) ? told : undefined;
     return {
       object,
+      growsAttached: attached !== undefined && this.#deps.attached.canGrow(uid, attached),
+      ...(liveUsage === undefined ? {} : { liveUsage }),
       held: volumes.holds(uid),
       wantedBytes: Math.ceil(parseBytes(object.spec.capacity) / DISK_BLOCK_BYTES) * DISK_BLOCK_BYTES,
       now: clock.now(),
@@ -188,4 +193,11 @@ class DefaultVolumeReconciler implements VolumeReconciler {
       void tasks.close();
     }
   }
+}
+
+/** A guest may claim anything; more than the disk holds it cannot have. */
+function isPossible(usage: VolumeUsage | undefined, sizeBytes: number): boolean {
+  if (usage === undefined) return false;
+  const { usedBytes, availableBytes, inodes, inodesUsed } = usage;
+  return usedBytes + availableBytes <= sizeBytes && inodesUsed <= inodes;
 }

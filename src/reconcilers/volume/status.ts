@@ -73,18 +73,21 @@ type Figures = Pick<
   'usedBytes' | 'availableBytes' | 'inodes' | 'inodesUsed' | 'diskBytes' | 'measuredAt'
 >;
 
-/** As measured now, or, while a sandbox writes, as last measured. */
-function figuresOf({ object, disk, now }: Observation): Figures {
+/** As measured now, by the guest where one writes to it; else as last measured. */
+function figuresOf(o: Observation): Figures {
+  const { object, disk, now } = o;
   const { usedBytes, availableBytes, inodes, inodesUsed, diskBytes, measuredAt } = object.status ?? {};
   const former = Object.fromEntries(
     Object.entries({ usedBytes, availableBytes, inodes, inodesUsed, diskBytes, measuredAt }).filter(
       ([, value]) => value !== undefined,
     ),
   ) as Figures;
-  if (disk?.usage === undefined) return former;
+  const usage = disk?.usage ?? o.liveUsage;
+  if (disk === undefined || usage === undefined) return former;
+  const measured = { ...usage, diskBytes: disk.diskBytes };
   // What did not change was measured before: a look that finds nothing new writes nothing.
-  const same = Object.entries(disk.usage).every(([name, value]) => former[name as keyof Figures] === value);
-  return same ? former : { ...disk.usage, measuredAt: formatTime(new Date(now)) };
+  const same = Object.entries(measured).every(([name, value]) => former[name as keyof Figures] === value);
+  return same ? former : { ...measured, measuredAt: formatTime(new Date(now)) };
 }
 
 export function isFull({ availableBytes, inodes, inodesUsed }: Figures): boolean {

@@ -173,6 +173,12 @@ export class FakeAgent implements GuestAgent {
   async personalize(): Promise<never> {
     throw new Error('not used by the server');
   }
+  async mountVolumes(): Promise<never> {
+    throw new Error('not used by the server');
+  }
+  async writeVolumeFiles(): Promise<never> {
+    throw new Error('not used by the server');
+  }
   async setClock(): Promise<never> {
     throw new Error('not used by the server');
   }

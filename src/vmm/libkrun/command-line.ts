@@ -15,6 +15,8 @@ const JAIL = {
   tun: '/dev/net/tun',
 } as const;
 
+const volumeInJail = (index: number): string => `/volume${index}`;
+
 /** MAC address of a machine before its agent is told another; locally administered. */
 const BOOT_MAC = '02:62:68:00:00:01';
 /**
@@ -27,7 +29,11 @@ export interface KrunMachine {
   cpus: number;
   memoryMib: number;
   /** Absent for a machine that only has to answer. */
-  disks?: { imagePath: string; upperPath: string };
+  disks?: {
+    imagePath: string;
+    upperPath: string;
+    volumes: readonly { path: string; readOnly: boolean }[];
+  };
   /** Whether it has a network device. */
   network: boolean;
 }
@@ -40,6 +46,9 @@ export function krunArguments(machine: KrunMachine, consoleFd: number): string[]
     ...['--cpus', String(machine.cpus), '--memory-mib', String(machine.memoryMib)],
     ...['--console-fd', String(consoleFd), '--agent-socket', AGENT_SOCKET_IN_JAIL],
     ...(machine.disks === undefined ? [] : ['--image', JAIL.image, '--upper', JAIL.upper]),
+    ...(machine.disks?.volumes ?? []).flatMap(({ readOnly }, index) => [
+      ...[`--volume-${index}`, `${readOnly ? 'ro' : 'rw'}:${volumeInJail(index)}`],
+    ]),
     ...(machine.network ? ['--tap', TAP_NAME, '--mac', BOOT_MAC] : []),
   ];
 }
@@ -59,6 +68,9 @@ export function krunBinds(host: LibkrunHost, library: string, machine: KrunMachi
       : [
           { source: disks.imagePath, target: JAIL.image },
           { source: disks.upperPath, target: JAIL.upper, writable: true },
+          ...disks.volumes.map(({ path, readOnly }, index) => ({
+            ...{ source: path, target: volumeInJail(index), writable: !readOnly },
+          })),
         ]),
   ];
 }

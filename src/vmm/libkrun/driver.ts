@@ -83,7 +83,7 @@ class LibkrunDriver implements VmmDriver {
         this.#host,
         {
           ...{ id, dir, cpus, memoryMib: memoryBytes / MIB, network: true },
-          disks: { imagePath: image.path, upperPath: upper.path },
+          disks: { imagePath: image.path, upperPath: upper.path, volumes: config.volumes ?? [] },
         },
         signal,
       );

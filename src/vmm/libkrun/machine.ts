@@ -1,5 +1,5 @@
 // One libkrun process in its jail.
-import { chown } from 'node:fs/promises';
+import { chmod, chown } from 'node:fs/promises';
 import { BulkheadError } from '../../api/errors.ts';
 import { InheritedFds } from '../launch-config.ts';
 import { MIB } from '../vm-config.ts';
@@ -15,6 +15,9 @@ import { findLibrary, type LibkrunHost } from './host.ts';
 const VMM_OVERHEAD_BYTES = 128 * MIB;
 /** Address space beyond guest memory: libraries, thread stacks, and allocator arenas that reserve 64 MiB for each thread. */
 const ADDRESS_SPACE_OVERHEAD_BYTES = 4096 * MIB;
+
+/** Of a disk that VMs of several users read. */
+const READ_ONLY_MODE = 0o644;
 
 export interface KrunMachineSpec extends KrunMachine {
   id: string;
@@ -34,6 +37,11 @@ export async function startKrunMachine(
     const uid = await host.users.claim(id, dir);
     // The VMM opens its disk by its path in the jail, as its own user.
     if (spec.disks !== undefined) await chown(spec.disks.upperPath, uid, uid);
+    for (const { path, readOnly } of spec.disks?.volumes ?? []) {
+      // Several may read one disk, so it stays root's; its directory is closed to everybody else.
+      if (readOnly) await chmod(path, READ_ONLY_MODE);
+      else await chown(path, uid, uid);
+    }
     const inherited = new InheritedFds();
     const { consoleFd } = inherited.launcherMade();
     return await launchVm(

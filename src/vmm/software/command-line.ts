@@ -48,6 +48,34 @@ export interface MachineOptions {
   /** The writable disk, open for writing, and once more for reading: QEMU opens it that way first when it restores. */
   upperWriteFd: number;
   upperReadFd: number;
+  volumes: readonly VolumeFds[];
+}
+
+/** A disk of a volume. One that can be written to needs both descriptors, as the upper disk does. */
+export interface VolumeFds {
+  readFd: number;
+  /** Absent for a disk that is only read. */
+  writeFd?: number;
+}
+
+/** Name of a volume's drive. */
+export function volumeDrive(index: number): string {
+  return `volume${index}`;
+}
+
+/** The first set of descriptors after those of image and upper. */
+const FIRST_VOLUME_SET = 3;
+
+function volumeArguments({ readFd, writeFd }: VolumeFds, index: number): string[] {
+  const set = FIRST_VOLUME_SET + index;
+  const id = volumeDrive(index);
+  const drive = `if=none,id=${id},file=/dev/fdset/${set},file.locking=off,format=raw`;
+  return [
+    ...(writeFd === undefined ? [] : ['-add-fd', `fd=${writeFd},set=${set}`]),
+    ...['-add-fd', `fd=${readFd},set=${set}`],
+    ...['-drive', `${drive},${writeFd === undefined ? 'readonly=on' : 'cache=writeback,discard=unmap'}`],
+    ...['-device', `virtio-blk-device,drive=${id},id=disk-${id},serial=${id}`],
+  ];
 }
 
 /**
@@ -115,6 +143,7 @@ export function qemuArguments(options: MachineOptions): string[] {
       'if=none,id=upper,file=/dev/fdset/2,file.locking=off,format=raw,cache=writeback,discard=unmap',
     ],
     ...['-device', 'virtio-blk-device,drive=upper,id=vdb,serial=upper'],
+    ...options.volumes.flatMap(volumeArguments),
     ...[
       '-netdev',
       `tap,id=net,fd=${options.tapFd}`,

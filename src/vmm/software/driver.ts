@@ -11,13 +11,14 @@ import { StartQueue } from '../start-queue.ts';
 import { checkVmConfig } from '../vm-config.ts';
 import { releaseVm } from '../vm-launch.ts';
 import { adoptVm, readLastExit, type VmProcess } from '../vm-process.ts';
+import { volumeDrive } from './command-line.ts';
 import { checkHost, openSoftwareHost, type SoftwareHost, type SoftwareOptions } from './host.ts';
 import { removeLeftovers } from './leftovers.ts';
 import { connectMonitor, type Machine } from './machine.ts';
-import { resumeRestore } from './migration.ts';
+import { resizeDisk, resumeRestore } from './migration.ts';
 import type { QmpClient } from './qmp.ts';
 import { StallWatch } from './stall-watch.ts';
-import { coldStart, UPPER_DEVICE, warmStart } from './start.ts';
+import { coldStart, warmStart } from './start.ts';
 import { prepareGuest } from './template-guest.ts';
 import type { TemplateSpec } from './template-key.ts';
 import { type TemplateLease, Templates } from './templates.ts';
@@ -116,10 +117,10 @@ class SoftwareDriver implements VmmDriver {
   }
 
   async #warm(config: VmConfig, fresh: boolean, signal: AbortSignal): Promise<Machine> {
-    const { cpus, memoryBytes, image, upper } = config;
+    const { cpus, memoryBytes, image, upper, volumes = [] } = config;
     const spec: TemplateSpec = fresh
-      ? { kind: 'image', cpus, memoryBytes, image, upperSizeBytes: upper.sizeBytes }
-      : { kind: 'generic', cpus, memoryBytes };
+      ? { kind: 'image', cpus, memoryBytes, image, upperSizeBytes: upper.sizeBytes, volumes }
+      : { kind: 'generic', cpus, memoryBytes, volumes };
     const waited = performance.now();
     const lease = await this.#lease(spec, signal);
     const templateMs = Math.round((performance.now() - waited) * 10) / 10;
@@ -168,7 +169,7 @@ class SoftwareDriver implements VmmDriver {
     try {
       const signal = AbortSignal.timeout(RESUME_TIMEOUT_MS);
       qmp = await connectMonitor(this.#host, vm.dir, signal);
-      await resumeRestore(qmp, stateNumber, UPPER_DEVICE, signal);
+      await resumeRestore(qmp, stateNumber, signal);
       return qmp;
     } catch (error) {
       // It ends as a machine that does not come up.
@@ -181,6 +182,8 @@ class SoftwareDriver implements VmmDriver {
   #watch(vm: VmProcess, session?: QmpClient): StallWatch {
     const connect = (signal: AbortSignal) => connectMonitor(this.#host, vm.dir, signal);
     const watch = new StallWatch(vm, { connect }, session);
+    vm.growVolume = (index, sizeBytes, signal) =>
+      watch.use((qmp) => resizeDisk(qmp, volumeDrive(index), sizeBytes, signal));
     this.#watches.add(watch);
     void watch.done.then(() => this.#watches.delete(watch));
     return watch;

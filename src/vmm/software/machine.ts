@@ -13,6 +13,7 @@ import {
   type MachineMemory,
   qemuArguments,
   TRANSLATION_CACHE_MIB,
+  type VolumeFds,
 } from './command-line.ts';
 import type { SoftwareHost } from './host.ts';
 import { QmpClient } from './qmp.ts';
@@ -30,6 +31,7 @@ export interface MachineSpec {
   memoryBytes: number;
   imagePath: string;
   upperPath: string;
+  volumes: readonly { path: string; readOnly: boolean }[];
   memory: MachineMemory;
   /** A device state to restore, as an open descriptor; boots when absent. */
   stateFd?: number;
@@ -73,13 +75,17 @@ export async function startMachine(
     const imageFd = inherited.add(own(openSync(spec.imagePath, 'r')));
     const upperWriteFd = inherited.add(own(openSync(spec.upperPath, 'r+')));
     const upperReadFd = inherited.add(own(openSync(spec.upperPath, 'r')));
+    const volumes = spec.volumes.map(({ path, readOnly }): VolumeFds => {
+      const readFd = inherited.add(own(openSync(path, 'r')));
+      return readOnly ? { readFd } : { readFd, writeFd: inherited.add(own(openSync(path, 'r+'))) };
+    });
     const memory: MachineMemory =
       spec.memory.kind === 'private' ? spec.memory : { ...spec.memory, fd: inherited.add(spec.memory.fd) };
     const stateNumber = spec.stateFd === undefined ? undefined : inherited.add(spec.stateFd);
     const { tapFd, consoleFd } = inherited.launcherMade();
     const argv = qemuArguments({
       ...{ cpus: spec.cpus, memoryMib: spec.memoryBytes / MIB, memory, agentFd, qmpFd, consoleFd, tapFd },
-      ...{ imageFd, upperWriteFd, upperReadFd },
+      ...{ imageFd, upperWriteFd, upperReadFd, volumes },
       source:
         stateNumber === undefined
           ? { kind: 'boot', kernelArguments: kernelArguments(host.tscKhz) }

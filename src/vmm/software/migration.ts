@@ -77,14 +77,9 @@ async function finishRestore(qmp: QmpClient, signal: AbortSignal): Promise<void>
 
 /**
  * Goes on with a restore whose daemon was killed in the middle of it, from whichever step it came to; a machine that runs is
- * left alone. `device` is the disk whose true size the guest is told.
+ * left alone. The guest is told the true sizes of the disks that it can write to.
  */
-export async function resumeRestore(
-  qmp: QmpClient,
-  stateNumber: number,
-  device: string,
-  signal: AbortSignal,
-): Promise<void> {
+export async function resumeRestore(qmp: QmpClient, stateNumber: number, signal: AbortSignal): Promise<void> {
   const status = field(await qmp.execute('query-status', {}, signal), 'status');
   if (status === 'inmigrate') {
     // Refused where the former daemon had come so far.
@@ -95,11 +90,12 @@ export async function resumeRestore(
   } else if (status !== 'paused' && status !== 'postmigrate') return;
   await finishRestore(qmp, signal);
   const blocks = await qmp.execute('query-block', {}, signal);
-  const block: unknown = (Array.isArray(blocks) ? blocks : []).find(
-    (each) => field(each, 'device') === device,
-  );
-  const sizeBytes = field(field(field(block, 'inserted'), 'image'), 'virtual-size');
-  if (typeof sizeBytes === 'number') await resizeDisk(qmp, device, sizeBytes, signal);
+  for (const block of Array.isArray(blocks) ? (blocks as unknown[]) : []) {
+    const inserted = field(block, 'inserted');
+    const sizeBytes = field(field(inserted, 'image'), 'virtual-size');
+    if (field(inserted, 'ro') === false && typeof sizeBytes === 'number')
+      await resizeDisk(qmp, String(field(block, 'device')), sizeBytes, signal);
+  }
 }
 
 /** Tells the guest the true size of a disk that the template saw as a placeholder. */

@@ -1,6 +1,7 @@
 // A guest's write that finds no room on the host makes QEMU pause the machine, for good: the write stays pending, nothing is
 // lost, and somebody has to say `cont`. This watches a machine's monitor for it and says so until the machine goes on.
 import { setTimeout as sleep } from 'node:timers/promises';
+import { BulkheadError } from '../../api/errors.ts';
 import type { VmStall } from '../driver.ts';
 import type { QmpClient } from './qmp.ts';
 
@@ -42,6 +43,7 @@ export class StallWatch {
   readonly known: Promise<void>;
   /** Resolves when the watch is over and its connection closed. */
   readonly done: Promise<void>;
+  #session: QmpClient | undefined;
   readonly #learnt = Promise.withResolvers<void>();
 
   /** `first`: a session that is open already, which the watch closes. */
@@ -52,6 +54,13 @@ export class StallWatch {
     this.known = this.#learnt.promise;
     void target.exited.then(() => this.#end.abort());
     this.done = this.#run(first);
+  }
+
+  /** Something else to do with the session that is open. Fails with AGENT_UNREACHABLE while there is none. */
+  async use(work: (qmp: QmpClient) => Promise<void>): Promise<void> {
+    if (this.#session === undefined)
+      throw new BulkheadError('AGENT_UNREACHABLE', 'The monitor of the VM does not answer now.');
+    await work(this.#session);
   }
 
   async close(): Promise<void> {
@@ -66,11 +75,13 @@ export class StallWatch {
       try {
         qmp ??= await this.#connect(signal);
         failures = 0;
+        this.#session = qmp;
         await this.#watch(qmp, signal);
       } catch {
         // The monitor broke off: the machine is ending, or it is asked again.
       } finally {
         this.#learnt.resolve();
+        this.#session = undefined;
         qmp?.close();
         qmp = undefined;
       }
@@ -117,7 +128,7 @@ function isStalled(answer: unknown): boolean {
 
 function stallMessage(dir: string): string {
   return (
-    `The host's file system that holds ${dir} is full, so the VM is paused in the middle of a write; nothing of it is lost. ` +
+    `The host's file system that holds ${dir}, or one of its volumes, is full, so the VM is paused in the middle of a write; nothing of it is lost. ` +
     'Free space there, and it goes on by itself.'
   );
 }

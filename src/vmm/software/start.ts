@@ -5,6 +5,7 @@ import { rm } from 'node:fs/promises';
 import type { StartStages, VmConfig } from '../driver.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { releaseVm } from '../vm-launch.ts';
+import { volumeDrive } from './command-line.ts';
 import type { SoftwareHost } from './host.ts';
 import { type Machine, type MachineSpec, startMachine } from './machine.ts';
 import { resizeDisk, restoreState } from './migration.ts';
@@ -12,12 +13,13 @@ import type { TemplateSpec } from './template-key.ts';
 import type { TemplateLease } from './templates.ts';
 
 /** QEMU's name of the upper disk. */
-export const UPPER_DEVICE = 'upper';
+const UPPER_DEVICE = 'upper';
 
 function machineSpec(config: VmConfig): Omit<MachineSpec, 'memory'> {
   return {
     ...{ id: config.id, dir: config.dir, cpus: config.cpus, memoryBytes: config.memoryBytes },
     ...{ imagePath: config.image.path, upperPath: config.upper.path },
+    volumes: config.volumes ?? [],
   };
 }
 
@@ -91,6 +93,9 @@ export async function warmStart(
     const restore = stopwatch();
     await restoreState(machine.qmp, machine.stateNumber ?? -1, signal);
     if (!fresh) await resizeDisk(machine.qmp, UPPER_DEVICE, upperBytes, signal);
+    // Disks that are only read cannot be resized: their guest finds the true size in the file system.
+    for (const [index, { readOnly, sizeBytes }] of (config.volumes ?? []).entries())
+      if (!readOnly) await resizeDisk(machine.qmp, volumeDrive(index), sizeBytes, signal);
     stages.restore = restore();
     machine.vm.stages = stages;
     return machine;

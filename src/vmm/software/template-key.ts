@@ -16,6 +16,8 @@ export interface TemplateSpec {
   /** For `image` only. */
   image?: { path: string; digest: string };
   upperSizeBytes?: number;
+  /** Which of the disks of volumes are only read. The disks themselves may be any: nothing is read from them before the save. */
+  volumes: readonly { readOnly: boolean }[];
 }
 
 /** Identity of the parts of this host that a saved state fits: computed once. */
@@ -36,6 +38,7 @@ export async function hostFingerprint(host: SoftwareHost): Promise<string> {
 export function templateKey(fingerprint: string, spec: TemplateSpec): string {
   const parts = [fingerprint, spec.kind, spec.cpus, spec.memoryBytes];
   if (spec.kind === 'image') parts.push(spec.image?.digest ?? '', spec.upperSizeBytes ?? 0);
+  for (const { readOnly } of spec.volumes) parts.push(readOnly ? 'read-only volume' : 'volume');
   return createHash('sha256').update(parts.join('\n')).digest('hex').slice(0, 32);
 }
 

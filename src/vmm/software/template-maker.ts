@@ -5,6 +5,7 @@ import { mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
+import { MAX_DISK_BYTES } from '../../volumes/disk.ts';
 import { fileDigest } from '../file-digest.ts';
 import { releaseVm } from '../vm-launch.ts';
 import type { SoftwareHost } from './host.ts';
@@ -106,7 +107,8 @@ async function runTemplate(
     host,
     {
       ...{ id: place.id, dir: place.dir, cpus: spec.cpus, memoryBytes: spec.memoryBytes },
-      ...{ imagePath: disks.image, upperPath: disks.upper, memory: { kind: 'template', fd: place.ramFd } },
+      ...{ imagePath: disks.image, upperPath: disks.upper, volumes: disks.volumes },
+      memory: { kind: 'template', fd: place.ramFd },
     },
     signal,
   );
@@ -141,21 +143,31 @@ async function runTemplate(
   }
 }
 
+interface TemplateDisks {
+  image: string;
+  upper: string;
+  volumes: readonly { path: string; readOnly: boolean }[];
+}
+
 /** The disks that the guest of the template sees. Of an image's, the upper one is part of the template. */
-async function makeDisks(
-  host: SoftwareHost,
-  spec: TemplateSpec,
-  place: Workplace,
-): Promise<{ image: string; upper: string }> {
+async function makeDisks(host: SoftwareHost, spec: TemplateSpec, place: Workplace): Promise<TemplateDisks> {
+  const placeholder = async (name: string, bytes: number): Promise<string> => {
+    const path = join(place.dir, name);
+    await writeFile(path, '', { mode: 0o600, flag: 'wx' });
+    await truncate(path, bytes);
+    return path;
+  };
+  const volumes: { path: string; readOnly: boolean }[] = [];
+  for (const [index, { readOnly }] of spec.volumes.entries())
+    volumes.push({ path: await placeholder(`volume${index}`, MAX_DISK_BYTES), readOnly });
   if (spec.kind === 'image' && spec.image) {
     const upper = join(place.result, UPPER_FILE);
     await host.disks.create(upper, spec.upperSizeBytes ?? 0);
-    return { image: spec.image.path, upper };
+    return { image: spec.image.path, upper, volumes };
   }
-  const placeholders = { image: join(place.dir, 'image'), upper: join(place.dir, 'upper') };
-  for (const path of Object.values(placeholders)) {
-    await writeFile(path, '', { mode: 0o600, flag: 'wx' });
-    await truncate(path, PLACEHOLDER_BYTES);
-  }
-  return placeholders;
+  return {
+    image: await placeholder('image', PLACEHOLDER_BYTES),
+    upper: await placeholder('upper', PLACEHOLDER_BYTES),
+    volumes,
+  };
 }

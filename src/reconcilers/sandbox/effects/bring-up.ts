@@ -11,6 +11,8 @@ import { AGENT_REPLACE_MS } from '../limits.ts';
 import { emit } from '../recorder.ts';
 import { resolveReferences } from '../references.ts';
 import { watchMain } from '../runtime/main-process.ts';
+import { writeFiles } from '../volumes/files.ts';
+import { guestVolumes } from '../volumes/spec.ts';
 import { type EffectContext, known } from './context.ts';
 
 /** Disks in the order in which drivers attach them. */
@@ -82,6 +84,21 @@ async function prepareGuest(context: EffectContext, agent: GuestAgent, signal: A
   runtime.guest.rootMounted = true;
   if (named !== undefined) await timed(context, 'personalize', () => named);
   runtime.guest.personalized = true;
+  if (!runtime.guest.volumesMounted) {
+    await timed(context, 'volumes', () => mountVolumes(context, agent, signal));
+    runtime.guest.volumesMounted = true;
+  }
+}
+
+/** Once for each daemon and guest: what is mounted stays, disks that became larger are filled, files are brought up to date. */
+async function mountVolumes(context: EffectContext, agent: GuestAgent, signal: AbortSignal): Promise<void> {
+  const { runtime, object } = context;
+  const { volumes, mounts } = guestVolumes(object.spec, runtime.record?.volumes ?? []);
+  if (volumes.length === 0) return;
+  // A mount of a single file wants the file there.
+  await agent.mountVolumes(volumes, [], signal);
+  await writeFiles(context, agent, signal);
+  await agent.mountVolumes(volumes, mounts, signal);
 }
 
 /** Starts the main process, or takes up the one that this guest runs or has run already. */

@@ -10,6 +10,8 @@ import { AGENT_REPLACE_MS, FINALIZER } from '../limits.ts';
 import type { Command } from '../machine.ts';
 import type { TaskKind } from '../observation.ts';
 import { emit } from '../recorder.ts';
+import { claimVolumes, releaseVolumes, restVolumes } from '../volumes/claim.ts';
+import { filesChanged, updateFiles } from '../volumes/files.ts';
 import { bringUpGuest } from './bring-up.ts';
 import { type EffectContext, known } from './context.ts';
 import { pullImage } from './pull.ts';
@@ -28,6 +30,20 @@ const EFFECTS: Record<Command, (context: EffectContext) => Promise<EffectResult>
   deleteObject,
   cancelTask: ({ runtime }) => {
     runtime.tasks.cancel();
+    return 'waiting';
+  },
+  claimVolumes: async (context): Promise<EffectResult> =>
+    (await claimVolumes(context)) ? 'again' : 'waiting',
+  updateFiles: async (context) =>
+    (await filesChanged(context))
+      ? asTask(context, 'files', (signal) => updateFiles(context, signal))
+      : 'waiting',
+  restVolumes: async (context): Promise<EffectResult> => {
+    await restVolumes(context);
+    return 'waiting';
+  },
+  releaseVolumes: async (context): Promise<EffectResult> => {
+    await releaseVolumes(context);
     return 'waiting';
   },
   pullImage: (context) => asTask(context, 'pull', (signal) => pullImage(context, signal)),

@@ -20,6 +20,7 @@ export async function releaseHost({
   }
   if (runtime.main !== undefined) await within(deps.clock, OUTPUT_DRAIN_MS, runtime.main.settled);
   logs.forget(runtime.uid);
+  await deps.volumes.releaseAll(runtime.uid);
   await deps.images.releaseLease(runtime.uid);
   await rm(runtime.dir, { recursive: true, force: true });
   runtime.markReleased();

@@ -8,6 +8,7 @@ import { launchDigest } from '../launch.ts';
 import { RESTARTED_AT_ANNOTATION } from '../limits.ts';
 import { emit } from '../recorder.ts';
 import type { RunRecord } from '../run-record.ts';
+import { requireVolumes } from '../volumes/claim.ts';
 import type { EffectContext } from './context.ts';
 
 /** The guest's memory is given in whole MiB. */
@@ -21,6 +22,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
   try {
     const { driver, reason } = await deps.drivers.select(object.spec.driver, signal);
     await checkImage(context, image.digest);
+    const { attached, disks } = await requireVolumes(context);
     const previousExit = await driver.lastExit(runtime.dir);
     signal.throwIfAborted();
     runtime.beginRun();
@@ -30,6 +32,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
         driver: driver.name,
         driverReason: reason,
         previousExit: previousExit?.finishedAt.toISOString() ?? '',
+        ...(attached.length === 0 ? {} : { volumes: attached }),
       }),
     );
     signal.throwIfAborted();
@@ -41,6 +44,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
         memoryBytes: Math.ceil(parseBytes(memory) / MEMORY_UNIT) * MEMORY_UNIT,
         image: { path: image.diskPath, digest: image.digest },
         upper: { path: join(runtime.dir, 'upper.ext4'), sizeBytes: parseBytes(disk) },
+        volumes: disks,
       },
       signal,
     );
@@ -74,7 +78,7 @@ async function checkImage({ deps, runtime }: EffectContext, digest: string): Pro
 function nextRun(
   former: RunRecord | undefined,
   { deps, object }: EffectContext,
-  part: Pick<RunRecord, 'imageDigest' | 'driver' | 'driverReason' | 'previousExit'>,
+  part: Pick<RunRecord, 'imageDigest' | 'driver' | 'driverReason' | 'previousExit' | 'volumes'>,
 ): RunRecord {
   const startedAt = new Date(deps.clock.now()).toISOString();
   const outcome = former?.end?.outcome;

@@ -8,6 +8,7 @@ import type { LiveSandbox, SandboxRuntime } from './sandbox-runtime.ts';
 
 export class LiveSandboxes {
   readonly #clock: Clock;
+  readonly #onSample: (runtime: SandboxRuntime) => void;
   readonly #byUid = new Map<string, SandboxRuntime>();
   /** By namespace/name: more than one while the remains of a deleted namesake are cleaned up. */
   readonly #byName = new Map<string, SandboxRuntime[]>();
@@ -15,8 +16,10 @@ export class LiveSandboxes {
   #sampling: Promise<void> | undefined;
   #cancelTimer: (() => void) | undefined;
 
-  constructor(clock: Clock) {
+  /** `onSample` is told of each guest that has told its figures. */
+  constructor(clock: Clock, onSample: (runtime: SandboxRuntime) => void) {
     this.#clock = clock;
+    this.#onSample = onSample;
   }
 
   /** By uid; `undefined` when no VM of it runs. */
@@ -114,6 +117,7 @@ export class LiveSandboxes {
     late.abort();
     if (stats !== undefined && runtime.agent === agent) {
       runtime.lastGuestStats = { at: new Date(this.#clock.now()), stats };
+      this.#onSample(runtime);
     }
   }
 }

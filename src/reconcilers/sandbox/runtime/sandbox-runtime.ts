@@ -13,6 +13,7 @@ import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
 import { ElapsedTimes, within } from '../../elapsed.ts';
 import { type MainExit, type RunRecord, readRunRecord, writeRunRecord } from '../run-record.ts';
 import { salvageRecord } from '../salvage.ts';
+import type { ClaimedDisks, VolumeProblem } from '../volumes/claim.ts';
 import type { MainProcess } from './main-process.ts';
 import { TaskSlot } from './tasks.ts';
 
@@ -48,6 +49,9 @@ export interface LiveSandbox {
 export interface GuestProgress {
   rootMounted: boolean;
   personalized: boolean;
+  volumesMounted: boolean;
+  /** Digest of what was written to each volume of files in this guest, by its name there. */
+  fileDigests: Readonly<Record<string, string>>;
   mainStarted: boolean;
   bootMilliseconds: number | undefined;
   /** Of the whole start, once the guest was up. */
@@ -60,6 +64,8 @@ const LAST_OUTPUT_MS = 2_000;
 const NO_GUEST: GuestProgress = {
   rootMounted: false,
   personalized: false,
+  volumesMounted: false,
+  fileDigests: {},
   mainStarted: false,
   bootMilliseconds: undefined,
   stages: undefined,
@@ -82,6 +88,12 @@ export class SandboxRuntime {
   image: BootableImage | undefined;
   /** What it took to have the image there; part of the next start alone. */
   imageMilliseconds: number | undefined;
+  /** Digests of the files that were last to be written, whether or not it succeeded. */
+  filesTried: string | undefined;
+  /** Claimed for the next start, or for the VM that runs. */
+  volumes: ClaimedDisks | undefined;
+  /** Why they could not be claimed. */
+  volumeProblem: VolumeProblem | undefined;
   /** How the VM of the current run ended. */
   exit: VmExit | undefined;
   main: MainProcess | undefined;
