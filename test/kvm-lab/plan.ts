@@ -30,7 +30,6 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'store-disk-full.test.ts': 'the store, without a VM',
   'survival.test.ts': 'campaigns of kills for the host itself; parity has one kill of each kind',
   'volumes.test.ts': 'disks, without a VM',
-  'vmm-volumes.test.ts': 'not seen to pass there yet; run it by name',
   'vmm-warm.test.ts': 'snapshots, which libkrun does not have',
 };
 
