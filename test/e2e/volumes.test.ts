@@ -7,7 +7,7 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { BUILTIN_IMAGE, sandboxYaml, TestDaemon } from './daemon-harness.ts';
+import { TestDaemon } from './daemon-harness.ts';
 
 const run = promisify(execFile);
 const TIMEOUT = '120s';
@@ -173,20 +173,6 @@ test('a volume from a file is a disk that grows, survives, moves and goes', asyn
     await daemon.remove('back.yaml');
     await waitFor(daemon, 'data', 'delete');
     assert.equal((await daemon.cli('volume', 'ls', 'data')).code, 1);
-  });
-
-  await t.test('a sandbox that asks for volumes is told that they are not attached yet', async () => {
-    await daemon.write(
-      'user.yaml',
-      sandboxYaml('user', {
-        image: BUILTIN_IMAGE,
-        volumes: [{ name: 'data', volume: { name: 'twin' } }],
-        volumeMounts: [{ name: 'data', mountPath: '/data' }],
-      }),
-    );
-    await daemon.ok('wait', 'sandbox/user', '--for=condition=Stalled', '--timeout', TIMEOUT);
-    const text = await daemon.ok('describe', 'sandbox', 'user');
-    assert.match(text, /spec\.volumes.*not supported/);
   });
 });
 

@@ -23,6 +23,39 @@ test('a new daemon takes up a running sandbox without a word in its status', asy
   assert.equal(world.host.starts.get(await world.dirOf('app')), 1);
 });
 
+test('a new daemon that is woken while it writes files to the guest takes it up all the same', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  await world.store.create({
+    ...{ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'config', namespace: 'default' } },
+    ...{ data: { a: 'one' }, spec: undefined },
+  });
+  const object = await world.create('app', {
+    main: {},
+    volumes: [{ name: 'config', configMap: { name: 'config', defaultMode: '0644', optional: false } }],
+    volumeMounts: [{ name: 'config', mountPath: '/etc/app', readOnly: false }],
+  });
+  await world.untilPhase('app', 'Running');
+  first.process.kill();
+  await world.store.patch(
+    { kind: 'ConfigMap', namespace: 'default', name: 'config' },
+    { data: { a: 'two' } },
+  );
+  world.faults.delay('writeVolumeFiles', 1_000);
+  const second = await world.daemon();
+  for (let times = 0; times < 10; times += 1) {
+    await world.advance(100);
+    world.changed({ kind: 'Sandbox', namespace: 'default', name: 'app' });
+  }
+  await world.advance(10_000);
+  assert.ok(second.reconciler.live.get(object.metadata.uid)?.execDefaults, 'its commands can be run');
+  const guest = world.host.guest(await world.dirOf('app'));
+  assert.deepEqual(
+    [...(guest?.files.values() ?? [])].map((files) => files.get('a')),
+    ['two'],
+  );
+});
+
 test("the main process's output goes on where the log ends", async () => {
   await using world = new World();
   const first = await world.daemon();

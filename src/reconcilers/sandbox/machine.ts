@@ -71,6 +71,9 @@ export const sandboxMachine = setup({
     'root is not mounted': ({ context }) => !context.observation.guest.rootMounted,
     'guest is nobody yet': ({ context }) => !context.observation.guest.personalized,
     'agent answers': ({ context }) => context.observation.agent.connected,
+    // A new daemon, or a new connection: until all of it is done, nothing else may be in its way.
+    'guest is not taken up': ({ context: { observation } }) =>
+      observation.agent.connected && !observation.guest.mainStarted,
     'agent was heard lately': ({ context }) => isReachable(context.observation),
     'run ends in a restart': ({ context }) => judge(context.observation).outcome === 'Restart',
     'run ends suspended': ({ context }) => judge(context.observation).outcome === 'Suspended',
@@ -216,11 +219,13 @@ export const sandboxMachine = setup({
       states: {
         Checking: {
           always: [
+            { guard: 'guest is not taken up', target: 'TakingUp' },
             { guard: 'agent answers', target: 'Serving' },
             { guard: 'agent was heard lately', target: 'Reconnecting' },
             { target: 'Unreachable' },
           ],
         },
+        TakingUp: { entry: 'bringUpGuest' },
         Serving: { entry: 'updateFiles' },
         Reconnecting: { entry: 'bringUpGuest' },
         Unreachable: { entry: 'bringUpGuest' },
