@@ -3,6 +3,7 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { SANDBOX_KIND } from '../api/kinds.ts';
+import { FOLLOWERS_MAX } from '../server/limits.ts';
 import { type Harness, sandboxDocument, startHarness } from '../server/testing/harness.ts';
 import { bulkhead, start } from './testing/bulkhead.ts';
 
@@ -177,6 +178,24 @@ test('delete waits until finalizers are gone', async () => {
   assert.equal((spec as { terminationGracePeriodSeconds: number }).terminationGracePeriodSeconds, 1);
   await store.patch({ ...KEY, name: 'a' }, { metadata: { finalizers: [] } });
   assert.equal((await deleting.result).code, 0);
+});
+
+test('more objects than a daemon lets follow at once are deleted and waited for', async () => {
+  await using harness = await startHarness();
+  const { socketPath, store } = harness;
+  const names = Array.from({ length: FOLLOWERS_MAX + 100 }, (_, index) => `s${index}`);
+  const change = async (name: string, finalizers: string[]) =>
+    void (await store.patch({ ...KEY, name }, { metadata: { finalizers } }));
+  for (let at = 0; at < names.length; at += 100) {
+    await Promise.all(names.slice(at, at + 100).map((name) => create(harness, name)));
+  }
+  await Promise.all(names.map((name) => change(name, ['bulkhead.dev/vm'])));
+  const deleting = start(socketPath, ['delete', 'sandbox', '--all']);
+  await deleting.printed(`"${[...names].sort().at(-1)}" deleted\n`);
+  // Some go while the others are not even looked at yet.
+  for (const name of names) await change(name, []);
+  const { code, stderr } = await deleting.result;
+  assert.deepEqual({ code, stderr }, { code: 0, stderr: '' });
 });
 
 test('delete by label, of all, from files, and of what is not there', async () => {

@@ -9,7 +9,7 @@ import { CommandFailure, EXIT, report, usage } from './failure.ts';
 import { fileOption, kindOfDocument, readDocuments, reportMistakes } from './files.ts';
 import { warnIfFromFolder } from './folder-warning.ts';
 import { getNamed, parseTargets, qualifiedSingular } from './targets.ts';
-import { goneGoal, waitFor } from './waiting.ts';
+import { followEach, goneGoal, waitFor } from './waiting.ts';
 
 interface Options extends ConnectionOptions {
   filename?: string[];
@@ -128,10 +128,8 @@ async function select(client: BulkheadClient, words: string[], options: Options)
 async function waitUntilGone(client: BulkheadClient, doomed: readonly Doomed[], { timeout }: Options) {
   const ms = timeout === undefined ? WAIT_MS_MAX : parseDuration(timeout);
   const deadline = AbortSignal.timeout(Math.max(1, Math.min(ms, WAIT_MS_MAX)));
-  const results = await Promise.allSettled(
-    doomed.map(({ kind, object: { metadata } }) =>
-      waitFor(client, { kind, ...metadata }, goneGoal(metadata.uid), deadline),
-    ),
+  const results = await followEach(doomed, ({ kind, object: { metadata } }) =>
+    waitFor(client, { kind, ...metadata }, goneGoal(metadata.uid), deadline),
   );
   for (const result of results) if (result.status === 'rejected') report(result.reason);
   return results.every(({ status }) => status === 'fulfilled');

@@ -7,7 +7,7 @@ import { parseDuration } from './duration.ts';
 import { CommandFailure, EXIT, report, usage } from './failure.ts';
 import { warnIfFromFolder } from './folder-warning.ts';
 import { displayName, sandboxName, withSuggestion } from './targets.ts';
-import { conditionGoal, waitFor } from './waiting.ts';
+import { conditionGoal, followEach, waitFor } from './waiting.ts';
 
 interface Options extends ConnectionOptions {
   timeout: string;
@@ -44,12 +44,10 @@ async function runForEach(
       ? (await client.list(SANDBOX_KIND, { namespace })).items.map(({ metadata }) => metadata.name)
       : words.map(sandboxName);
     if (names.length === 0 && !options.all) throw usage('name the sandboxes, or give --all');
-    const results = await Promise.allSettled(
-      names.map(async (name) => {
-        await act({ client, namespace, name, deadline });
-        process.stdout.write(`${displayName(SANDBOX_KIND, name)} ${past}\n`);
-      }),
-    );
+    const results = await followEach(names, async (name) => {
+      await act({ client, namespace, name, deadline });
+      process.stdout.write(`${displayName(SANDBOX_KIND, name)} ${past}\n`);
+    });
     const failures = results.filter((result) => result.status === 'rejected');
     for (const { reason } of failures) report(reason);
     if (failures.length > 0) throw new CommandFailure(EXIT.failed);

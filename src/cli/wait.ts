@@ -5,7 +5,7 @@ import { type ConnectionOptions, connectionOptions, withClient } from './connect
 import { parseDuration } from './duration.ts';
 import { CommandFailure, EXIT, report, usage } from './failure.ts';
 import { parseTargets, type Target } from './targets.ts';
-import { type Goal, parseGoal, waitFor } from './waiting.ts';
+import { followEach, type Goal, parseGoal, waitFor } from './waiting.ts';
 
 interface Options extends ConnectionOptions {
   for: string;
@@ -30,8 +30,8 @@ async function wait(words: string[], options: Options): Promise<void> {
   const deadline = AbortSignal.timeout(Math.max(1, parseDuration(options.timeout)));
   await withClient(options, async (client) => {
     const targets = await namedTargets(client, parseTargets(words), options);
-    const results = await Promise.allSettled(
-      targets.map(({ kind, name }) => waitForOne(client, { kind, name }, options.namespace, goal, deadline)),
+    const results = await followEach(targets, ({ kind, name }) =>
+      waitForOne(client, { kind, name }, options.namespace, goal, deadline),
     );
     const failures = results.filter((result) => result.status === 'rejected');
     for (const { reason } of failures) report(reason);

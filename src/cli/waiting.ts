@@ -10,6 +10,9 @@ import { jsonPathValues } from './output/jsonpath.ts';
 /** How soon to ask again for a daemon that is being restarted. */
 const RECONNECT_MS = 300;
 
+/** Objects that one command follows at a time: the daemon admits 1024 followers in all, and other commands want some. */
+const FOLLOWED_AT_ONCE = 512;
+
 export interface Goal {
   /** As kubectl words it, e.g. `condition met`. */
   met: string;
@@ -73,6 +76,21 @@ export function parseGoal(text: string): Goal {
     };
   }
   throw usage(`--for="${text}": expected condition=TYPE[=STATUS], delete, create or jsonpath={PATH}[=VALUE]`);
+}
+
+/** As `Promise.allSettled` of `follow` over the items, but of so many at a time that the daemon admits them. */
+export async function followEach<Item, Result>(
+  items: readonly Item[],
+  follow: (item: Item) => Promise<Result>,
+): Promise<PromiseSettledResult<Result>[]> {
+  const results: PromiseSettledResult<Result>[] = [];
+  const rest = items.entries();
+  const next = async (): Promise<void> => {
+    for (const [index, item] of rest)
+      [results[index]] = (await Promise.allSettled([follow(item)])) as [PromiseSettledResult<Result>];
+  };
+  await Promise.all(Array.from({ length: FOLLOWED_AT_ONCE }, next));
+  return results;
 }
 
 interface WaitTarget {

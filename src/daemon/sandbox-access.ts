@@ -14,6 +14,9 @@ import type { Store } from '../store/store.ts';
 import type { VmHandle } from '../vmm/driver.ts';
 import { attachMain } from './main-attachment.ts';
 
+/** For a guest to be reached again: tens of milliseconds each, on a host with many of them seconds. */
+const TAKE_UP_WAIT_MS = 10_000;
+
 export function sandboxAccess(
   store: Store,
   reconciler: SandboxReconciler,
@@ -35,6 +38,7 @@ export function sandboxAccess(
   return {
     async live(namespace, name): Promise<ServedSandbox> {
       const { uid } = (await find(namespace, name)).metadata;
+      await reconciler.live.takenUp(uid, TAKE_UP_WAIT_MS);
       const agent = reconciler.live.agentOf(uid);
       const live = reconciler.live.get(uid);
       if (live?.execDefaults === undefined) {
@@ -55,6 +59,8 @@ export function sandboxAccess(
     },
     async openLog(namespace, name, options: LogOptions): Promise<AsyncIterable<LogEntry>> {
       const { uid } = (await find(namespace, name)).metadata;
+      // Only a log that is written can be followed.
+      if (options.follow === true) await reconciler.live.takenUp(uid, TAKE_UP_WAIT_MS);
       return reconciler.logs.read(uid, options);
     },
   };

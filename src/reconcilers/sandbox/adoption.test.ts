@@ -23,6 +23,27 @@ test('a new daemon takes up a running sandbox without a word in its status', asy
   assert.equal(world.host.starts.get(await world.dirOf('app')), 1);
 });
 
+test('what is asked of a sandbox waits until the new daemon has taken it up, and not for ever', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  const { metadata } = await world.create('app', { main: {} });
+  await world.untilPhase('app', 'Running');
+  first.process.kill();
+  world.faults.delay('attach', 5_000);
+  const second = await world.daemon();
+  const answers: string[] = [];
+  const ask = async (ms: number) => {
+    await second.reconciler.live.takenUp(metadata.uid, ms);
+    answers.push(second.reconciler.live.get(metadata.uid)?.main === undefined ? 'too early' : 'there');
+  };
+  const asked = [ask(1_000), ask(30_000)];
+  await world.advance(2_000);
+  assert.deepEqual(answers, ['too early']);
+  await world.advance(10_000);
+  await Promise.all(asked);
+  assert.deepEqual(answers, ['too early', 'there']);
+});
+
 test('a new daemon that is woken while it writes files to the guest takes it up all the same', async () => {
   await using world = new World();
   const first = await world.daemon();

@@ -153,6 +153,7 @@ async function markUp({ deps, runtime, object }: EffectContext, handle: VmHandle
     : (runtime.record?.up?.bootMilliseconds ?? 0);
   const stages = first ? { ...runtime.stages } : runtime.record?.up?.stages;
   runtime.guest = { ...runtime.guest, bootMilliseconds, stages };
+  runtime.markTakenUp();
   deps.enqueuer.enqueue(runtime.key);
   if (!first) {
     emit(deps.recorder, object, 'Adopted', 'The running VM was found again; it had gone on by itself.');

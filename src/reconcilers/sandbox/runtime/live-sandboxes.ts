@@ -12,6 +12,8 @@ export class LiveSandboxes {
   readonly #byUid = new Map<string, SandboxRuntime>();
   /** By namespace/name: more than one while the remains of a deleted namesake are cleaned up. */
   readonly #byName = new Map<string, SandboxRuntime[]>();
+  /** By uid: who asked for a sandbox that no reconcile has looked at yet. */
+  readonly #awaited = new Map<string, PromiseWithResolvers<SandboxRuntime>>();
   readonly #stop = new AbortController();
   #sampling: Promise<void> | undefined;
   #cancelTimer: (() => void) | undefined;
@@ -68,8 +70,25 @@ export class LiveSandboxes {
     return this.#byUid.get(uid);
   }
 
+  /**
+   * Resolves when this process knows what runs of the sandbox, after `ms` at the latest: a daemon serves before it has taken up
+   * the VMs of the one before it, and what is asked of those is not to fail for that.
+   */
+  async takenUp(uid: string, ms: number): Promise<void> {
+    let runtime = this.#byUid.get(uid);
+    if (runtime === undefined) {
+      const awaited = this.#awaited.get(uid) ?? Promise.withResolvers<SandboxRuntime>();
+      this.#awaited.set(uid, awaited);
+      runtime = await within(this.#clock, ms, awaited.promise);
+      if (runtime === undefined) this.#awaited.delete(uid);
+    }
+    if (runtime !== undefined) await within(this.#clock, ms, runtime.takenUp);
+  }
+
   add(runtime: SandboxRuntime): void {
     this.#byUid.set(runtime.uid, runtime);
+    this.#awaited.get(runtime.uid)?.resolve(runtime);
+    this.#awaited.delete(runtime.uid);
     const name = `${runtime.key.namespace}/${runtime.key.name}`;
     this.#byName.set(name, [...(this.#byName.get(name) ?? []), runtime]);
   }

@@ -107,6 +107,7 @@ export class SandboxRuntime {
   /** Digest of what applies at start only, by generation. */
   launchDigest: { generation: number; digest: string } | undefined;
 
+  readonly #takenUp = Promise.withResolvers<void>();
   #loaded = false;
   #record: RunRecord | undefined;
   #writes: Promise<unknown> = Promise.resolve();
@@ -157,6 +158,19 @@ export class SandboxRuntime {
     return this.#stalledAt === undefined ? undefined : this.#clock.monotonic() - this.#stalledAt;
   }
 
+  /**
+   * Resolves when this process knows what runs of the sandbox: a VM of an earlier daemon was taken up with its guest and log,
+   * or there is none.
+   */
+  get takenUp(): Promise<void> {
+    return this.#takenUp.promise;
+  }
+
+  /** The guest is up, and all of it at hand. */
+  markTakenUp(): void {
+    this.#takenUp.resolve();
+  }
+
   /** Finds what earlier processes left: record, running VM, the end of one that ran. Does its work once. */
   async load(drivers: readonly VmmDriver[], object: DefaultedSandbox): Promise<void> {
     if (this.#loaded) return;
@@ -172,6 +186,7 @@ export class SandboxRuntime {
       }
     }
     this.#loaded = true;
+    if (this.#handle === undefined) this.markTakenUp();
   }
 
   /** Changes the record, on disk first; concurrent changes come one after another. */
@@ -204,6 +219,7 @@ export class SandboxRuntime {
       if (this.#handle !== handle) return;
       this.#handle = undefined;
       this.exit = exit;
+      this.markTakenUp();
       this.#dropGuest(exit);
       this.#wake();
     });
