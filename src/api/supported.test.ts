@@ -38,16 +38,8 @@ test('every field without effect is named by its path', () => {
       secrets: [
         { env: 'KEY', valueFrom: { secretKeyRef: { name: 'k', key: 'k' } }, allowHosts: ['a.example'] },
       ],
-      idleTimeoutSeconds: 60,
       updateStrategy: 'Recreate',
     }),
-    [
-      'spec.patches',
-      'spec.ports',
-      'spec.secrets',
-      'spec.idleTimeoutSeconds',
-      'spec.updateStrategy',
-      'spec.volumes[1].hostPath',
-    ],
+    ['spec.patches', 'spec.ports', 'spec.secrets', 'spec.updateStrategy', 'spec.volumes[1].hostPath'],
   );
 });

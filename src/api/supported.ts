@@ -5,7 +5,6 @@ import type { SandboxSpec } from './sandbox.ts';
 export function unsupportedFields(spec: SandboxSpec): string[] {
   const lists = ['patches', 'ports', 'secrets'] as const;
   const fields: string[] = lists.filter((field) => (spec[field]?.length ?? 0) > 0);
-  if (spec.idleTimeoutSeconds !== undefined) fields.push('idleTimeoutSeconds');
   if (spec.updateStrategy === 'Recreate') fields.push('updateStrategy');
   for (const [index, { hostPath }] of (spec.volumes ?? []).entries())
     if (hostPath !== undefined) fields.push(`volumes[${index}].hostPath`);

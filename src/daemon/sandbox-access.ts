@@ -53,7 +53,7 @@ export function sandboxAccess(
         attachMain: () => attachMain(live, reconciler.logs),
         use: () => {
           noteUse(live);
-          return () => undefined;
+          return live.use();
         },
       };
     },

@@ -16,6 +16,7 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'guest-exec.test.ts': 'the agent on a bare QEMU, without a driver',
   'guest-kernel.test.ts': 'the guest kernel on a bare QEMU, without a driver',
   'guest-link.test.ts': 'the agent on a bare QEMU, without a driver',
+  'idle-timeout.test.ts': 'times of the daemon, the same with any driver',
   'images.test.ts': 'registries and disks, without a VM',
   'images-crash.test.ts': 'registries and disks, without a VM',
   'images-in-guests.test.ts': 'what images hold, the same with any driver',

@@ -183,3 +183,51 @@ test('a guest that does not come up in time is ended, and judged by the policy',
   assert.equal((await world.status('stuck')).lastTermination?.reason, 'BootTimedOut');
   assert.deepEqual(world.host.running, []);
 });
+
+test('idleTimeoutSeconds ends a sandbox that nobody uses, and none that somebody does', async () => {
+  await using world = new World();
+  const daemon = await world.daemon();
+  const { metadata } = await world.create('idle', { idleTimeoutSeconds: 100, restartPolicy: 'Always' });
+  await world.untilPhase('idle', 'Running');
+  await world.advance(90_000);
+  const live = daemon.reconciler.live.get(metadata.uid);
+  const [one, other] = [live?.use(), live?.use()];
+  await world.advance(1_000_000);
+  one?.();
+  one?.();
+  await world.advance(1_000_000);
+  assert.equal((await world.status('idle')).phase, 'Running', 'the second one still uses it');
+  other?.();
+  await world.advance(90_000);
+  assert.equal((await world.status('idle')).phase, 'Running');
+  await world.advance(15_000);
+  assert.equal((await world.status('idle')).phase, 'Succeeded');
+  assert.equal(await world.condition('idle', 'Finished'), 'True/IdleTimeout');
+});
+
+test('a main process is use enough', async () => {
+  await using world = new World();
+  await world.daemon();
+  await world.create('job', { main: {}, idleTimeoutSeconds: 1 });
+  await world.untilPhase('job', 'Running');
+  await world.advance(1_000_000);
+  assert.equal((await world.status('job')).phase, 'Running');
+});
+
+test('idle time goes on over a restart of the daemon, unless that one was killed while the sandbox was used', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  await world.create('idle', { idleTimeoutSeconds: 100 });
+  const { metadata } = await world.create('used', { idleTimeoutSeconds: 100 });
+  await world.untilPhase('idle', 'Running');
+  await world.untilPhase('used', 'Running');
+  first.reconciler.live.get(metadata.uid)?.use();
+  await world.advance(60_000);
+  first.process.kill();
+  await world.daemon();
+  await world.advance(45_000);
+  assert.equal((await world.status('idle')).phase, 'Succeeded');
+  assert.equal((await world.status('used')).phase, 'Running');
+  await world.advance(60_000);
+  assert.equal((await world.status('used')).phase, 'Succeeded');
+});

@@ -108,6 +108,17 @@ export function activeDeadlineIn(o: Observation): number | undefined {
   return seconds * 1_000 - o.elapsed.sinceActive;
 }
 
+/**
+ * Milliseconds until `idleTimeoutSeconds` is over; `undefined` when there is none, somebody uses the sandbox, or it has a main
+ * process, with which it ends.
+ */
+export function idleTimeoutIn(o: Observation): number | undefined {
+  const seconds = o.object?.spec.idleTimeoutSeconds;
+  if (seconds === undefined || o.elapsed.sinceIdle === undefined || currentRun(o)?.main !== false)
+    return undefined;
+  return seconds * 1_000 - o.elapsed.sinceIdle;
+}
+
 /** Milliseconds until `shutdownTime` by the wall clock. */
 export function shutdownTimeIn(o: Observation): number | undefined {
   const at = o.object?.spec.shutdownTime;
@@ -162,6 +173,10 @@ export function stopWanted(o: Observation): { reason: StopReason; message: strin
   const late = overdue(o);
   if (late !== undefined) return { reason: late, message: overdueMessage(o, late) };
   if (wantsSuspension(o)) return { reason: 'Suspended', message: 'operatingMode is Suspended.' };
+  if ((idleTimeoutIn(o) ?? 1) <= 0) {
+    const message = `Nobody used it for idleTimeoutSeconds (${o.object?.spec.idleTimeoutSeconds}).`;
+    return { reason: 'IdleTimeout', message };
+  }
   if (run !== undefined && restartRequested(o))
     return { reason: 'RestartRequested', message: 'A restart was asked for.' };
   if ((bootDeadlineIn(o) ?? 1) <= 0) {
@@ -246,7 +261,8 @@ export function judge(o: Observation): RunEnd {
     case 'DeadlineExceeded':
       return end('Failed', { reason: REASONS.DeadlineExceeded, message: stop.message });
     case 'ShutdownTimeReached':
-      return end('Succeeded', { reason: REASONS.ShutdownTimeReached, message: stop.message });
+    case 'IdleTimeout':
+      return end('Succeeded', { reason: REASONS[stop.reason], message: stop.message });
     case 'BootTimedOut':
     case 'BootFailed':
       return failed({ exitCode: 255, reason: stop.reason, message: stop.message });

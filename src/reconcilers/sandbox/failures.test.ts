@@ -21,16 +21,16 @@ const secret = (name: string, data: Record<string, string>) => ({
 test('a field that is not supported stalls the sandbox, names the field, and starts nothing', async () => {
   await using world = new World();
   const daemon = await world.daemon();
-  await world.create('idle', { idleTimeoutSeconds: 60 });
+  await world.create('idle', { updateStrategy: 'Recreate' });
   await world.settle();
   assert.equal(await world.condition('idle', 'Stalled'), 'True/NotSupported');
   assert.equal(await world.condition('idle', 'Ready'), 'False/NotSupported');
   assert.equal(await world.condition('idle', 'Reconciling'), undefined);
   const { conditions } = await world.status('idle');
-  assert.match(conditions?.find(({ type }) => type === 'Stalled')?.message ?? '', /spec\.idleTimeoutSeconds/);
+  assert.match(conditions?.find(({ type }) => type === 'Stalled')?.message ?? '', /spec\.updateStrategy/);
   assert.ok(daemon.outcomes.some(({ type }) => type === 'terminal'));
   assert.deepEqual(world.directories, []);
-  await world.patch('idle', { spec: { idleTimeoutSeconds: null } });
+  await world.patch('idle', { spec: { updateStrategy: 'Refuse' } });
   await world.untilPhase('idle', 'Running');
 });
 
@@ -39,7 +39,7 @@ test('an unsupported field that is added to a running sandbox stalls it and leav
   await world.daemon();
   await world.create('idle');
   await world.untilPhase('idle', 'Running');
-  await world.patch('idle', { spec: { idleTimeoutSeconds: 5 } });
+  await world.patch('idle', { spec: { updateStrategy: 'Recreate' } });
   await world.settle();
   assert.equal(await world.condition('idle', 'Stalled'), 'True/NotSupported');
   assert.equal(world.host.running.length, 1);

@@ -25,6 +25,7 @@ const STOPS: StopReason[] = [
   'RestartRequested',
   'DeadlineExceeded',
   'ShutdownTimeReached',
+  'IdleTimeout',
   'BootTimedOut',
   'BootFailed',
 ];
@@ -43,6 +44,7 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
   const spec: Partial<DefaultedSandboxSpec> = {
     operatingMode: pick(['Running', 'Running', 'Suspended']),
     restartPolicy: pick(['Always', 'OnFailure', 'Never']),
+    ...maybe(0.2, () => ({ idleTimeoutSeconds: pick([1, 100_000]) })),
     ...maybe(0.2, () => ({ activeDeadlineSeconds: pick([1, 100_000]) })),
     ...maybe(0.2, () => ({ shutdownTime: new Date(NOW + pick([-1, 1]) * 3_600_000).toISOString() })),
     ...maybe(0.3, () => ({ ttlSecondsAfterFinished: pick([0, 100_000]) })),
@@ -140,6 +142,7 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
       sinceStop: 1_000,
       sinceEnd: pick([1_000, 60_000]),
       sinceFinished: 5_000,
+      ...maybe(0.2, () => ({ sinceIdle: 60_000 })),
     },
     ...(record === undefined ? {} : { record }),
     ...maybe(0.6, () => ({

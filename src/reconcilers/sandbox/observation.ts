@@ -75,6 +75,8 @@ export interface ObservedElapsed {
   sinceRunStart?: number;
   /** Since this process last saw the VM stand still. */
   sinceStall?: number;
+  /** Since nobody uses it; absent while somebody does. */
+  sinceIdle?: number;
   sinceStop?: number;
   sinceEnd?: number;
   sinceFinished?: number;

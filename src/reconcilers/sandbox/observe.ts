@@ -126,12 +126,14 @@ function digestOf(object: DefaultedSandbox, runtime: SandboxRuntime): string {
 
 function elapsedOf(object: DefaultedSandbox, runtime: SandboxRuntime): ObservedElapsed {
   const { record, elapsed } = runtime;
+  if (object.spec.idleTimeoutSeconds !== undefined) runtime.use.keep();
   const since = (name: keyof ObservedElapsed, recorded: string | undefined): ObservedElapsed =>
     recorded === undefined ? {} : { [name]: elapsed.since(name, recorded) };
   const finished = findCondition(object.status?.conditions, 'Finished');
   return {
     ...since('sinceActive', activeSince(record)),
     ...since('sinceRunStart', record?.end === undefined ? record?.startedAt : undefined),
+    ...since('sinceIdle', runtime.use.idleSince),
     ...(runtime.sinceStallMs === undefined ? {} : { sinceStall: runtime.sinceStallMs }),
     ...since(
       'sinceStop',

@@ -13,6 +13,7 @@ export type StopReason =
   | 'RestartRequested'
   | 'DeadlineExceeded'
   | 'ShutdownTimeReached'
+  | 'IdleTimeout'
   | 'BootTimedOut'
   | 'BootFailed';
 

@@ -3,6 +3,7 @@ import {
   activeDeadlineIn,
   backoffIn,
   bootDeadlineIn,
+  idleTimeoutIn,
   isDeleted,
   shutdownTimeIn,
   ttlIn,
@@ -32,6 +33,7 @@ export function nextWake(o: Observation, { state }: Step): number | undefined {
     // The wall clock may jump while a timer runs.
     if (shutdown !== undefined) times.push(Math.min(shutdown, WALL_CLOCK_RECHECK_MS));
   }
+  if (state === 'Running') times.push(idleTimeoutIn(o));
   if (state === 'BackingOff') times.push(backoffIn(o));
   if (state === 'Running' && !o.agent.connected && o.agent.silentMs < AGENT_SILENCE_MS) {
     times.push(AGENT_SILENCE_MS - o.agent.silentMs);

@@ -153,6 +153,7 @@ async function markUp({ deps, runtime, object }: EffectContext, handle: VmHandle
     : (runtime.record?.up?.bootMilliseconds ?? 0);
   const stages = first ? { ...runtime.stages } : runtime.record?.up?.stages;
   runtime.guest = { ...runtime.guest, bootMilliseconds, stages };
+  runtime.use.up(first);
   runtime.markTakenUp();
   deps.enqueuer.enqueue(runtime.key);
   if (!first) {

@@ -155,5 +155,6 @@ function asLive(runtime: SandboxRuntime | undefined): LiveSandbox | undefined {
     lastGuestStats,
     execDefaults,
     main: runtime.main?.process,
+    use: () => runtime.use.begin(),
   };
 }

@@ -16,6 +16,7 @@ import { salvageRecord } from '../salvage.ts';
 import type { ClaimedDisks, VolumeProblem } from '../volumes/claim.ts';
 import type { MainProcess } from './main-process.ts';
 import { TaskSlot } from './tasks.ts';
+import { SandboxUse } from './use.ts';
 
 /** What processes in the guest get unless they ask for something else. */
 export interface ExecDefaults {
@@ -44,6 +45,8 @@ export interface LiveSandbox {
   readonly main: GuestProcess | undefined;
   /** Known once the guest was reached. */
   readonly execDefaults: ExecDefaults | undefined;
+  /** It counts as used until the returned function is called. */
+  readonly use: () => () => void;
 }
 
 export interface GuestProgress {
@@ -77,6 +80,7 @@ export class SandboxRuntime {
   readonly dir: string;
   readonly tasks: TaskSlot;
   readonly elapsed: ElapsedTimes;
+  readonly use: SandboxUse;
   readonly #clock: Clock;
   readonly #wake: () => void;
 
@@ -132,6 +136,7 @@ export class SandboxRuntime {
     this.#wake = wake;
     this.tasks = new TaskSlot(clock, random, wake);
     this.elapsed = new ElapsedTimes(clock);
+    this.use = new SandboxUse(this.dir, () => clock.now(), wake);
     this.#silentSince = clock.monotonic();
   }
 
@@ -251,6 +256,7 @@ export class SandboxRuntime {
     this.guest = { ...NO_GUEST };
     this.stages = {};
     this.execDefaults = undefined;
+    this.use.reset();
     this.lastGuestStats = undefined;
   }
 
