@@ -1,5 +1,6 @@
 // The lab as its users see it: prepared once, then any number of runs, each in a lab host of its own.
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeCarriedDisk, makeProjectDisk, modulesDisk } from './disks.ts';
@@ -44,7 +45,8 @@ export class Lab implements AsyncDisposable {
   /** Carries the checkout as it is now; later edits are not seen. */
   static async open(carried: Carried): Promise<Lab> {
     const prepared = await prepareLab();
-    const dir = await mkdtemp(join(tmpdir(), 'bulkhead-lab-'));
+    await removeAbandoned();
+    const dir = await mkdtemp(join(tmpdir(), `bulkhead-lab-${process.pid}-`));
     try {
       const project = join(dir, 'project');
       await makeProjectDisk(project);
@@ -75,6 +77,15 @@ export class Lab implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await rm(this.#dir, { recursive: true, force: true });
+  }
+}
+
+/** Disks of labs whose process was killed, by the pid in their names. */
+async function removeAbandoned(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = /^bulkhead-lab-(\d+)-/.exec(name)?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`))
+      await rm(join(tmpdir(), name), { recursive: true, force: true });
   }
 }
 
