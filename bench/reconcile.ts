@@ -1,6 +1,7 @@
 // Launches, resyncs and rests with 10,000 sandboxes on fake VMs: how fast, and what memory the daemon's parts take. Store,
 // informer, queue, event recorder, metrics and reconciler are the daemon's own; VMs, guests and images are fakes in this
 // same process. Usage: node --expose-gc bench/reconcile.ts [COUNT] [--json].
+
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
@@ -17,6 +18,7 @@ import { IdleMemory, processHeap } from '../src/daemon/idle-memory.ts';
 import { DaemonMetrics } from '../src/daemon/metrics.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../src/reconcilers/sandbox/reconciler.ts';
 import { FakeImages, FakeImageWorld } from '../src/reconcilers/testing/fake-images.ts';
+import { FakeSandboxNetworks } from '../src/reconcilers/testing/fake-network-plane.ts';
 import { FakeHost, FakeVmmDriver, fakeConnect } from '../src/reconcilers/testing/fake-vmm.ts';
 import { FakeDisks, FakeVolumes } from '../src/reconcilers/testing/fake-volumes.ts';
 import { Faults } from '../src/reconcilers/testing/faults.ts';
@@ -104,6 +106,7 @@ async function run(dir: string): Promise<void> {
     volumeMeasured: () => {},
     drivers: { all: [driver], select: async () => ({ driver, reason: 'it is a bench' }) },
     connectGuest: fakeConnect(host, fake),
+    networks: new FakeSandboxNetworks(),
     enqueuer: {
       enqueue: (request) => controller.enqueue(request),
       enqueueAfter: (request, ms) => controller.enqueueAfter(request, ms),

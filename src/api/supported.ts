@@ -1,4 +1,5 @@
 // What this release does not act on yet. Such a field is valid, and is said plainly to be without effect: never ignored.
+import type { DefaultedNetworkPolicySpec } from './networkpolicy.ts';
 import type { SandboxSpec } from './sandbox.ts';
 
 /** Fields that the reconciler cannot honour yet, as paths below `spec`; empty lists ask for nothing. */
@@ -11,5 +12,14 @@ export function unsupportedFields(spec: SandboxSpec): string[] {
   return fields.map((field) => `spec.${field}`);
 }
 
-/** Kinds whose objects are stored and validated, but which no controller acts on yet. */
-export const UNSUPPORTED_KINDS: readonly string[] = ['NetworkPolicy'];
+/** Fields of a NetworkPolicy that the gateway cannot honour yet: what such a policy selects stays closed. */
+export function unsupportedPolicyFields({ egress, tls, limits }: DefaultedNetworkPolicySpec): string[] {
+  const fields: string[] = [];
+  for (const [index, { action, ports = [] }] of egress.rules.entries())
+    if (action === 'Allow' && ports.some(({ protocol }) => protocol === 'UDP'))
+      fields.push(`spec.egress.rules[${index}].ports (UDP)`);
+  if (tls.intercept) fields.push('spec.tls.intercept');
+  if ((limits.egressBytesPerSecond ?? undefined) !== undefined)
+    fields.push('spec.limits.egressBytesPerSecond');
+  return fields;
+}

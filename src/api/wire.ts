@@ -204,3 +204,22 @@ export interface ExecQuery {
   /** Puts the image's ENTRYPOINT before the command, and takes the image's CMD where no command is given. */
   entrypoint?: boolean;
 }
+
+/** One decision of a sandbox's gateway about what leaves it. */
+export interface FlowEntry {
+  /** RFC 3339. */
+  readonly at: string;
+  readonly layer: 'Flow' | 'DNS';
+  readonly protocol: 'TCP' | 'UDP' | 'ICMP';
+  /** `address:port`, or the name that was asked for. */
+  readonly destination: string;
+  /** `Allowed`, `Denied`, `Cut`, `Limited`, `Failed`, or how a question ended. */
+  readonly result: string;
+  /** What decided, as a sentence; empty where nothing did. */
+  readonly reason: string;
+}
+
+/** Answer of `.../sandboxes/NAME/flows`: the last ones, oldest first. */
+export interface FlowList {
+  readonly items: readonly FlowEntry[];
+}

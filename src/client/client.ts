@@ -4,7 +4,7 @@ import { BulkheadError } from '../api/errors.ts';
 import { apiVersionOf } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
 import { isStatus, type Status } from '../api/status.ts';
-import type { DoctorReport, ExecQuery, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
+import type { DoctorReport, ExecQuery, FlowList, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
 import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
 import { parseSamples, type Sample } from './samples.ts';
@@ -284,6 +284,11 @@ export class BulkheadClient {
   async effectivePolicy(namespace: string, name: string): Promise<unknown> {
     const path = `${sandbox(namespace, name)}/effectivepolicy`;
     return (await this.#transport.request<unknown>('GET', path)).body;
+  }
+
+  /** The last decisions of its gateway, oldest first. */
+  async flows(namespace: string, name: string): Promise<FlowList> {
+    return (await this.#transport.request<FlowList>('GET', `${sandbox(namespace, name)}/flows`)).body;
   }
 
   /** Starts a command. Resolves when the connection stands; a command that cannot start shows in `exited`. */

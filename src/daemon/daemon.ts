@@ -5,34 +5,37 @@ import { hostname, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { BulkheadError } from '../api/errors.ts';
-import { UNSUPPORTED_KINDS } from '../api/supported.ts';
 import { type Clock, systemClock } from '../controller/clock.ts';
 import { Controller, ignoreStatusChanges } from '../controller/controller.ts';
 import { EventRecorder } from '../controller/event-recorder.ts';
 import { Informer } from '../controller/informer.ts';
 import { Manager, type Runnable } from '../controller/manager.ts';
-import type { Enqueuer, Reconciler } from '../controller/reconciler.ts';
+import type { Reconciler } from '../controller/reconciler.ts';
 import { connectGuest } from '../guest/client.ts';
 import { openImages } from '../images/cache/open-images.ts';
 import { openRegistries } from '../images/registry/client.ts';
 import type { RegistryOptions } from '../images/registry/hosts.ts';
+import { GatewayProcess } from '../network/gateway/process.ts';
+import { HostNetworks } from '../network/host-networks.ts';
 import { LeaseReconciler } from '../reconcilers/lease/reconciler.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
-import { createUnsupportedReconciler } from '../reconcilers/unsupported/reconciler.ts';
 import type { VolumeReconciler } from '../reconcilers/volume/reconciler.ts';
 import { checkAddresses } from '../server/listen.ts';
 import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
 import { FolderSource } from '../source/source.ts';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
+import { loadHostLibrary } from '../vmm/ffi.ts';
 import { openLibkrunDriver } from '../vmm/libkrun/driver.ts';
 import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
 import { openSoftwareDriver } from '../vmm/software/driver.ts';
 import { parseBody } from './body.ts';
+import { DeferredEnqueuer } from './deferred-enqueuer.ts';
 import { daemonChecks } from './doctor.ts';
 import { IdleMemory, processHeap } from './idle-memory.ts';
 import { DaemonMetrics } from './metrics.ts';
 import { policyAccess } from './policy-access.ts';
+import { addPolicyControllers } from './policy-controllers.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { volumeAccess } from './volume-access.ts';
@@ -75,6 +78,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     vmm: join(options.stateDir, 'vmm'),
     uploads: join(options.stateDir, 'uploads'),
     source: join(options.stateDir, 'source'),
+    network: join(options.stateDir, 'network'),
   };
   // Before anything is made, so that a start that is refused leaves nothing.
   await checkAddresses(options.socketPath, options.metricsAddress);
@@ -85,7 +89,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const store = EmbeddedStore.open({ path: join(options.stateDir, 'store.db') });
   opened.defer(() => store.close());
   await rm(paths.uploads, { recursive: true, force: true });
-  for (const dir of [paths.sandboxes, paths.uploads, paths.source])
+  for (const dir of [paths.sandboxes, paths.uploads, paths.source, paths.network])
     await mkdir(dir, { recursive: true, mode: 0o700 });
 
   const registries = openRegistries(options.registries ?? {});
@@ -100,6 +104,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => recorder.close());
   const volumes = await openDaemonVolumes({ dir: options.volumeDir, buildDir: BUILD_DIR });
   opened.defer(() => volumes.close());
+  const networks = openNetworks(paths.network, clock, log);
   const deferred = new DeferredEnqueuer();
   const deferredVolumes = new DeferredEnqueuer();
   const sandboxes = createSandboxReconciler({
@@ -110,6 +115,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     drivers,
     connectGuest: (handle, abort) =>
       connectGuest((dialling) => handle.dialAgent(dialling), { signal: abort }),
+    networks,
     enqueuer: deferred,
     recorder,
     metrics: metrics.lifecycle,
@@ -132,11 +138,18 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       : new FolderSource({ root: options.manifestsDir, store, stateDir: paths.source, log });
 
   const manager = new Manager({ clock, log });
+  manager.add(
+    runnable(
+      'networks',
+      () => networks.start(),
+      () => networks.stop(),
+    ),
+  );
   const heap = processHeap();
   if (heap !== undefined) manager.add(new IdleMemory(heap, clock));
   const informers = addControllers({
     ...{ manager, store, clock, log, metrics },
-    ...{ sandboxes, deferred, leases, deferredLeases, volumeReconciler, deferredVolumes },
+    ...{ sandboxes, deferred, leases, deferredLeases, volumeReconciler, deferredVolumes, networks },
   });
   metrics.observe({
     live: sandboxes.live,
@@ -170,14 +183,14 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     images,
     imageExporter: images,
     volumes: volumeAccess(store, volumes, rules),
-    // No sandbox has a network: what nothing carries out is in force nowhere.
-    policies: policyAccess(store, () => undefined),
+    policies: policyAccess(store, networks),
     metrics: () => metrics.scrape(),
     healthChecks: [
       { name: 'store', kind: 'live', check: () => checkStore(store) },
       { name: 'store writes', kind: 'ready', check: () => store.checkWritable() },
     ],
-    doctor: () => daemonChecks({ drivers, store, images, ...(source === undefined ? {} : { source }) }),
+    doctor: () =>
+      daemonChecks({ drivers, store, images, networks, ...(source === undefined ? {} : { source }) }),
     uploadsDir: paths.uploads,
     version: PRODUCT_VERSION,
     logger: log,
@@ -232,6 +245,20 @@ async function openDrivers(allowed: AllowedDrivers, stateDir: string, log: Logge
   return new HostDrivers({ libkrun, software }, allowed);
 }
 
+function openNetworks(dir: string, clock: Clock, log: Logger): HostNetworks {
+  const gateway = new GatewayProcess({
+    library: loadHostLibrary(BUILD_DIR),
+    clock,
+    buildDir: BUILD_DIR,
+    dir,
+  });
+  return new HostNetworks({
+    connect: (signal) => gateway.connect(signal),
+    clock,
+    onProblem: (error) => log.warn({ error }, 'no gateway serves; the networks of all sandboxes are closed'),
+  });
+}
+
 interface Controllers {
   manager: Manager;
   store: EmbeddedStore;
@@ -244,6 +271,7 @@ interface Controllers {
   deferredLeases: DeferredEnqueuer;
   volumeReconciler: VolumeReconciler;
   deferredVolumes: DeferredEnqueuer;
+  networks: HostNetworks;
 }
 
 /** One controller per kind, fed by informers. */
@@ -267,33 +295,18 @@ function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Inf
   const sandboxInformer = informerOf(sandboxes.kind);
   const sandboxController = controllerOf(sandboxes, sandboxInformer);
   deferred.target = sandboxController;
-  for (const kind of ['Secret', 'ConfigMap']) {
-    sandboxController.watch(informerOf(kind), { requests: (object) => sandboxes.dependents(object) });
-  }
+  const references = ['Secret', 'ConfigMap'].map(informerOf);
+  for (const informer of references)
+    sandboxController.watch(informer, { requests: (object) => sandboxes.dependents(object) });
   deferredLeases.target = controllerOf(leases, sandboxInformer);
   const volumeInformer = informerOf(volumeReconciler.kind);
   deferredVolumes.target = controllerOf(volumeReconciler, volumeInformer);
   sandboxController.watch(volumeInformer, { requests: (object) => sandboxes.dependents(object) });
-  for (const kind of UNSUPPORTED_KINDS) {
-    controllerOf(createUnsupportedReconciler(kind, store, clock), informerOf(kind));
-  }
+  addPolicyControllers({ ...parts, informerOf, controllerOf, sandboxInformer, references });
 
   for (const informer of informers) manager.add(informer);
   for (const controller of controllers) manager.add(controller);
   return { sandboxes: sandboxInformer, volumes: volumeInformer };
-}
-
-/** The reconciler wakes keys of the controller that runs it: one of the two has to exist first. */
-class DeferredEnqueuer implements Enqueuer {
-  target: Enqueuer | undefined;
-
-  enqueue(request: Parameters<Enqueuer['enqueue']>[0]): void {
-    this.target?.enqueue(request);
-  }
-
-  enqueueAfter(request: Parameters<Enqueuer['enqueueAfter']>[0], afterMs: number): void {
-    this.target?.enqueueAfter(request, afterMs);
-  }
 }
 
 function runnable(name: string, start: () => Promise<void>, stop: () => Promise<void>): Runnable {

@@ -2,6 +2,7 @@
 import { asBulkheadError } from '../api/errors.ts';
 import type { DoctorCheck } from '../api/wire.ts';
 import type { Images } from '../images/images.ts';
+import type { HostNetworks } from '../network/host-networks.ts';
 import type { FolderSource } from '../source/source.ts';
 import type { EmbeddedStore } from '../store/embedded/embedded-store.ts';
 import type { HostDrivers } from '../vmm/select.ts';
@@ -10,6 +11,7 @@ export interface DaemonParts {
   drivers: HostDrivers;
   store: EmbeddedStore;
   images: Images;
+  networks: Pick<HostNetworks, 'problem'>;
   /** Absent when no folder is watched. */
   source?: FolderSource;
 }
@@ -18,8 +20,15 @@ export interface DaemonParts {
 const PROBE_TIMEOUT_MS = 90_000;
 const GIB = 2 ** 30;
 
-export async function daemonChecks({ drivers, store, images, source }: DaemonParts): Promise<DoctorCheck[]> {
+export async function daemonChecks({
+  drivers,
+  store,
+  images,
+  networks,
+  source,
+}: DaemonParts): Promise<DoctorCheck[]> {
   const checks = await Promise.all([driverCheck(drivers), storeCheck(store), imagesCheck(images)]);
+  checks.push(networkCheck(networks));
   if (source !== undefined) checks.push(sourceCheck(source));
   return checks;
 }
@@ -38,6 +47,15 @@ async function storeCheck(store: EmbeddedStore): Promise<DoctorCheck> {
   }
   const { items } = await store.list('Sandbox');
   return { name: 'store', status: 'ok', message: `The store answers and holds ${items.length} sandboxes.` };
+}
+
+function networkCheck({ problem }: DaemonParts['networks']): DoctorCheck {
+  const name = 'network';
+  if (problem === undefined)
+    return { name, status: 'ok', message: 'The gateway serves the networks of sandboxes.' };
+  const message = `The networks of all sandboxes are closed: ${problem}`;
+  const fix = 'It is tried again by itself; gateway.log in the state directory says how the gateway ended.';
+  return { name, status: 'fail', message, fix };
 }
 
 async function imagesCheck(images: Images): Promise<DoctorCheck> {

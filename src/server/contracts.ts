@@ -2,7 +2,7 @@
 import type { Readable, Writable } from 'node:stream';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ObjectManifest, ResourceKind, StoredObject } from '../api/meta.ts';
-import type { DoctorCheck, VmFigures, VolumeDiskInfo } from '../api/wire.ts';
+import type { DoctorCheck, FlowEntry, VmFigures, VolumeDiskInfo } from '../api/wire.ts';
 import type { GuestAgent, OutputChunk, ProcessExit } from '../guest/agent.ts';
 import type { Images } from '../images/images.ts';
 import type { SandboxPolicy } from '../network/policy/effective.ts';
@@ -123,6 +123,8 @@ export interface VolumeAccess {
 export interface PolicyAccess {
   /** Fails with NOT_FOUND. */
   ofSandbox(namespace: string, name: string): Promise<SandboxPolicy>;
+  /** Oldest first. Fails with NOT_FOUND, SANDBOX_NOT_RUNNING or NETWORK_UNAVAILABLE. */
+  log(namespace: string, name: string): Promise<readonly FlowEntry[]>;
 }
 
 export interface HealthCheck {

@@ -2,7 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
-import type { SandboxStats } from '../api/wire.ts';
+import type { FlowList, SandboxStats } from '../api/wire.ts';
 import type { LogEntry, LogOptions, ServerDependencies } from './contracts.ts';
 import { GUEST_STATS_TIMEOUT_MS } from './limits.ts';
 import { openLineStream } from './line-stream.ts';
@@ -33,7 +33,7 @@ function sinceOf(query: Query): Date | undefined {
 
 type Dependencies = Pick<ServerDependencies, 'store' | 'sandboxes' | 'holds' | 'policies'>;
 
-/** Registers `/log`, `/stats`, `/effectivepolicy` and `/hold`. */
+/** Registers `/log`, `/stats`, `/effectivepolicy`, `/flows` and `/hold`. */
 export function registerSandboxRoutes(app: FastifyInstance, deps: Dependencies, host: WatchHost): void {
   const { store, sandboxes, holds, policies } = deps;
   app.get(`${ITEM}/log`, async (request, reply) => {
@@ -78,6 +78,11 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: Dependencies, 
   app.get(`${ITEM}/effectivepolicy`, (request) => {
     const { namespace, name } = nameOf(request);
     return policies.ofSandbox(namespace, name);
+  });
+
+  app.get(`${ITEM}/flows`, async (request): Promise<FlowList> => {
+    const { namespace, name } = nameOf(request);
+    return { items: await policies.log(namespace, name) };
   });
 
   app.get(`${ITEM}/hold`, async (request, reply) => {

@@ -90,6 +90,8 @@ export interface VmHandle {
   readonly limitations: readonly string[];
   /** Resolves once, when every process of this VM is gone. Never rejects. */
   readonly exited: Promise<VmExit>;
+  /** A process in the VM's network namespace: pid, and start time in clock ticks since boot. Absent for a VM without a network. */
+  readonly networkHolder?: { readonly pid: number; readonly startTime: string };
   /**
    * Set while the VM stands still because of the host; also of a VM that stood still before it was adopted.
    * A driver whose guests get such failures as I/O errors never sets it.

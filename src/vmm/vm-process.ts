@@ -108,6 +108,7 @@ export class VmProcess implements VmHandle {
   readonly stateNumber?: number;
   readonly limitations: readonly string[];
   readonly exited: Promise<VmExit>;
+  readonly networkHolder: { readonly pid: number; readonly startTime: string };
   stages: StartStages = {};
   growVolume?: NonNullable<VmHandle['growVolume']>;
   /** The record that names its processes. */
@@ -134,6 +135,8 @@ export class VmProcess implements VmHandle {
     if (annotations.coldReason !== undefined) this.coldReason = annotations.coldReason;
     if (annotations.stateNumber !== undefined) this.stateNumber = annotations.stateNumber;
     this.limitations = record.limitations;
+    const { pid, startTime } = record.supervisor;
+    this.networkHolder = { pid, startTime: String(startTime) };
     this.#memoryLimitBytes = annotations.memoryLimitBytes;
     this.exited = this.#decide(processesGone);
   }

@@ -39,17 +39,22 @@ export class TestDaemon {
   readonly socket: string;
   #process: ChildProcess | undefined;
 
-  private constructor(root: string) {
+  readonly #prefix: readonly string[];
+
+  private constructor(root: string, prefix: readonly string[]) {
+    this.#prefix = prefix;
     this.root = root;
     this.manifests = join(root, 'manifests');
     this.stateDir = join(root, 'state');
     this.socket = join(root, 'bulkhead.sock');
   }
 
-  /** Starts a daemon on an empty folder, with the built-in image loaded. */
-  static async start(options: { extraArgs?: string[] } = {}): Promise<TestDaemon> {
+  /** Starts a daemon on an empty folder, with the built-in image loaded; `prefix` is the command that runs it, as nsenter. */
+  static async start(
+    options: { extraArgs?: string[]; prefix?: readonly string[] } = {},
+  ): Promise<TestDaemon> {
     assert.equal(process.getuid?.(), 0, 'end-to-end tests start VMs in their jails and need root');
-    const daemon = new TestDaemon(await mkdtemp(join(tmpdir(), 'bulkhead-e2e-')));
+    const daemon = new TestDaemon(await mkdtemp(join(tmpdir(), 'bulkhead-e2e-')), options.prefix ?? []);
     await mkdir(daemon.manifests);
     await daemon.launch(options.extraArgs);
     const image = join(daemon.root, 'busybox');
@@ -67,11 +72,9 @@ export class TestDaemon {
   /** Starts the daemon process; resolves when it answers. */
   async launch(extraArgs: string[] = []): Promise<void> {
     const log = await open(join(this.root, 'daemon.log'), 'a');
-    const child = spawn(
-      BULKHEAD,
-      ['daemon', '--manifests', this.manifests, '--metrics-address', '127.0.0.1:0', ...extraArgs],
-      { env: this.#environment(), stdio: ['ignore', log.fd, log.fd] },
-    );
+    const args = ['daemon', '--manifests', this.manifests, '--metrics-address', '127.0.0.1:0', ...extraArgs];
+    const [command = BULKHEAD, ...rest] = [...this.#prefix, BULKHEAD, ...args];
+    const child = spawn(command, rest, { env: this.#environment(), stdio: ['ignore', log.fd, log.fd] });
     this.#process = child;
     await log.close();
     const exited = once(child, 'exit').then(() => 'exited' as const);

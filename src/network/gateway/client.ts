@@ -1,16 +1,12 @@
 // The daemon's side of the gateway.
 import { connect, type Socket } from 'node:net';
 import { BulkheadError } from '../../api/errors.ts';
-import type { NetworkPlane, NetworkState } from '../network-plane.ts';
+import type { FlowEntry } from '../../api/wire.ts';
+import type { Gateway } from '../host-networks.ts';
+import type { NamespaceHolder } from '../network-plane.ts';
 import type { EffectivePolicy } from '../policy/effective.ts';
-import {
-  CONTROL_VERSION,
-  type ControlRequest,
-  type NamespaceHolder,
-  readMessages,
-  writeMessage,
-} from './control.ts';
-import type { FlowEntry, NetworkCounters } from './flow-log.ts';
+import { CONTROL_VERSION, type ControlRequest, readMessages, writeMessage } from './control.ts';
+import type { NetworkCounters } from './flow-log.ts';
 import { CONTROL_TIMEOUT_MS } from './limits.ts';
 
 interface Waiting {
@@ -18,11 +14,9 @@ interface Waiting {
   reject(error: Error): void;
 }
 
-export class GatewayClient implements NetworkPlane {
+export class GatewayClient implements Gateway {
   readonly #socket: Socket;
   readonly #waiting = new Map<number, Waiting>();
-  readonly #acknowledged = new Map<string, string>();
-  readonly #listeners = new Set<(uid: string) => void>();
   #next = 1;
   /** Of the gateway. */
   pid = 0;
@@ -37,7 +31,7 @@ export class GatewayClient implements NetworkPlane {
     readMessages(socket, (message) => this.#receive(message));
   }
 
-  /** Fails with NETWORK_UNAVAILABLE where no gateway of this version listens. Learns what it has in force. */
+  /** Fails with NETWORK_UNAVAILABLE where no gateway of this version listens. */
   static async connect(path: string): Promise<GatewayClient> {
     const socket = connect(path);
     const client = new GatewayClient(socket);
@@ -46,9 +40,6 @@ export class GatewayClient implements NetworkPlane {
       if (!isRecord(hello) || hello.version !== CONTROL_VERSION || typeof hello.pid !== 'number')
         throw unavailable('it is of another version');
       client.pid = hello.pid;
-      const list = await client.#call({ method: 'list' });
-      for (const each of Array.isArray(list) ? list : [])
-        if (isRecord(each)) client.#acknowledged.set(String(each.uid), String(each.hash));
       return client;
     } catch (error) {
       socket.destroy();
@@ -58,31 +49,11 @@ export class GatewayClient implements NetworkPlane {
 
   /** Opens the network of a sandbox under this policy. Safe to repeat. */
   async attach(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): Promise<string> {
-    const hash = String(await this.#call({ method: 'attach', uid, holder, policy }));
-    this.#acknowledged.set(uid, hash);
-    this.#tell(uid);
-    return hash;
+    return String(await this.#call({ method: 'attach', uid, holder, policy }));
   }
 
   async detach(uid: string): Promise<void> {
     await this.#call({ method: 'detach', uid });
-    if (this.#acknowledged.delete(uid)) this.#tell(uid);
-  }
-
-  async program(uid: string, policy: EffectivePolicy): Promise<string> {
-    const hash = String(await this.#call({ method: 'program', uid, policy }));
-    this.#acknowledged.set(uid, hash);
-    return hash;
-  }
-
-  stateOf(uid: string): NetworkState | undefined {
-    const acknowledged = this.#acknowledged.get(uid);
-    return acknowledged === undefined ? undefined : { acknowledged };
-  }
-
-  onChange(listener: (uid: string) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
   }
 
   /** The last decisions, oldest first. */
@@ -91,8 +62,9 @@ export class GatewayClient implements NetworkPlane {
     return (await this.#call({ method: 'log', uid })) as readonly FlowEntry[];
   }
 
-  async counters(uid: string): Promise<NetworkCounters> {
-    return (await this.#call({ method: 'counters', uid })) as NetworkCounters;
+  /** By uid, of every sandbox that it serves. */
+  async counters(): Promise<Readonly<Record<string, NetworkCounters>>> {
+    return (await this.#call({ method: 'counters' })) as Record<string, NetworkCounters>;
   }
 
   /** Lets go of the connection; the gateway goes on. */
@@ -133,13 +105,6 @@ export class GatewayClient implements NetworkPlane {
 
   #lost(): void {
     for (const { reject } of [...this.#waiting.values()]) reject(unavailable('it is gone'));
-    const uids = [...this.#acknowledged.keys()];
-    this.#acknowledged.clear();
-    for (const uid of uids) this.#tell(uid);
-  }
-
-  #tell(uid: string): void {
-    for (const listener of this.#listeners) listener(uid);
   }
 }
 

@@ -1,17 +1,14 @@
 // The words between the daemon and its gateway: JSON, one message a line, on a socket that only their user may open.
 import type { Socket } from 'node:net';
+import type { NamespaceHolder } from '../network-plane.ts';
 import type { EffectivePolicy } from '../policy/effective.ts';
 import { CONTROL_MESSAGE_MAX } from './limits.ts';
 
 /** Of these messages. A daemon does not use a gateway of another version. */
 export const CONTROL_VERSION = 1;
 
-/** A process that lives in the sandbox's network namespace. */
-export interface NamespaceHolder {
-  readonly pid: number;
-  /** In clock ticks since boot, decimal: /proc/PID/stat, field 22. */
-  readonly startTime: string;
-}
+/** The descriptor on which a gateway finds its listening socket: its daemon made it, so that nobody waits for it to be there. */
+export const LISTENER_FD = 3;
 
 export type ControlRequest =
   | { readonly method: 'hello' }
@@ -22,9 +19,8 @@ export type ControlRequest =
       readonly holder: NamespaceHolder;
       readonly policy: EffectivePolicy;
     }
-  | { readonly method: 'program'; readonly uid: string; readonly policy: EffectivePolicy }
-  | { readonly method: 'detach' | 'log' | 'counters'; readonly uid: string }
-  | { readonly method: 'list' };
+  | { readonly method: 'detach' | 'log'; readonly uid: string }
+  | { readonly method: 'counters' };
 
 export type ControlCall = ControlRequest & { readonly id: number };
 

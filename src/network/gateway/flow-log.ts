@@ -1,19 +1,7 @@
 // What a sandbox's network decided and carried: counters and the last decisions.
-import { type Decider, explain, type FlowProtocol } from '../policy/flow.ts';
+import type { FlowEntry } from '../../api/wire.ts';
+import { type Decider, explain } from '../policy/flow.ts';
 import { LOG_ENTRIES_MAX } from './limits.ts';
-
-export interface FlowEntry {
-  /** RFC 3339. */
-  readonly at: string;
-  readonly layer: 'Flow' | 'DNS';
-  readonly protocol: FlowProtocol;
-  /** `address:port`, or the name that was asked for. */
-  readonly destination: string;
-  /** `Allowed`, `Denied`, `Cut`, `Limited`, `Failed`, or how a question ended. */
-  readonly result: string;
-  /** What decided, as a sentence; empty where nothing did. */
-  readonly reason: string;
-}
 
 export interface NetworkCounters {
   /** By `layer/result`. */

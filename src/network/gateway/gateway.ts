@@ -5,10 +5,11 @@ import { networkInterfaces } from 'node:os';
 import type { Clock } from '../../controller/clock.ts';
 import type { HostLibrary } from '../../vmm/ffi.ts';
 import { Upstream } from '../dns/upstream.ts';
+import type { NamespaceHolder } from '../network-plane.ts';
 import { addressKey, parseAddress } from '../policy/addresses.ts';
 import { EFFECTIVE_FORMAT, type EffectivePolicy } from '../policy/effective.ts';
 import { PLANE_SETUP } from './address-plan.ts';
-import { CONTROL_VERSION, type ControlRequest, type NamespaceHolder } from './control.ts';
+import { CONTROL_VERSION, type ControlRequest } from './control.ts';
 import { socketTransport } from './dns-transport.ts';
 import { SandboxNetwork } from './sandbox-network.ts';
 
@@ -42,24 +43,21 @@ export class Gateway {
         return { version: CONTROL_VERSION, pid: process.pid };
       case 'attach':
         return this.#attach(request.uid, request.holder, request.policy);
-      case 'program': {
-        const { network } = this.#find(request.uid);
-        checkPolicy(request.policy);
-        network.setPolicy(request.policy);
-        return network.hash;
-      }
       case 'detach':
         this.#detach(request.uid);
         return null;
       case 'log':
         return this.#find(request.uid).network.log.entries;
       case 'counters':
-        return this.#find(request.uid).network.counters();
-      case 'list':
-        return [...this.#attached].map(([uid, { network }]) => ({ uid, hash: network.hash }));
+        return Object.fromEntries([...this.#attached].map(([uid, { network }]) => [uid, network.counters()]));
       default:
         throw new Error('This gateway does not know the method.');
     }
+  }
+
+  /** No VM needs it. */
+  get isIdle(): boolean {
+    return this.#attached.size === 0;
   }
 
   /** Lets go of the networks whose VM is gone. */

@@ -18,5 +18,8 @@ export const LOG_ENTRIES_MAX = 256;
 export const CONTROL_MESSAGE_MAX = 4 * 1_048_576;
 /** How often VMs are looked after that went without a word of the daemon. */
 export const PROCESS_CHECK_MS = 5_000;
-/** For an answer on the control socket. */
-export const CONTROL_TIMEOUT_MS = 10_000;
+/** For an answer on the control socket; a gateway that was just started on a crowded machine takes seconds for its first. */
+export const CONTROL_TIMEOUT_MS = 30_000;
+/** Between attempts to reach or start a gateway; doubles with each failure in a row. */
+export const RECONNECT_BASE_MS = 200;
+export const RECONNECT_MAX_MS = 30_000;

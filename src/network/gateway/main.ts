@@ -1,11 +1,12 @@
 // bulkhead-gateway: the process through which every sandbox of this host reaches anything. It outlives the daemon; when it
-// dies its sockets go with it, and every network is closed until the daemon attaches it to another.
+// dies its sockets go with it, and every network is closed until the daemon attaches it to another. It ends by itself when
+// no VM needs it and no daemon is there.
 //
-// Usage: main.ts SOCKET BUILD_DIR
+// Usage: main.ts BUILD_DIR, with the socket that it is to listen on as descriptor 3.
 import { createServer, type Socket } from 'node:net';
 import { systemClock } from '../../controller/clock.ts';
 import { loadHostLibrary } from '../../vmm/ffi.ts';
-import { type ControlCall, readMessages, writeMessage } from './control.ts';
+import { type ControlCall, LISTENER_FD, readMessages, writeMessage } from './control.ts';
 import { Gateway } from './gateway.ts';
 import { PROCESS_CHECK_MS } from './limits.ts';
 
@@ -35,9 +36,26 @@ function serve(socket: Socket, gateway: Gateway): void {
   });
 }
 
-const [path = '', buildDir = ''] = process.argv.slice(2);
+const [buildDir = ''] = process.argv.slice(2);
 process.title = 'bulkhead-gateway';
 const library = loadHostLibrary(buildDir);
 const gateway = new Gateway(library, systemClock);
-setInterval(() => gateway.sweep(), PROCESS_CHECK_MS);
-createServer((socket) => serve(socket, gateway)).listen({ fd: library.unixListen(path) });
+const daemons = new Set<Socket>();
+
+/** A daemon that comes at this moment finds its connection closed, and starts another gateway. */
+function endIfUnused(): void {
+  if (daemons.size === 0 && gateway.isIdle) process.exit(0);
+}
+
+setInterval(() => {
+  gateway.sweep();
+  endIfUnused();
+}, PROCESS_CHECK_MS);
+createServer((socket) => {
+  daemons.add(socket);
+  socket.on('close', () => {
+    daemons.delete(socket);
+    endIfUnused();
+  });
+  serve(socket, gateway);
+}).listen({ fd: LISTENER_FD });

@@ -1,9 +1,10 @@
 // The policies of the store, read with what they refer to and put together for any sandbox.
 import { X509Certificate } from 'node:crypto';
-import { asBulkheadError, BulkheadError } from '../../api/errors.ts';
+import { asBulkheadError, BulkheadError, type ErrorCode } from '../../api/errors.ts';
 import type { StoredObject } from '../../api/meta.ts';
 import type { DefaultedNetworkPolicy } from '../../api/networkpolicy.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
+import { unsupportedPolicyFields } from '../../api/supported.ts';
 import {
   closedPolicy,
   PolicyCompiler,
@@ -15,6 +16,9 @@ import type { ObjectKey, Store } from '../../store/store.ts';
 import { AUTHORITIES_BYTES_MAX } from './limits.ts';
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+
+/** What may be wrong with a policy itself. */
+const UNUSABLE: ReadonlySet<ErrorCode> = new Set(['REFERENCE_NOT_FOUND', 'INVALID', 'NOT_SUPPORTED']);
 
 function nameOf({ metadata }: StoredObject): string {
   return `${metadata.namespace}/${metadata.name}`;
@@ -70,16 +74,23 @@ export async function readPolicies(store: Store, namespace?: string): Promise<Po
     const { metadata, spec } = policy;
     generations.set(nameOf(policy), metadata.generation);
     try {
+      requireSupported(policy);
       const upstreamCAs = await readAuthorities(store, policy);
       sources.push({ namespace: metadata.namespace, name: metadata.name, spec, upstreamCAs });
     } catch (error) {
       const problem = asBulkheadError(error);
       // Of the store's own failures the caller has to hear: they say nothing about the policy.
-      if (problem.code !== 'REFERENCE_NOT_FOUND' && problem.code !== 'INVALID') throw error;
+      if (!UNUSABLE.has(problem.code)) throw error;
       unusable.set(nameOf(policy), { policy, problem });
     }
   }
   return new Policies(sources, generations, unusable);
+}
+
+function requireSupported({ spec }: DefaultedNetworkPolicy): void {
+  const fields = unsupportedPolicyFields(spec);
+  if (fields.length > 0)
+    throw new BulkheadError('NOT_SUPPORTED', `This release does not act on ${fields.join(', ')} yet.`);
 }
 
 /** Secrets and ConfigMaps that a policy refers to. */

@@ -5,6 +5,7 @@ import type { Log } from '../../controller/log.ts';
 import type { Enqueuer } from '../../controller/reconciler.ts';
 import type { GuestAgent } from '../../guest/agent.ts';
 import type { Images } from '../../images/images.ts';
+import type { SandboxNetworks } from '../../network/network-plane.ts';
 import type { ObjectKey, Store } from '../../store/store.ts';
 import type { VmHandle, VmmDriver } from '../../vmm/driver.ts';
 import type { VolumeClaims } from '../../volumes/volumes.ts';
@@ -43,6 +44,7 @@ export interface SandboxReconcilerDeps {
   volumeMeasured(volume: ObjectKey): void;
   drivers: DriverSelector;
   connectGuest: ConnectGuest;
+  networks: SandboxNetworks;
   enqueuer: Enqueuer;
   recorder: SandboxEventRecorder;
   metrics: SandboxMetrics;

@@ -5,6 +5,7 @@ import { BulkheadError } from '../../api/errors.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import type { ExecRequest, Personality } from '../../guest/agent.ts';
 import type { ImageConfig } from '../../images/images.ts';
+import type { GuestNetwork } from '../../network/network-plane.ts';
 import type { ExecDefaults } from './runtime/sandbox-runtime.ts';
 
 /** Session id of the main process in every guest. */
@@ -73,12 +74,17 @@ export function mainRequest(
   };
 }
 
-/** Who this guest is. Without a network it has loopback alone. */
-export function personality(object: DefaultedSandbox): Personality {
+/** Who this guest is. Nothing of its network leads anywhere before a policy is in force. */
+export function personality(object: DefaultedSandbox, guest: GuestNetwork): Personality {
   return {
     hostname: object.spec.hostname ?? hostnameOf(object.metadata.name),
     entropy: randomBytes(ENTROPY_BYTES),
-    nameservers: [],
+    network: {
+      ...guest.network,
+      addresses: [...guest.network.addresses],
+      gateways: [...guest.network.gateways],
+    },
+    nameservers: [...guest.nameservers],
     searchDomains: [],
     extraHosts: [],
   };

@@ -29,6 +29,9 @@ export const RETRY_JITTER = 0.1;
  */
 export const BOOT_DEADLINE_MS = 180_000;
 
+/** A start waits so long for its network; a gateway that has to be started takes a second or a few of them. */
+export const NETWORK_WAIT_MS = 20_000;
+
 /** Beyond the grace period: what sync, unmount and reboot may take before the VM is killed. */
 export const STOP_MARGIN_MS = 10_000;
 

@@ -5,6 +5,7 @@ import type { ErrorCode } from '../../api/errors.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import type { ImageProgress } from '../../api/wire.ts';
 import type { BootableImage } from '../../images/images.ts';
+import type { NetworkState } from '../../network/network-plane.ts';
 import type { DriverName, VmExit, VmStall } from '../../vmm/driver.ts';
 import type { MainExit, RunRecord } from './run-record.ts';
 
@@ -101,6 +102,8 @@ export interface Observation {
   readonly vm?: ObservedVm;
   /** How the VM of `record` ended; only when none is alive. */
   readonly exit?: VmExit;
+  /** Of the VM that runs; absent where it has none. */
+  readonly network?: NetworkState;
   readonly agent: ObservedAgent;
   readonly guest: ObservedGuest;
   readonly mainExit?: MainExit;

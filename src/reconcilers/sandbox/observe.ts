@@ -27,7 +27,12 @@ export interface Observed {
 }
 
 export async function observe(
-  { store, clock, hostMemoryBytes }: Pick<SandboxReconcilerDeps, 'store' | 'clock' | 'hostMemoryBytes'>,
+  {
+    store,
+    clock,
+    networks,
+    hostMemoryBytes,
+  }: Pick<SandboxReconcilerDeps, 'store' | 'clock' | 'networks' | 'hostMemoryBytes'>,
   object: DefaultedSandbox,
   runtime: SandboxRuntime,
 ): Promise<Observed> {
@@ -38,6 +43,7 @@ export async function observe(
   const run = record?.end === undefined ? record : undefined;
   const vm = vmOf(runtime);
   const mainExit = runtime.mainExit ?? run?.mainExit;
+  const network = vm === undefined ? undefined : networks.stateOf(runtime.uid);
   const task = runtime.tasks.current;
   const failure = runtime.tasks.failure(inputs);
   const observation: Observation = {
@@ -62,6 +68,7 @@ export async function observe(
     ...(record === undefined ? {} : { record }),
     ...(image === undefined ? {} : { image }),
     ...(vm === undefined ? {} : { vm }),
+    ...(network === undefined ? {} : { network }),
     ...(vm !== undefined || exit === undefined || run === undefined ? {} : { exit }),
     ...(mainExit === undefined || run === undefined ? {} : { mainExit }),
     ...(task === undefined ? {} : { task }),

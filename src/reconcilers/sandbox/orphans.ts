@@ -38,7 +38,8 @@ export async function sweepOrphans(
       continue;
     }
     const key = { kind: 'Sandbox', namespace: '', name: uid };
-    const runtime = new SandboxRuntime(uid, key, deps.sandboxesDir, deps.clock, deps.random, () => {});
+    const { sandboxesDir, clock, random, networks } = deps;
+    const runtime = new SandboxRuntime(uid, key, sandboxesDir, clock, random, () => {}, networks);
     runtime.directory = true;
     try {
       await releaseHost({ deps, logs, runtime });

@@ -53,6 +53,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
   readonly #closed = new AbortController();
   readonly #endArrivals: () => void;
   readonly #endVolumeChanges: () => void;
+  readonly #endNetworkChanges: () => void;
   #cancelSweep: (() => void) | undefined;
   #sweeping: Promise<void> | undefined;
 
@@ -74,6 +75,10 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     this.#endVolumeChanges = deps.volumes.onChange((uid) => {
       for (const runtime of this.live.runtimes())
         if (runtime.volumeProblem?.uid === uid) deps.enqueuer.enqueue(runtime.key);
+    });
+    this.#endNetworkChanges = deps.networks.onChange((uid) => {
+      const runtime = this.live.runtime(uid);
+      if (runtime !== undefined) deps.enqueuer.enqueue(runtime.key);
     });
   }
 
@@ -129,6 +134,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     this.#closed.abort();
     this.#endArrivals();
     this.#endVolumeChanges();
+    this.#endNetworkChanges();
     this.#cancelSweep?.();
     await this.#sweeping;
     await this.live.stopSampling();
@@ -226,10 +232,11 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     const { uid } = object.metadata;
     const former = this.live.runtime(uid);
     if (former !== undefined) return former;
-    const { sandboxesDir, clock, random, enqueuer } = this.#deps;
-    const runtime = new SandboxRuntime(uid, request, sandboxesDir, clock, random, () => {
+    const { sandboxesDir, clock, random, enqueuer, networks } = this.#deps;
+    const wake = (): void => {
       if (!this.#closed.signal.aborted) enqueuer.enqueue(request);
-    });
+    };
+    const runtime = new SandboxRuntime(uid, request, sandboxesDir, clock, random, wake, networks);
     this.live.add(runtime);
     return runtime;
   }

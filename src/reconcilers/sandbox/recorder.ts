@@ -15,6 +15,7 @@ export const EVENTS = {
   Adopted: 'Normal',
   FailedStart: 'Warning',
   FailedBoot: 'Warning',
+  NetworkUnavailable: 'Warning',
   Limited: 'Warning',
   Running: 'Normal',
   DiskFull: 'Warning',

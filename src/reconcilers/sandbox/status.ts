@@ -18,6 +18,7 @@ import type { Condition } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
 import { HANDLED_RECONCILE_MAX, START_STAGES_MAX } from '../../api/sandbox-status.ts';
 import type { ImageProgress } from '../../api/wire.ts';
+import type { NetworkState } from '../../network/network-plane.ts';
 import {
   activeSince,
   backoffIn,
@@ -48,6 +49,9 @@ const PHASES: Record<TopState, Phase> = {
   Deleting: 'Stopping',
   Gone: 'Unknown',
 };
+
+/** As many as the schema of status.network allows. */
+const POLICIES_SHOWN_MAX = 64;
 
 /** What the sandbox is about, in one reason and sentence, and what that means for tools. */
 interface Summary {
@@ -80,6 +84,7 @@ export function computeStatus(
     ...(started === undefined ? {} : { startTime: formatTime(new Date(started)) }),
     ...(image === undefined ? {} : { image }),
     ...(o.vm === undefined ? {} : { vm: vmOf(o, o.vm) }),
+    ...(o.network === undefined ? {} : { network: networkOf(o.network) }),
     restarts: record?.restarts ?? object.status?.restarts ?? 0,
     ...(termination === undefined ? {} : { lastTermination: terminationStatus(termination) }),
     ...(requestedAt === undefined
@@ -124,7 +129,9 @@ function essence(status: SandboxStatus): unknown[] {
     status.restarts,
     Object.entries(status.lastTermination ?? {}).sort(),
     status.phase === 'Stopping',
-    statusOf('Ready') === 'True' ? Object.entries(status.vm ?? {}).sort() : [],
+    statusOf('Ready') === 'True'
+      ? [statusOf('NetworkReady'), status.network, Object.entries(status.vm ?? {}).sort()]
+      : [],
   ];
 }
 
@@ -278,7 +285,7 @@ function conditionUpdates(
     scheduledCondition(o, set, nodeName),
     imageCondition(o, set),
     volumesCondition(o, step, set),
-    set('NetworkReady', true, REASONS.NoNetwork, 'The guest has loopback alone.'),
+    ...networkCondition(o, set),
     ...guestConditions(o, step, set),
     suspended
       ? set('Suspended', true, REASONS.Suspended, 'No VM runs; the disks are kept.')
@@ -339,6 +346,32 @@ function volumesCondition(o: Observation, { state }: Step, set: Setter): Update 
   return claimed
     ? set('VolumesReady', true, REASONS.VolumesReady, `The disks are this sandbox's: ${names}.`)
     : set('VolumesReady', false, REASONS.Pending, `The disks are claimed before the next start: ${names}.`);
+}
+
+/** What is not known yet, as just after a start of the daemon, leaves the condition as it was. */
+function networkCondition({ object, vm, network }: Observation, set: Setter): Update[] {
+  if (vm === undefined) return [set('NetworkReady', false, REASONS.NotRunning, 'No guest is up.')];
+  if (network === undefined)
+    return [set('NetworkReady', true, REASONS.NoNetwork, 'The guest has loopback alone.')];
+  const { acknowledged, policies = [], mode, problem } = network;
+  if (acknowledged !== undefined) {
+    const what =
+      policies.length === 0
+        ? `No policy selects the sandbox: mode ${mode} holds.`
+        : `In force: ${policies.slice(0, POLICIES_SHOWN_MAX).join(', ')}.`;
+    return [set('NetworkReady', true, REASONS.NetworkConfigured, what)];
+  }
+  const former = findCondition(object?.status?.conditions, 'NetworkReady');
+  if (problem === undefined && former?.status === 'True') return [];
+  const message = problem ?? 'No policy is in force yet; nothing leaves the sandbox.';
+  return [set('NetworkReady', false, ERRORS.NETWORK_UNAVAILABLE.reason, message)];
+}
+
+function networkOf({ address, policies = [] }: NetworkState): NonNullable<SandboxStatus['network']> {
+  return {
+    address,
+    ...(policies.length === 0 ? {} : { policies: policies.slice(0, POLICIES_SHOWN_MAX) }),
+  };
 }
 
 function guestConditions(o: Observation, step: Step, set: Setter): Update[] {

@@ -1,7 +1,9 @@
 // A gateway for tests: has what it was told in force, unless it is told to be down or behind.
 import { BulkheadError } from '../../api/errors.ts';
-import type { NetworkPlane, NetworkState } from '../../network/network-plane.ts';
+import type { NetworkPlane, NetworkState, SandboxNetworks } from '../../network/network-plane.ts';
 import type { EffectivePolicy } from '../../network/policy/effective.ts';
+
+const ADDRESS = '192.0.2.2';
 
 export class FakeNetworkPlane implements NetworkPlane {
   /** Sandboxes with a network, by uid, with what is in force. */
@@ -21,7 +23,7 @@ export class FakeNetworkPlane implements NetworkPlane {
   stateOf(uid: string): NetworkState | undefined {
     if (!this.networks.has(uid)) return undefined;
     const hash = this.networks.get(uid)?.hash;
-    return hash === undefined ? {} : { acknowledged: hash };
+    return { address: ADDRESS, ...(hash === undefined ? {} : { acknowledged: hash }) };
   }
 
   onChange(listener: (uid: string) => void): () => void {
@@ -38,5 +40,54 @@ export class FakeNetworkPlane implements NetworkPlane {
   /** The gateway dies: it comes back with every network closed. */
   crash(): void {
     for (const uid of this.networks.keys()) this.bringUp(uid);
+  }
+}
+
+/** Networks as a daemon's Sandbox reconciler sees them: each is open from its beginning, unless there is no gateway. */
+export class FakeSandboxNetworks implements SandboxNetworks {
+  readonly guest = {
+    network: { mac: '02:00:00:00:00:02', addresses: [`${ADDRESS}/24`], gateways: ['192.0.2.1'], mtu: 1500 },
+    nameservers: ['192.0.2.1'],
+  };
+  readonly #open = new Set<string>();
+  readonly #waiting = new Map<string, PromiseWithResolvers<void>>();
+  readonly #listeners = new Set<(uid: string) => void>();
+  #problem: string | undefined;
+
+  opened(uid: string): void {
+    this.#open.add(uid);
+    this.#waiting.set(uid, Promise.withResolvers());
+    this.#tell(uid);
+  }
+
+  closed(uid: string): void {
+    this.#open.delete(uid);
+    this.#waiting.delete(uid);
+  }
+
+  /** No gateway serves from now on, or one does again. */
+  setProblem(problem: string | undefined): void {
+    this.#problem = problem;
+    for (const uid of this.#open) this.#tell(uid);
+  }
+
+  stateOf(uid: string): NetworkState | undefined {
+    if (!this.#open.has(uid)) return undefined;
+    if (this.#problem !== undefined) return { address: ADDRESS, problem: this.#problem };
+    return { address: ADDRESS, acknowledged: 'hash', policies: ['default/egress'], mode: 'Deny' };
+  }
+
+  whenProgrammed(uid: string): Promise<void> {
+    return this.#waiting.get(uid)?.promise ?? Promise.resolve();
+  }
+
+  onChange(listener: (uid: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  #tell(uid: string): void {
+    if (this.#problem === undefined) this.#waiting.get(uid)?.resolve();
+    for (const listener of this.#listeners) listener(uid);
   }
 }

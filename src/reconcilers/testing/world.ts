@@ -14,6 +14,7 @@ import type { ObjectKey, Store } from '../../store/store.ts';
 import type { SandboxReconcilerDeps } from '../sandbox/dependencies.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../sandbox/reconciler.ts';
 import { FakeImages, FakeImageWorld } from './fake-images.ts';
+import { FakeSandboxNetworks } from './fake-network-plane.ts';
 import { FakeHost, FakeVmmDriver, fakeConnect } from './fake-vmm.ts';
 import { FakeDisks, FakeVolumes } from './fake-volumes.ts';
 import { Faults } from './faults.ts';
@@ -178,6 +179,7 @@ export class World {
 export class Daemon {
   readonly process: FakeProcess;
   readonly volumes: FakeVolumes;
+  readonly networks = new FakeSandboxNetworks();
   readonly reconciler: SandboxReconciler;
   readonly outcomes: Outcome[] = [];
   readonly #world: World;
@@ -261,6 +263,7 @@ export class Daemon {
           }),
       },
       connectGuest: fakeConnect(host, this.process),
+      networks: this.networks,
       enqueuer: {
         enqueue: (key) => this.wake(key),
         enqueueAfter: (key, ms) => this.#wakeAfter(key, ms),

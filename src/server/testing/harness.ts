@@ -227,7 +227,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     images,
     imageExporter: { save: async (reference) => Readable.from([`archive of ${reference}`]) },
     volumes: new FakeVolumeAccess(),
-    policies: policyAccess(store, () => undefined),
+    policies: policyAccess(store, { stateOf: () => undefined, log: async () => [] }),
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
     healthChecks: [{ name: 'store', kind: 'live', check: async () => {} }],
     doctor: async () => [{ name: 'driver', status: 'ok', message: 'software is usable' }],

@@ -5,9 +5,10 @@ import { asBulkheadError, BulkheadError } from '../../../api/errors.ts';
 import type { AgentHello, GuestAgent, GuestProcess } from '../../../guest/agent.ts';
 import type { BootableImage } from '../../../images/images.ts';
 import type { VmHandle } from '../../../vmm/driver.ts';
+import { within } from '../../elapsed.ts';
 import { currentRun } from '../decisions.ts';
 import { execDefaults, MAIN_SESSION, mainRequest, personality } from '../launch.ts';
-import { AGENT_REPLACE_MS } from '../limits.ts';
+import { AGENT_REPLACE_MS, NETWORK_WAIT_MS } from '../limits.ts';
 import { emit } from '../recorder.ts';
 import { resolveReferences } from '../references.ts';
 import { watchMain } from '../runtime/main-process.ts';
@@ -37,6 +38,8 @@ export async function bringUpGuest(context: EffectContext, signal: AbortSignal):
     const defaults = execDefaults(object, image.config, env);
     runtime.execDefaults = defaults;
     if (!runtime.guest.mainStarted) {
+      await timed(context, 'network', () => waitForNetwork(context));
+      signal.throwIfAborted();
       if (runtime.record?.main === true) {
         await timed(context, 'main', () => startMain(context, agent, image, defaults, signal));
       }
@@ -74,11 +77,13 @@ async function connect(context: EffectContext, handle: VmHandle, signal: AbortSi
 }
 
 async function prepareGuest(context: EffectContext, agent: GuestAgent, signal: AbortSignal): Promise<void> {
-  const { runtime, object } = context;
+  const { deps, runtime, object } = context;
   const { rootMounted, personalized } = runtime.guest;
   const mounted = rootMounted ? undefined : timed(context, 'root', () => agent.mountRoot(ROOT, signal));
   // Asked at once: the agent does one after the other, so both cost one way there and back.
-  const named = personalized ? undefined : agent.personalize(personality(object), signal);
+  const named = personalized
+    ? undefined
+    : agent.personalize(personality(object, deps.networks.guest), signal);
   named?.catch(() => {}); // the failure of the mount, which comes first, is the one to tell
   await mounted;
   runtime.guest.rootMounted = true;
@@ -88,6 +93,18 @@ async function prepareGuest(context: EffectContext, agent: GuestAgent, signal: A
     await timed(context, 'volumes', () => mountVolumes(context, agent, signal));
     runtime.guest.volumesMounted = true;
   }
+}
+
+/**
+ * The main process finds its network as its policies have it. Where there is no gateway for long, it finds it closed: the
+ * sandbox is of use without, and its condition says so.
+ */
+async function waitForNetwork({ deps, runtime, object }: EffectContext): Promise<void> {
+  if (runtime.record?.up !== undefined || deps.networks.stateOf(runtime.uid) === undefined) return;
+  const programmed = deps.networks.whenProgrammed(runtime.uid).then(() => true);
+  if ((await within(deps.clock, NETWORK_WAIT_MS, programmed)) === true) return;
+  const why = deps.networks.stateOf(runtime.uid)?.problem ?? 'No policy came into force in time.';
+  emit(deps.recorder, object, 'NetworkUnavailable', `The guest starts with its network closed. ${why}`);
 }
 
 /** Once for each daemon and guest: what is mounted stays, disks that became larger are filled, files are brought up to date. */

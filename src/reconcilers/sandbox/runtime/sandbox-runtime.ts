@@ -8,6 +8,7 @@ import type { DefaultedSandbox } from '../../../api/sandbox.ts';
 import type { Clock } from '../../../controller/clock.ts';
 import type { GuestAgent, GuestProcess, GuestStats } from '../../../guest/agent.ts';
 import type { BootableImage } from '../../../images/images.ts';
+import type { SandboxNetworks } from '../../../network/network-plane.ts';
 import type { ObjectKey } from '../../../store/store.ts';
 import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
 import { ElapsedTimes, within } from '../../elapsed.ts';
@@ -83,6 +84,7 @@ export class SandboxRuntime {
   readonly use: SandboxUse;
   readonly #clock: Clock;
   readonly #wake: () => void;
+  readonly #networks: Pick<SandboxNetworks, 'opened' | 'closed'>;
 
   directory = false;
   released = false;
@@ -128,7 +130,9 @@ export class SandboxRuntime {
     clock: Clock,
     random: () => number,
     wake: () => void,
+    networks: Pick<SandboxNetworks, 'opened' | 'closed'>,
   ) {
+    this.#networks = networks;
     this.uid = uid;
     this.key = key;
     this.dir = join(sandboxesDir, uid);
@@ -212,6 +216,7 @@ export class SandboxRuntime {
     this.guest = { ...NO_GUEST };
     this.#silentSince = this.#clock.monotonic();
     this.#stalledAt = undefined;
+    if (handle.networkHolder !== undefined) this.#networks.opened(this.uid, handle.networkHolder);
     const unwatch = handle.onStallChange(() => {
       if (this.#handle !== handle) return;
       this.#stalledAt = this.#clock.monotonic();
@@ -223,6 +228,7 @@ export class SandboxRuntime {
       unwatch();
       if (this.#handle !== handle) return;
       this.#handle = undefined;
+      this.#networks.closed(this.uid);
       this.exit = exit;
       this.markTakenUp();
       this.#dropGuest(exit);

@@ -1,0 +1,192 @@
+// The networks of this host's sandboxes: keeps a gateway running, and has each VM's network opened there under its policy.
+import { asBulkheadError, BulkheadError } from '../api/errors.ts';
+import type { FlowEntry } from '../api/wire.ts';
+import { type Clock, sleep } from '../controller/clock.ts';
+import { GUEST_NETWORK, GUEST_V4 } from './gateway/address-plan.ts';
+import type { NetworkCounters } from './gateway/flow-log.ts';
+import { RECONNECT_BASE_MS, RECONNECT_MAX_MS } from './gateway/limits.ts';
+import type { NamespaceHolder, NetworkPlane, NetworkState, SandboxNetworks } from './network-plane.ts';
+import type { EffectivePolicy } from './policy/effective.ts';
+
+/** A connection to a gateway. */
+export interface Gateway {
+  /** Opens the network, or takes it as it is where the same process holds it, and brings the policy into force. */
+  attach(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): Promise<string>;
+  detach(uid: string): Promise<void>;
+  log(uid: string): Promise<readonly FlowEntry[]>;
+  counters(): Promise<Readonly<Record<string, NetworkCounters>>>;
+  /** Resolves when it is gone. */
+  readonly closed: Promise<void>;
+  /** Lets go of the connection; the gateway goes on. */
+  close(): void;
+}
+
+export interface HostNetworksOptions {
+  /** To the gateway that runs, or to one that is started. */
+  connect: (signal: AbortSignal) => Promise<Gateway>;
+  clock: Clock;
+  /** Told once for each time that the gateway is lost or cannot be had. */
+  onProblem: (error: BulkheadError) => void;
+}
+
+interface Network {
+  readonly holder: NamespaceHolder;
+  readonly programmed: PromiseWithResolvers<void>;
+  acknowledged?: EffectivePolicy;
+  problem?: string;
+}
+
+export class HostNetworks implements NetworkPlane, SandboxNetworks {
+  readonly guest = GUEST_NETWORK;
+  readonly #options: HostNetworksOptions;
+  readonly #networks = new Map<string, Network>();
+  readonly #listeners = new Set<(uid: string) => void>();
+  readonly #stop = new AbortController();
+  #gateway: Gateway | undefined;
+  #problem: string | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(options: HostNetworksOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to look for a gateway; does not wait for it, as nothing but networks needs one. */
+  async start(): Promise<void> {
+    this.#running = this.#run();
+  }
+
+  /** Lets go of the gateway, which goes on for the VMs. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.#gateway?.close();
+    await this.#running;
+  }
+
+  /** Why no gateway serves; undefined while one does, and before the first attempt has ended. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  opened(uid: string, holder: NamespaceHolder): void {
+    const former = this.#networks.get(uid)?.holder;
+    if (former?.pid === holder.pid && former.startTime === holder.startTime) return;
+    this.#networks.set(uid, { holder, programmed: Promise.withResolvers() });
+    this.#tell(uid);
+  }
+
+  closed(uid: string): void {
+    if (!this.#networks.delete(uid)) return;
+    // Where it fails the gateway is gone, or sees by itself that the VM is.
+    this.#gateway?.detach(uid).catch(() => {});
+    this.#tell(uid);
+  }
+
+  async program(uid: string, effective: EffectivePolicy): Promise<string> {
+    const network = this.#networks.get(uid);
+    const gateway = this.#gateway;
+    if (network === undefined) throw unavailable('the VM is gone');
+    if (gateway === undefined) throw unavailable(this.#problem ?? 'it is being reached');
+    try {
+      const hash = await gateway.attach(uid, network.holder, effective);
+      if (this.#networks.get(uid) !== network) {
+        // Another VM, or none, by now; what is attached for it is its own matter.
+        if (!this.#networks.has(uid)) gateway.detach(uid).catch(() => {});
+        return hash;
+      }
+      if (this.#gateway !== gateway) return hash;
+      delete network.problem;
+      if (hash === effective.hash) {
+        network.acknowledged = effective;
+        network.programmed.resolve();
+      }
+      this.#tell(uid);
+      return hash;
+    } catch (error) {
+      const failure = asBulkheadError(error);
+      if (network.problem !== failure.message) {
+        network.problem = failure.message;
+        this.#tell(uid);
+      }
+      throw failure;
+    }
+  }
+
+  stateOf(uid: string): NetworkState | undefined {
+    const network = this.#networks.get(uid);
+    if (network === undefined) return undefined;
+    const { acknowledged, problem = this.#problem } = network;
+    const address = GUEST_V4;
+    if (acknowledged === undefined) return { address, ...(problem === undefined ? {} : { problem }) };
+    const { hash, policies, mode } = acknowledged;
+    return { address, acknowledged: hash, policies: policies.map(({ name }) => name), mode: mode.value };
+  }
+
+  whenProgrammed(uid: string): Promise<void> {
+    return this.#networks.get(uid)?.programmed.promise ?? Promise.resolve();
+  }
+
+  onChange(listener: (uid: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** The last decisions of a sandbox, oldest first. Fails with NETWORK_UNAVAILABLE or SANDBOX_NOT_RUNNING. */
+  async log(uid: string): Promise<readonly FlowEntry[]> {
+    if (!this.#networks.has(uid))
+      throw new BulkheadError('SANDBOX_NOT_RUNNING', 'The sandbox has no running VM.');
+    if (this.#gateway === undefined) throw unavailable(this.#problem ?? 'it is being reached');
+    return this.#gateway.log(uid);
+  }
+
+  /** By uid, of every sandbox that the gateway serves; empty while there is none. */
+  async counters(): Promise<Readonly<Record<string, NetworkCounters>>> {
+    return (await this.#gateway?.counters()) ?? {};
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    const stopped = new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        const gateway = await this.#options.connect(signal);
+        if (signal.aborted) return gateway.close();
+        failures = 0;
+        this.#gateway = gateway;
+        this.#problem = undefined;
+        this.#tellAll();
+        await Promise.race([gateway.closed, stopped]);
+        this.#gateway = undefined;
+        if (!signal.aborted) this.#lost(unavailable('it is gone; another one is started'));
+      } catch (error) {
+        failures += 1;
+        if (signal.aborted) return;
+        this.#lost(asBulkheadError(error));
+      }
+      if (signal.aborted) return;
+      const delay = Math.min(RECONNECT_MAX_MS, RECONNECT_BASE_MS * 2 ** Math.min(failures, 10));
+      await sleep(this.#options.clock, delay, signal);
+    }
+  }
+
+  #lost(error: BulkheadError): void {
+    this.#problem = error.message;
+    this.#options.onProblem(error);
+    for (const [uid, network] of this.#networks) {
+      delete network.acknowledged;
+      delete network.problem;
+      this.#tell(uid);
+    }
+  }
+
+  #tellAll(): void {
+    for (const uid of this.#networks.keys()) this.#tell(uid);
+  }
+
+  #tell(uid: string): void {
+    for (const listener of this.#listeners) listener(uid);
+  }
+}
+
+function unavailable(why: string): BulkheadError {
+  return new BulkheadError('NETWORK_UNAVAILABLE', `The gateway does not serve: ${why}.`);
+}

@@ -1,0 +1,66 @@
+// Run by network-world.ts in a namespace of its own: name servers, and servers on every port that the tests try, each of
+// which says where it was reached.
+import { createSocket } from 'node:dgram';
+import { createServer, type Socket } from 'node:net';
+import { decode, encode } from 'dns-packet';
+
+/** By name and type; a name of `rebind` points where no public name may. */
+const NAMES: Readonly<Record<string, { A?: string; AAAA?: string }>> = {
+  'allowed.example.com': { A: '20.0.0.10', AAAA: '2600::10' },
+  'sub.allowed.example.com': { A: '20.0.0.10' },
+  'other.example.com': { A: '20.0.0.11', AAAA: '2600::11' },
+  'shared.example.com': { A: '20.0.0.10' },
+  'rebind-private.example.com': { A: '10.1.2.3', AAAA: 'fd00::7' },
+  'rebind-metadata.example.com': { A: '169.254.169.254', AAAA: 'fd00:ec2::254' },
+  'rebind-host.example.com': { A: '20.0.1.1' },
+  'rebind-loopback.example.com': { A: '127.0.0.1', AAAA: '::1' },
+};
+
+/** Each answers from its own address; only one of the two namespaces has them. */
+const NAME_SERVERS = ['20.0.0.53', '20.0.0.54', '2600::53'];
+
+for (const server of NAME_SERVERS) {
+  const dns = createSocket(server.includes(':') ? 'udp6' : 'udp4');
+  dns.on('error', () => dns.close());
+  dns.on('message', (message, { address, port }) => {
+    const { id, questions } = decode(message);
+    const [question] = questions ?? [];
+    const found = NAMES[question?.name ?? ''];
+    const data = question?.type === 'A' ? found?.A : question?.type === 'AAAA' ? found?.AAAA : undefined;
+    const answers =
+      data === undefined || question === undefined
+        ? []
+        : [{ name: question.name, type: question.type as 'A' | 'AAAA', ttl: 60, data }];
+    const flags = found === undefined ? 0x0183 : 0x0180;
+    const reply = { type: 'response' as const, id: id ?? 0, flags, questions: questions ?? [], answers };
+    dns.send(encode(reply), port, address);
+  });
+  dns.bind(53, server);
+}
+
+/** Answers each request, or goes on for ever for /slow. */
+function serve(socket: Socket): void {
+  socket.on('error', () => {});
+  socket.on('data', (chunk) => {
+    const text = chunk.toString('latin1');
+    for (const [, path = '', host = ''] of text.matchAll(/GET (\S+) [\s\S]*?Host: *(\S+)/gi)) {
+      const body = `reached ${socket.localAddress} as ${host}\n`;
+      socket.write(
+        `HTTP/1.1 200 OK\r\nContent-Length: ${path === '/slow' ? 1e9 : body.length}\r\n\r\n${body}`,
+      );
+      if (path !== '/slow') continue;
+      const timer = setInterval(() => socket.write('still\n'), 100);
+      socket.on('close', () => clearInterval(timer));
+    }
+    if (!text.includes('GET ')) socket.write(`reached ${socket.localAddress}\n`);
+  });
+}
+
+/** 443 speaks in clear here: what matters is whether it was reached. */
+const PORTS = [22, 80, 443, 853, 3128, 8080, 15_001];
+let open = 0;
+for (const port of PORTS)
+  createServer(serve).listen(port, '::', () => {
+    open += 1;
+    if (open === PORTS.length) process.stdout.write('ready\n');
+  });

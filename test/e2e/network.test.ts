@@ -1,0 +1,183 @@
+// What a sandbox reaches and what it does not, by YAML that changes while it runs; and what a killed daemon or gateway does to it.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { BUILTIN_IMAGE, TestDaemon } from './daemon-harness.ts';
+import { NetworkWorld, WORLD } from './network-world.ts';
+
+const SANDBOX = `apiVersion: bulkhead.dev/v1alpha1
+kind: Sandbox
+metadata: {name: box, labels: {app: box}}
+spec: {image: "${BUILTIN_IMAGE}", resources: {memory: 128Mi}}
+`;
+
+/** Where a thing never comes, its test is to fail, not the whole run. */
+const LIMITED = { timeout: 180_000 };
+
+let world: NetworkWorld;
+let daemon: TestDaemon;
+
+before(async () => {
+  world = await NetworkWorld.open();
+  daemon = await TestDaemon.start({ prefix: world.prefix });
+  await daemon.write('box.yaml', SANDBOX);
+  await daemon.waitReady('box');
+});
+
+after(async () => {
+  await daemon?.[Symbol.asyncDispose]();
+  await world?.[Symbol.asyncDispose]();
+});
+
+/** Replaces the policy and waits until it is in force. */
+async function setPolicy(egress: string, more = ''): Promise<void> {
+  const generation = await policyField('{.metadata.generation}');
+  await daemon.write(
+    'policy.yaml',
+    `apiVersion: bulkhead.dev/v1alpha1
+kind: NetworkPolicy
+metadata: {name: egress}
+spec:
+  sandboxSelector: {matchLabels: {app: box}}
+  egress: ${egress}
+  dns: {nameservers: ["${WORLD.dns}"]}
+${more}`,
+  );
+  // A content that is the same makes no new generation.
+  while ((await policyField('{.metadata.generation}')) === generation);
+  await daemon.ok('wait', 'networkpolicy/egress', '--for=condition=Programmed', '--timeout', '60s');
+}
+
+async function policyField(path: string): Promise<string> {
+  const { stdout } = await daemon.cli('get', 'networkpolicy', 'egress', '-o', `jsonpath=${path}`);
+  return stdout;
+}
+
+async function sh(script: string): Promise<string> {
+  const { stdout } = await daemon.cli('exec', 'box', '--', '/bin/sh', '-c', script);
+  return stdout;
+}
+
+/** What a server answers to a request for `host` at `address`; empty where none was reached. */
+function request(host: string, address: string, path = '/', port = 80): string {
+  const head = `GET ${path} HTTP/1.1\\r\\nHost: ${host}\\r\\n\\r\\n`;
+  return `(printf '${head}'; sleep 1) | timeout 5 nc -w 3 ${address} ${port} 2>/dev/null | grep reached`;
+}
+
+const lookup = (name: string, server = '') => `timeout 5 nslookup ${name} ${server} 2>&1`;
+
+async function condition(type: string): Promise<string> {
+  const { conditions = [] } = (await daemon.get('box')).status as {
+    conditions?: { type: string; status: string; reason: string; message: string }[];
+  };
+  const { status, reason } = conditions.find((each) => each.type === type) ?? {};
+  return `${status}/${reason}`;
+}
+
+function gatewayPid(): number {
+  const record: unknown = JSON.parse(readFileSync(join(daemon.stateDir, 'network', 'gateway.json'), 'utf8'));
+  return (record as { pid: number }).pid;
+}
+
+test('without a policy public addresses are reached, and nothing else', LIMITED, async () => {
+  assert.equal(await condition('NetworkReady'), 'True/NetworkConfigured');
+  assert.match(await sh(request('x', WORLD.allowed)), /reached .*20\.0\.0\.10/);
+  assert.match(await sh(request('x', WORLD.allowed6)), /reached 2600::10/);
+  for (const address of [WORLD.private, WORLD.host, '169.254.169.254', '10.77.0.1', '127.0.0.1'])
+    assert.equal(await sh(request('x', address)), '', address);
+});
+
+test(
+  'a policy that is applied to a running sandbox opens the name that it allows, and no other',
+  LIMITED,
+  async () => {
+    await setPolicy('{mode: Deny, rules: [{action: Allow, to: [{domain: allowed.example.com}]}]}');
+    assert.match(await sh(lookup('allowed.example.com')), /20\.0\.0\.10/);
+    assert.doesNotMatch(await sh(lookup('other.example.com')), /20\.0\.0\.11/);
+    assert.match(await sh('wget -q -O - http://allowed.example.com/'), /reached .*20\.0\.0\.10/);
+    assert.equal(await sh(request('other.example.com', WORLD.other)), '');
+    const { status } = await daemon.get('box');
+    assert.deepEqual((status as { network?: unknown }).network, {
+      address: '10.77.0.2',
+      policies: ['default/egress'],
+    });
+  },
+);
+
+test('a flow that a changed policy forbids is cut, and what happened is on record', LIMITED, async () => {
+  const script = `(printf 'GET /slow HTTP/1.1\\r\\nHost: allowed.example.com\\r\\n\\r\\n'; sleep 600) | nc ${WORLD.allowed} 80`;
+  const slow = daemon.spawnCli('exec', 'box', '--', '/bin/sh', '-c', script);
+  let seen = '';
+  slow.stdout?.on('data', (chunk: Buffer) => {
+    seen += chunk.toString();
+  });
+  const ended = new Promise((resolve) => slow.once('close', resolve));
+  while (!seen.includes('still')) await new Promise((resolve) => slow.stdout?.once('data', resolve));
+  await setPolicy('{mode: Deny}');
+  const denied = await daemon.ok('network', 'log', 'box', '--denied');
+  assert.match(denied, /Cut .*mode Deny of default\/egress/);
+  assert.match(denied, /other\.example\.com +Blocked/);
+  assert.equal(await sh(request('allowed.example.com', WORLD.allowed)), '');
+  slow.kill('SIGKILL');
+  await ended;
+});
+
+test('a flow goes on while the daemon is killed and starts again', LIMITED, async () => {
+  await setPolicy('{mode: Deny, rules: [{action: Allow, to: [{domain: allowed.example.com}]}]}');
+  const pid = gatewayPid();
+  await sh(
+    `${lookup('allowed.example.com')}; (printf 'GET /slow HTTP/1.1\\r\\nHost: allowed.example.com\\r\\n\\r\\n'; sleep 600) | nc ${WORLD.allowed} 80 > /tmp/slow & sleep 1`,
+  );
+  await daemon.crash();
+  await daemon.launch();
+  await daemon.waitReady('box');
+  assert.equal(gatewayPid(), pid);
+  assert.equal(await condition('NetworkReady'), 'True/NetworkConfigured');
+  const size = async () => Number(await sh('wc -c < /tmp/slow'));
+  const first = await size();
+  assert.ok(first > 0);
+  while ((await size()) <= first);
+  await daemon.ok('wait', 'networkpolicy/egress', '--for=condition=Programmed', '--timeout', '60s');
+});
+
+test(
+  'a killed gateway closes the network, and another one opens it again under the same policy',
+  LIMITED,
+  async () => {
+    const pid = gatewayPid();
+    process.kill(pid, 'SIGKILL');
+    while (gatewayPid() === pid) await new Promise((resolve) => setTimeout(resolve, 50));
+    await daemon.ok('wait', 'sandbox/box', '--for=condition=NetworkReady', '--timeout', '60s');
+    await daemon.ok('wait', 'networkpolicy/egress', '--for=condition=Programmed', '--timeout', '60s');
+    let answer = '';
+    while (!answer.includes('reached'))
+      answer = await sh(
+        `${lookup('allowed.example.com')} >/dev/null; ${request('allowed.example.com', WORLD.allowed)}`,
+      );
+    assert.equal(await sh(request('other.example.com', WORLD.other)), '');
+  },
+);
+
+test('a policy that cannot be put into force closes what it selects, and says why', LIMITED, async () => {
+  await setPolicyUnusable();
+  assert.equal(await sh(request('x', WORLD.allowed)), '');
+  assert.doesNotMatch(await sh(lookup('allowed.example.com')), /20\.0\.0\.10/);
+});
+
+async function setPolicyUnusable(): Promise<void> {
+  await daemon.write(
+    'policy.yaml',
+    `apiVersion: bulkhead.dev/v1alpha1
+kind: NetworkPolicy
+metadata: {name: egress}
+spec:
+  egress: {mode: AllowAll}
+  tls: {upstreamCAs: [{secretKeyRef: {name: none, key: ca.crt}}]}
+`,
+  );
+  await daemon.ok('wait', 'networkpolicy/egress', '--for=condition=Accepted=False', '--timeout', '60s');
+  let policy = '';
+  while (!policy.includes('Airgapped')) policy = await daemon.ok('describe', 'sandbox', 'box');
+  assert.match(await policyField('{.status.conditions[*].reason}'), /ReferenceNotFound/);
+}
