@@ -243,6 +243,22 @@ export const CASES: readonly AlertCase[] = [
     fires: [11, 40],
   },
   {
+    alert: 'BulkheadGatewayDown',
+    when: 'the gateway is gone for twenty minutes',
+    series: { 'gateway_up{instance="i"}': pulse(1, 0, 5, 20, 10) },
+    quiet: [4, 6, 26],
+    fires: [9, 24],
+  },
+  {
+    alert: 'BulkheadEgressDeniedSpike',
+    when: 'ten connections a second are refused for twenty minutes',
+    series: {
+      [`sandbox_egress_denied_total{${THIS}}`]: [...hold(0, 5), ...grow(0, 600, 20), ...hold(11_400, 20)],
+    },
+    quiet: [4, 9, 36],
+    fires: [16, 24],
+  },
+  {
     alert: 'BulkheadSourceSyncFailing',
     when: 'a document is broken for twenty minutes',
     series: { 'source_invalid_documents{instance="i"}': pulse(0, 2, 5, 20, 10) },

@@ -303,6 +303,40 @@ export const ALERTS: readonly Alert[] = [
     },
   },
   {
+    name: 'BulkheadGatewayDown',
+    severity: 'critical',
+    expr: () => 'gateway_up == 0',
+    forMinutes: 2,
+    summary: 'No gateway serves the networks of the sandboxes.',
+    description:
+      'For 2 minutes no gateway has served on {{ $labels.instance }}: the networks of all its sandboxes are closed.',
+    runbook: {
+      meaning:
+        'Nothing reaches a sandbox and nothing leaves one; the sandboxes themselves go on. The daemon tries again by itself.',
+      diagnose: ['bulkhead doctor', 'cat STATE_DIR/network/gateway.log', 'journalctl -u bulkhead'],
+      act: [
+        'Mend what doctor names; nftables with TPROXY (nft_tproxy) and libnftables are needed.',
+        'A gateway that ends again and again is a defect: its log has the reason.',
+      ],
+    },
+  },
+  {
+    name: 'BulkheadEgressDeniedSpike',
+    severity: 'warning',
+    expr: ({ minutes }) => `rate(sandbox_egress_denied_total[${minutes(5)}]) > 5`,
+    forMinutes: 5,
+    summary: 'A sandbox tries again and again to reach what its policies refuse.',
+    description: `More than 5 connections or questions a second of ${THIS_SANDBOX} were refused for 5 minutes.`,
+    runbook: {
+      meaning: 'Its work lacks something that a policy closes, or it looks for a way out.',
+      diagnose: ['bulkhead network log NAME --denied', 'bulkhead describe sandbox NAME'],
+      act: [
+        'Allow what the work is meant to reach, in a NetworkPolicy that selects it.',
+        'Where nobody knows what it looks for, suspend it: `bulkhead suspend NAME` keeps its disk.',
+      ],
+    },
+  },
+  {
     name: 'BulkheadSourceSyncFailing',
     severity: 'warning',
     expr: ({ minutes }) =>
@@ -325,5 +359,4 @@ export const LEFT_OUT: Readonly<Record<string, string>> = {
   NoLeader: 'one daemon has no leader election',
   NodeAgentDown: 'the daemon is the node agent: BulkheadControllerDown',
   WarmPoolExhausted: 'there are no warm pools',
-  EgressDeniedSpike: 'guests have no network yet, so nothing decides about egress',
 };

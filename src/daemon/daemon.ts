@@ -153,6 +153,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   });
   metrics.observe({
     live: sandboxes.live,
+    gateway: () => networks.counters(),
     sandboxes: informers.sandboxes,
     volumes: () => volumeFigures(informers.volumes, hostname()),
     images,

@@ -5,24 +5,32 @@ import type { DefaultedSandbox } from '../api/sandbox.ts';
 import type { Informer } from '../controller/informer.ts';
 import type { Images } from '../images/images.ts';
 import { ControllerMetricsRecorder, QueueMetricsRecorder } from '../metrics/controller-metrics.ts';
+import { collectGateway } from '../metrics/gateway-collector.ts';
 import { collectImageCache, collectSource, reportBuild } from '../metrics/host-collectors.ts';
 import { LifecycleMetrics } from '../metrics/lifecycle-metrics.ts';
 import { collectNode } from '../metrics/node-collector.ts';
 import { Metrics } from '../metrics/registry.ts';
 import { collectSandboxes, type SandboxFigures } from '../metrics/sandbox-collector.ts';
 import { collectVolumes, type VolumeFigures, VolumeMetricsRecorder } from '../metrics/volume-collector.ts';
+import { type GatewayCounters, refusals } from '../network/gateway/flow-log.ts';
 import type { LiveSandboxes } from '../reconcilers/sandbox/runtime/live-sandboxes.ts';
 import type { FolderSource } from '../source/source.ts';
 import { guestFigures } from './guest-figures.ts';
 import { nodeFigures } from './node-figures.ts';
 import { type Scrape, SharedScrape } from './shared-scrape.ts';
+import { timely } from './timely.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { VmSamples } from './vm-samples.ts';
+
+/** A gateway that is slower than this has no figures in this scrape: it must not hold it up. */
+const GATEWAY_TIMEOUT_MS = 1_000;
 
 export interface MeasuredParts {
   live: LiveSandboxes;
   sandboxes: Informer;
   images: Images;
+  /** Undefined while no gateway serves. */
+  gateway?: () => Promise<GatewayCounters | undefined>;
   /** Absent where no volumes are kept. */
   volumes?: () => Iterable<VolumeFigures>;
   /** Absent when no folder is watched. */
@@ -39,6 +47,7 @@ export class DaemonMetrics {
   readonly #detail: boolean;
   readonly #samples = new VmSamples();
   #parts: MeasuredParts | undefined;
+  #egress: GatewayCounters | undefined;
   readonly #shared = new SharedScrape(
     () => this.#scrape(),
     () => performance.now(),
@@ -70,6 +79,7 @@ export class DaemonMetrics {
       const running = parts.sandboxes.list().filter(({ metadata }) => parts.live.has(metadata.uid));
       return nodeFigures(parts.storage, running);
     });
+    if (parts.gateway !== undefined) collectGateway(this.#metrics, () => this.#egress?.total);
     if (parts.volumes !== undefined) collectVolumes(this.#metrics, parts.volumes);
     collectImageCache(this.#metrics, () => parts.images.list());
     if (source !== undefined) collectSource(this.#metrics, () => source.status());
@@ -81,7 +91,9 @@ export class DaemonMetrics {
   }
 
   async #scrape(): Promise<Scrape> {
+    const asked = this.#parts?.gateway?.().catch(() => undefined);
     await this.#samples.read(this.#parts?.live.list() ?? []);
+    this.#egress = await timely(asked ?? Promise.resolve(undefined), GATEWAY_TIMEOUT_MS);
     return { contentType: this.#metrics.contentType, body: await this.#metrics.scrape() };
   }
 
@@ -97,6 +109,7 @@ export class DaemonMetrics {
         memoryBytes: Math.max(parseBytes(spec.resources.memory), vm?.memoryLimitBytes ?? 0),
         diskBytes: parseBytes(spec.resources.disk),
       };
+      const egress = this.#egress?.sandboxes[metadata.uid];
       const guest = guestFigures(live?.lastGuestStats, bounds, now);
       yield {
         namespace: metadata.namespace,
@@ -110,6 +123,7 @@ export class DaemonMetrics {
         ...(vm === undefined ? {} : { vm }),
         ...(live === undefined ? {} : { vmStartSeconds: live.startedAt.getTime() / 1000 }),
         ...(guest === undefined ? {} : { guest }),
+        ...(egress === undefined ? {} : { egress: { ...egress, denied: refusals(egress.decisions) } }),
         ...(stall === undefined ? {} : { stalledFor: ERRORS[stall.code].reason }),
       };
     }

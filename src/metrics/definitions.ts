@@ -276,6 +276,22 @@ export const METRICS = {
     labels: PER_OBJECT,
   },
 
+  sandbox_egress_denied_total: {
+    type: 'counter',
+    help: 'Connections and questions of the guest that were refused or cut by policy, as the gateway decided.',
+    labels: PER_OBJECT,
+  },
+  sandbox_egress_decisions_total: {
+    type: 'counter',
+    help: 'Connections (layer Flow) and questions (layer DNS) of the guest by result, as the gateway decided. Only with --metrics-detail.',
+    labels: [...PER_OBJECT, 'layer', 'result'],
+  },
+  sandbox_egress_connections: {
+    type: 'gauge',
+    help: 'Connections of the guest that are open through the gateway. Only with --metrics-detail.',
+    labels: PER_OBJECT,
+  },
+
   volume_info: {
     type: 'gauge',
     help: 'Always 1; access mode, reclaim policy and phase are in the labels, to join with the other series of the volume.',
@@ -345,6 +361,32 @@ export const METRICS = {
   source_invalid_documents: {
     type: 'gauge',
     help: 'Documents of the manifest folder that cannot be applied.',
+    labels: [],
+  },
+
+  gateway_up: {
+    type: 'gauge',
+    help: 'Is 1 while a gateway serves the networks of the sandboxes; without one all of them are closed.',
+    labels: [],
+  },
+  gateway_decisions_total: {
+    type: 'counter',
+    help: 'Connections (layer Flow) and questions (layer DNS) of all sandboxes by result, since the gateway started.',
+    labels: ['layer', 'result'],
+  },
+  gateway_egress_bytes_total: {
+    type: 'counter',
+    help: 'Bytes that connections of sandboxes carried out, since the gateway started.',
+    labels: [],
+  },
+  gateway_ingress_bytes_total: {
+    type: 'counter',
+    help: 'Bytes that connections of sandboxes carried in, since the gateway started.',
+    labels: [],
+  },
+  gateway_connections: {
+    type: 'gauge',
+    help: 'Connections of sandboxes that are open through the gateway.',
     labels: [],
   },
 

@@ -52,6 +52,11 @@ function fullFigures(name: string): SandboxFigures {
       networkTransmitPackets: 8,
     },
     vmStartSeconds: 1_700_000_000,
+    egress: {
+      denied: 9,
+      decisions: { 'Flow/Allowed': 4, 'Flow/Denied': 9, 'DNS/Answered': 2 },
+      connections: 1,
+    },
     guest: {
       memoryUsedBytes: 500,
       memoryAvailableBytes: 400,
@@ -134,6 +139,7 @@ test('a sandbox has its figures, in at most 25 series', async () => {
     `sandbox_network_receive_packets_total${labels} 7`,
     `sandbox_network_transmit_packets_total${labels} 8`,
     `sandbox_restarts_total${labels} 2`,
+    `sandbox_egress_denied_total${labels} 9`,
     'sandbox_info{namespace="default",name="apple",node="n1",image="busybox",driver="software"} 1',
     'sandbox_status_phase{namespace="default",name="apple",node="n1",phase="Running"} 1',
     'sandbox_status_condition{namespace="default",name="apple",node="n1",condition="Ready",status="true"} 1',
@@ -142,7 +148,7 @@ test('a sandbox has its figures, in at most 25 series', async () => {
   }
 });
 
-test('with detail a sandbox has every condition and all that its guest tells, in at most 50 series', async () => {
+test('with detail a sandbox has every condition and all that its guest tells, in at most 65 series', async () => {
   const metrics = new Metrics();
   collectSandboxes(metrics, () => [fullFigures('apple')], { detail: true });
   const own = await series(metrics, 'sandbox_');

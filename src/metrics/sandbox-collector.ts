@@ -11,7 +11,7 @@ import type { Metrics } from './registry.ts';
 /** More would make one scrape of many sandboxes costly; a test counts them. */
 export const MAX_SERIES_PER_SANDBOX = 25;
 /** With every condition and all that the guest tells. */
-export const MAX_SERIES_PER_SANDBOX_IN_DETAIL = 50;
+export const MAX_SERIES_PER_SANDBOX_IN_DETAIL = 65;
 /** Written in one turn of the event loop: about 2 ms of work. */
 const SANDBOXES_PER_TURN = 100;
 
@@ -61,6 +61,8 @@ export interface SandboxFigures {
   vmStartSeconds?: number;
   /** As the guest said last; absent when that is too long ago. */
   guest?: GuestFigures;
+  /** As its gateway counts; absent while it has no network. */
+  egress?: { denied: number; decisions: Readonly<Record<string, number>>; connections: number };
   /** Why the host keeps its VM from running now. */
   stalledFor?: string;
 }
@@ -125,12 +127,30 @@ function report(series: ObjectSeries, figures: SandboxFigures, detail: boolean):
   series.add('sandbox_restarts_total', labels, figures.restarts);
   series.add('sandbox_vm_start_time_seconds', labels, figures.vmStartSeconds);
   if (vm !== undefined) for (const [metric, field] of OF_VM) series.add(metric, labels, vm[field]);
+  series.add('sandbox_egress_denied_total', labels, figures.egress?.denied);
+  if (detail && figures.egress !== undefined) reportEgress(series, labels, figures.egress);
   if (guest === undefined) return;
   series.add('sandbox_memory_guest_used_bytes', labels, guest.memoryUsedBytes);
   series.add('sandbox_memory_guest_available_bytes', labels, guest.memoryAvailableBytes);
   series.add('sandbox_fs_guest_used_bytes', labels, guest.fileSystem?.usedBytes);
   series.add('sandbox_fs_guest_limit_bytes', labels, guest.fileSystem?.limitBytes);
   if (detail) reportGuest(series, labels, guest);
+}
+
+function reportEgress(
+  series: ObjectSeries,
+  labels: string,
+  { decisions, connections }: NonNullable<SandboxFigures['egress']>,
+): void {
+  for (const [key, count] of Object.entries(decisions)) {
+    const [layer = '', result = ''] = key.split('/');
+    series.add(
+      'sandbox_egress_decisions_total',
+      withLabel(withLabel(labels, 'layer', layer), 'result', result),
+      count,
+    );
+  }
+  series.add('sandbox_egress_connections', labels, connections);
 }
 
 function reportGuest(series: ObjectSeries, labels: string, { detail, fileSystem }: GuestFigures): void {

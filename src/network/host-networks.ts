@@ -3,7 +3,7 @@ import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import type { FlowEntry } from '../api/wire.ts';
 import { type Clock, sleep } from '../controller/clock.ts';
 import { GUEST_NETWORK, GUEST_V4 } from './gateway/address-plan.ts';
-import type { NetworkCounters } from './gateway/flow-log.ts';
+import type { GatewayCounters } from './gateway/flow-log.ts';
 import { RECONNECT_BASE_MS, RECONNECT_MAX_MS } from './gateway/limits.ts';
 import type { NamespaceHolder, NetworkPlane, NetworkState, SandboxNetworks } from './network-plane.ts';
 import type { EffectivePolicy } from './policy/effective.ts';
@@ -14,7 +14,7 @@ export interface Gateway {
   attach(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): Promise<string>;
   detach(uid: string): Promise<void>;
   log(uid: string): Promise<readonly FlowEntry[]>;
-  counters(): Promise<Readonly<Record<string, NetworkCounters>>>;
+  counters(): Promise<GatewayCounters>;
   /** Resolves when it is gone. */
   readonly closed: Promise<void>;
   /** Lets go of the connection; the gateway goes on. */
@@ -138,9 +138,9 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
     return this.#gateway.log(uid);
   }
 
-  /** By uid, of every sandbox that the gateway serves; empty while there is none. */
-  async counters(): Promise<Readonly<Record<string, NetworkCounters>>> {
-    return (await this.#gateway?.counters()) ?? {};
+  /** Undefined while there is no gateway. Fails with NETWORK_UNAVAILABLE. */
+  async counters(): Promise<GatewayCounters | undefined> {
+    return this.#gateway?.counters();
   }
 
   async #run(): Promise<void> {

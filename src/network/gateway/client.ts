@@ -6,7 +6,7 @@ import type { Gateway } from '../host-networks.ts';
 import type { NamespaceHolder } from '../network-plane.ts';
 import type { EffectivePolicy } from '../policy/effective.ts';
 import { CONTROL_VERSION, type ControlRequest, readMessages, writeMessage } from './control.ts';
-import type { NetworkCounters } from './flow-log.ts';
+import type { GatewayCounters } from './flow-log.ts';
 import { CONTROL_TIMEOUT_MS } from './limits.ts';
 
 interface Waiting {
@@ -62,9 +62,8 @@ export class GatewayClient implements Gateway {
     return (await this.#call({ method: 'log', uid })) as readonly FlowEntry[];
   }
 
-  /** By uid, of every sandbox that it serves. */
-  async counters(): Promise<Readonly<Record<string, NetworkCounters>>> {
-    return (await this.#call({ method: 'counters' })) as Record<string, NetworkCounters>;
+  async counters(): Promise<GatewayCounters> {
+    return (await this.#call({ method: 'counters' })) as GatewayCounters;
   }
 
   /** Lets go of the connection; the gateway goes on. */

@@ -1,7 +1,6 @@
 // What the first bytes of a connection say about where it goes.
 import { readClientHello } from '../inspect/client-hello.ts';
 import { readHttpHead } from '../inspect/http-head.ts';
-import type { Flow } from '../policy/flow.ts';
 
 export type FirstBytes =
   | { readonly state: 'incomplete' }
@@ -9,17 +8,19 @@ export type FirstBytes =
   | { readonly state: 'other' }
   /** They hide where they go: to be refused where that matters. */
   | { readonly state: 'unreadable' }
-  | { readonly state: 'names'; readonly names: Pick<Flow, 'sni' | 'httpHost'> };
+  | { readonly state: 'tls'; readonly sni: string | null }
+  /** More requests may follow the first, each with a host of its own. */
+  | { readonly state: 'http'; readonly httpHost: string | null };
 
 export function readFirstBytes(bytes: Uint8Array): FirstBytes {
   const hello = readClientHello(bytes);
-  if (hello.state === 'hello') return { state: 'names', names: { sni: hello.serverName } };
+  if (hello.state === 'hello') return { state: 'tls', sni: hello.serverName };
   if (hello.state === 'invalid') return { state: 'unreadable' };
   if (hello.state === 'incomplete') return hello;
   const head = readHttpHead(bytes);
   switch (head.state) {
     case 'head':
-      return { state: 'names', names: { httpHost: head.host } };
+      return { state: 'http', httpHost: head.host };
     case 'http2':
     case 'invalid':
       return { state: 'unreadable' };

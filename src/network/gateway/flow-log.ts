@@ -12,6 +12,39 @@ export interface NetworkCounters {
   readonly connections: number;
 }
 
+/** Results that are refusals. */
+const REFUSED: ReadonlySet<string> = new Set(['Denied', 'Cut', 'Limited', 'Blocked']);
+
+/** How many of these decisions were refusals. */
+export function refusals(decisions: NetworkCounters['decisions']): number {
+  let sum = 0;
+  for (const [key, count] of Object.entries(decisions))
+    if (REFUSED.has(key.slice(key.indexOf('/') + 1))) sum += count;
+  return sum;
+}
+
+/** Everything of both. */
+export function addCounters(a: NetworkCounters, b: NetworkCounters): NetworkCounters {
+  const decisions: Record<string, number> = { ...a.decisions };
+  for (const [key, count] of Object.entries(b.decisions)) decisions[key] = (decisions[key] ?? 0) + count;
+  return {
+    decisions,
+    egressBytes: a.egressBytes + b.egressBytes,
+    ingressBytes: a.ingressBytes + b.ingressBytes,
+    connections: a.connections + b.connections,
+  };
+}
+
+export const NO_TRAFFIC: NetworkCounters = { decisions: {}, egressBytes: 0, ingressBytes: 0, connections: 0 };
+
+/** What a gateway tells of itself. */
+export interface GatewayCounters {
+  /** Since it started, of sandboxes that are gone too. */
+  readonly total: NetworkCounters;
+  /** By uid. */
+  readonly sandboxes: Readonly<Record<string, NetworkCounters>>;
+}
+
 export class FlowLog {
   readonly #entries: FlowEntry[] = [];
   readonly #decisions: Record<string, number> = {};

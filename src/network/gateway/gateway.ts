@@ -11,6 +11,7 @@ import { EFFECTIVE_FORMAT, type EffectivePolicy } from '../policy/effective.ts';
 import { PLANE_SETUP } from './address-plan.ts';
 import { CONTROL_VERSION, type ControlRequest } from './control.ts';
 import { socketTransport } from './dns-transport.ts';
+import { addCounters, type GatewayCounters, type NetworkCounters, NO_TRAFFIC } from './flow-log.ts';
 import { SandboxNetwork } from './sandbox-network.ts';
 
 const QUERY_ID_END = 65_536;
@@ -25,6 +26,8 @@ export class Gateway {
   readonly #clock: Clock;
   readonly #upstream: Upstream;
   readonly #attached = new Map<string, Attached>();
+  /** Of sandboxes that are gone. */
+  #gone = NO_TRAFFIC;
 
   constructor(library: HostLibrary, clock: Clock) {
     this.#library = library;
@@ -49,7 +52,7 @@ export class Gateway {
       case 'log':
         return this.#find(request.uid).network.log.entries;
       case 'counters':
-        return Object.fromEntries([...this.#attached].map(([uid, { network }]) => [uid, network.counters()]));
+        return this.#counters();
       default:
         throw new Error('This gateway does not know the method.');
     }
@@ -83,8 +86,23 @@ export class Gateway {
     return network.hash;
   }
 
+  #counters(): GatewayCounters {
+    const sandboxes: Record<string, NetworkCounters> = {};
+    let total = this.#gone;
+    for (const [uid, { network }] of this.#attached) {
+      const counters = network.counters();
+      sandboxes[uid] = counters;
+      total = addCounters(total, counters);
+    }
+    return { total, sandboxes };
+  }
+
   #detach(uid: string): void {
-    this.#attached.get(uid)?.network.close();
+    const network = this.#attached.get(uid)?.network;
+    if (network !== undefined) {
+      network.close();
+      this.#gone = addCounters(this.#gone, { ...network.counters(), connections: 0 });
+    }
     this.#attached.delete(uid);
   }
 

@@ -71,10 +71,23 @@ test('bytes that were held back pass whole when the name is allowed', async (t) 
   const { guest, text, closed } = await relayed(t, ({ httpHost }) =>
     httpHost === undefined ? INSPECT : ALLOW,
   );
-  const request = 'GET / HTTP/1.1\r\nHost: a.example\r\n\r\nand a body';
+  const request = 'GET / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 10\r\n\r\nand a body';
   guest.end(request);
   await closed;
   assert.equal(text(), request);
+});
+
+test('a later request on the same connection is decided by its own host', async (t) => {
+  const { guest, received, closed, reports } = await relayed(t, ({ httpHost }) =>
+    httpHost === undefined ? INSPECT : httpHost === 'a.example' ? ALLOW : DENY,
+  );
+  const request = (host: string) => `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+  guest.write(request('a.example'));
+  guest.write(request('a.example'));
+  guest.write(request('b.example'));
+  await closed;
+  assert.equal(Buffer.concat(received).toString().includes('b.example'), false);
+  assert.deepEqual(reports, ['Allowed', 'Denied']);
 });
 
 test('bytes that hide their name are refused where a name decides', async (t) => {

@@ -1,8 +1,14 @@
 // One TCP connection of a guest: decided, dialled, inspected where a name may close it, and carried both ways.
 import { connect, type Socket } from 'node:net';
+import { Transform } from 'node:stream';
+import { RequestWatch } from '../inspect/request-watch.ts';
 import type { Decider, Flow, FlowVerdict } from '../policy/flow.ts';
 import { readFirstBytes } from './first-bytes.ts';
 import { CONNECT_TIMEOUT_MS, IDLE_MS, INSPECT_MS } from './limits.ts';
+
+/** The status line of a server that agrees to another protocol. */
+const SWITCHING = /^HTTP\/1\.1 101 /;
+const SWITCHING_BYTES = 13;
 
 export interface RelayOptions {
   readonly client: Socket;
@@ -114,7 +120,8 @@ export class Relay {
     client.off('data', this.#onFirstBytes);
     client.off('end', this.#onFirstEnd);
     client.pause();
-    if (found.state === 'names') this.#flow = { ...this.#flow, ...found.names };
+    if (found.state === 'tls') this.#flow = { ...this.#flow, sni: found.sni };
+    if (found.state === 'http') this.#flow = { ...this.#flow, httpHost: found.httpHost };
     // A name could close it, and it hides the name.
     const verdict: FlowVerdict =
       found.state === 'unreadable'
@@ -126,9 +133,49 @@ export class Relay {
       this.#end();
       return;
     }
+    if (found.state === 'http') {
+      this.#carryRequests(bytes, verdict.by);
+      return;
+    }
     this.#upstream?.write(bytes);
     this.#carry(verdict.by);
   };
+
+  /** Each request is decided by its own host. */
+  #carryRequests(first: Buffer, by: Decider): void {
+    const { client, decide, report } = this.#options;
+    const upstream = this.#upstream;
+    if (upstream === undefined) return;
+    let denied: Decider = { kind: 'Malformed' };
+    const watch = new RequestWatch((httpHost) => {
+      const flow = { ...this.#flow, httpHost };
+      const verdict = decide(flow);
+      if (verdict.allowed) this.#flow = flow;
+      else denied = verdict.by;
+      return verdict.allowed;
+    });
+    const requests = new Transform({
+      transform: (chunk: Buffer, _encoding, done) => {
+        const good = watch.push(chunk);
+        if (good === undefined) {
+          report('Denied', denied);
+          this.#end();
+          return;
+        }
+        done(null, good);
+        if (!watch.asksToSwitch) return;
+        client.unpipe(requests);
+        upstream.once('data', (answer: Buffer) => {
+          watch.answerSwitch(SWITCHING.test(answer.toString('latin1', 0, SWITCHING_BYTES)));
+          client.pipe(requests);
+        });
+      },
+    });
+    report('Allowed', by);
+    requests.pipe(upstream);
+    requests.write(first);
+    client.pipe(requests);
+  }
 
   #end(): void {
     if (this.#ended) return;

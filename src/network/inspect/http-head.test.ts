@@ -16,6 +16,8 @@ test('a request tells method, target, host and where its body begins', () => {
     target: '/a?b',
     host: 'api.example.com',
     length: text.length,
+    body: 2,
+    upgrade: false,
   });
 });
 

@@ -34,6 +34,10 @@ export type HttpHead =
       readonly host: string | null;
       /** Bytes up to the body. */
       readonly length: number;
+      /** Bytes of the body, or that it comes in chunks. */
+      readonly body: number | 'chunked';
+      /** It asks for another protocol. */
+      readonly upgrade: boolean;
     };
 
 const INCOMPLETE: HttpHead = { state: 'incomplete' };
@@ -93,13 +97,29 @@ function readRequest(request: RegExpExecArray, lines: readonly string[], length:
   const [, method = '', target = '', minor] = request;
   if (lines.length > HEADERS_MAX) return INVALID;
   const hosts: string[] = [];
+  const lengths: string[] = [];
+  const codings: string[] = [];
+  let upgrade = false;
   for (const line of lines) {
     const colon = line.indexOf(':');
     const name = line.slice(0, Math.max(colon, 0));
     const value = line.slice(colon + 1);
     // No folding (a line that begins with a space) and no space before the colon: both are read in two ways.
     if (!TOKEN.test(name) || !FIELD_VALUE.test(value)) return INVALID;
-    if (name.toLowerCase() === 'host') hosts.push(value.replace(/^[\t ]+|[\t ]+$/g, ''));
+    const trimmed = value.replace(/^[\t ]+|[\t ]+$/g, '');
+    switch (name.toLowerCase()) {
+      case 'host':
+        hosts.push(trimmed);
+        break;
+      case 'content-length':
+        lengths.push(trimmed);
+        break;
+      case 'transfer-encoding':
+        codings.push(trimmed.toLowerCase());
+        break;
+      case 'upgrade':
+        upgrade = true;
+    }
   }
   if (hosts.length > 1) return INVALID;
   const header = hosts[0] === undefined || hosts[0] === '' ? null : hostOf(hosts[0]);
@@ -109,7 +129,24 @@ function readRequest(request: RegExpExecArray, lines: readonly string[], length:
   if (inTarget !== null && header !== null && inTarget !== header) return INVALID;
   const host = inTarget ?? header;
   if (host === null && minor === '1') return INVALID;
-  return { state: 'head', method, target, host, length };
+  const body = bodyOf(lengths, codings, minor);
+  if (body === undefined) return INVALID;
+  return { state: 'head', method, target, host, length, body, upgrade };
+}
+
+/** Undefined where it is in doubt where the body ends: what follows it could be read as a request, or not. */
+function bodyOf(
+  lengths: readonly string[],
+  codings: readonly string[],
+  minor: string | undefined,
+): number | 'chunked' | undefined {
+  if (codings.length > 0)
+    return codings.length === 1 && codings[0] === 'chunked' && lengths.length === 0 && minor === '1'
+      ? 'chunked'
+      : undefined;
+  const [length, ...others] = lengths;
+  if (length === undefined) return 0;
+  return others.length === 0 && /^\d{1,15}$/.test(length) ? Number(length) : undefined;
 }
 
 /** Null where the target names no host, undefined where it names none that can be read. */
