@@ -11,6 +11,8 @@ packages=(
   libseccomp-dev libcap-dev clang libclang-rt-14-dev clang-format
   # the software driver and disks
   qemu-system-x86 e2fsprogs
+  # the gateway loads it to write its rules
+  libnftables1
   # the built-in image
   busybox-static
   # node for npm

@@ -106,6 +106,17 @@ BH_API int bh_send_fd(int32_t socket, const uint8_t *data, size_t size, int32_t 
 // addresses, and last runs `rules` (nftables), which replace the launcher's rule that drops every frame.
 // Repeating it is harmless once the former sockets are closed. Needs CAP_SYS_ADMIN and libnftables.so.1;
 // -ESRCH when the process is gone.
+/*
+ * Begins a TCP connection from the namespace of the VM whose process this is to an IPv4 address and port of
+ * its guest. The rules of bh_plane_open let its answers pass, as the socket is a transparent one. *fd is
+ * connecting and does not block.
+ */
+BH_API int bh_plane_dial(int32_t pid, uint64_t start_time, const char *address, uint16_t port, int32_t *fd,
+                         char *error, size_t error_size);
+
+/* How a connection that was begun goes: *connected is 0 while it goes on. Fails as the connection did. */
+BH_API int bh_dial_result(int32_t fd, int32_t *connected, char *error, size_t error_size);
+
 BH_API int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6,
                          uint16_t port, const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6,
                          char *error, size_t error_size);

@@ -9,6 +9,7 @@
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,14 +164,21 @@ struct plane_sockets {
     int tcp, dns4, dns6;
 };
 
-static int open_inside(const char *gateway4, const char *gateway6, uint16_t port, const char *rules,
-                       struct plane_sockets *sockets, char *error, size_t error_size) {
-    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+struct plane_open {
+    const char *gateway4, *gateway6, *rules;
+    uint16_t port;
+    struct plane_sockets sockets;
+};
+
+static int open_inside(void *context, char *error, size_t error_size) {
+    struct plane_open *plane = context;
+    struct plane_sockets *sockets = &plane->sockets;
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(plane->port)};
     struct sockaddr_in6 dns4 = {.sin6_family = AF_INET6, .sin6_port = htons(53)}, dns6 = dns4;
     char mapped[INET6_ADDRSTRLEN];
-    (void)snprintf(mapped, sizeof mapped, "::ffff:%.15s", gateway4);
+    (void)snprintf(mapped, sizeof mapped, "::ffff:%.15s", plane->gateway4);
     if (inet_pton(AF_INET6, mapped, &dns4.sin6_addr) != 1 ||
-        inet_pton(AF_INET6, gateway6, &dns6.sin6_addr) != 1)
+        inet_pton(AF_INET6, plane->gateway6, &dns6.sin6_addr) != 1)
         return bh_fail(error, error_size, EINVAL, "addresses of the gateway");
     int result = set_addresses(&dns6.sin6_addr);
     if (result != 0)
@@ -183,14 +191,14 @@ static int open_inside(const char *gateway4, const char *gateway6, uint16_t port
     if (result != 0)
         return bh_fail(error, error_size, -result, "sockets in the VM's network");
     // Last: until now the launcher's rule drops every frame of the guest.
-    return run_rules(rules, error, error_size);
+    return run_rules(plane->rules, error, error_size);
 }
 
-int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6, uint16_t port,
-                  const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6, char *error,
-                  size_t error_size) {
-    if (!gateway4 || !gateway6 || !rules || !tcp || !dns4 || !dns6)
-        return bh_fail(error, error_size, EINVAL, "network of a VM");
+// Runs in the VM's namespace, on this thread alone.
+typedef int (*inside_fn)(void *context, char *error, size_t error_size);
+
+static int run_inside(int32_t pid, uint64_t start_time, inside_fn inside, void *context, char *error,
+                      size_t error_size) {
     int32_t opened = -1;
     int result = bh_pidfd_open(pid, start_time, &opened, error, error_size);
     if (result != 0)
@@ -199,19 +207,77 @@ int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const 
     CLEANUP_FD own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
     if (own < 0 || setns(pidfd, CLONE_NEWNET) != 0)
         return bh_fail(error, error_size, errno, "network namespace of process %d", pid);
-    struct plane_sockets sockets = {-1, -1, -1};
-    result = open_inside(gateway4, gateway6, port, rules, &sockets, error, error_size);
+    result = inside(context, error, error_size);
     // A thread that stays in a guest's namespace would open its next socket there.
     if (setns(own, CLONE_NEWNET) != 0)
         abort();
+    return result;
+}
+
+struct dial {
+    struct sockaddr_in address;
+    int fd;
+};
+
+static int dial_inside(void *context, char *error, size_t error_size) {
+    struct dial *dial = context;
+    const int on = 1;
+    CLEANUP_FD fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_IP, IP_TRANSPARENT, &on, sizeof on) != 0)
+        return bh_fail(error, error_size, errno, "socket in the VM's network");
+    if (connect(fd, (const struct sockaddr *)&dial->address, sizeof dial->address) != 0 &&
+        errno != EINPROGRESS)
+        return bh_fail(error, error_size, errno, "connection to the guest");
+    dial->fd = bh_take_fd(&fd);
+    return 0;
+}
+
+int bh_plane_dial(int32_t pid, uint64_t start_time, const char *address, uint16_t port, int32_t *fd,
+                  char *error, size_t error_size) {
+    struct dial dial = {.address = {.sin_family = AF_INET, .sin_port = htons(port)}, .fd = -1};
+    if (!address || !fd || inet_pton(AF_INET, address, &dial.address.sin_addr) != 1)
+        return bh_fail(error, error_size, EINVAL, "address of the guest");
+    int result = run_inside(pid, start_time, dial_inside, &dial, error, error_size);
+    if (result == 0)
+        *fd = dial.fd;
+    return result;
+}
+
+int bh_dial_result(int32_t fd, int32_t *connected, char *error, size_t error_size) {
+    if (!connected)
+        return bh_fail(error, error_size, EINVAL, "connection");
+    struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+    int ready = poll(&poll_fd, 1, 0);
+    if (ready < 0)
+        return bh_fail(error, error_size, errno, "connection");
+    *connected = 0;
+    if (ready == 0)
+        return 0;
+    int problem = 0;
+    socklen_t size = sizeof problem;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &problem, &size) != 0)
+        return bh_fail(error, error_size, errno, "connection");
+    if (problem != 0)
+        return bh_fail(error, error_size, problem, "connection to the guest");
+    *connected = 1;
+    return 0;
+}
+
+int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6, uint16_t port,
+                  const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6, char *error,
+                  size_t error_size) {
+    if (!gateway4 || !gateway6 || !rules || !tcp || !dns4 || !dns6)
+        return bh_fail(error, error_size, EINVAL, "network of a VM");
+    struct plane_open plane = {gateway4, gateway6, rules, port, {-1, -1, -1}};
+    int result = run_inside(pid, start_time, open_inside, &plane, error, error_size);
     if (result != 0) {
-        bh_close_fd(&sockets.tcp);
-        bh_close_fd(&sockets.dns4);
-        bh_close_fd(&sockets.dns6);
+        bh_close_fd(&plane.sockets.tcp);
+        bh_close_fd(&plane.sockets.dns4);
+        bh_close_fd(&plane.sockets.dns6);
         return result;
     }
-    *tcp = sockets.tcp;
-    *dns4 = sockets.dns4;
-    *dns6 = sockets.dns6;
+    *tcp = plane.sockets.tcp;
+    *dns4 = plane.sockets.dns4;
+    *dns6 = plane.sockets.dns6;
     return 0;
 }

@@ -321,6 +321,13 @@ export const ERRORS = {
     terminal: false,
     hint: 'The gateway does not answer; sandboxes stay closed, or under the policy they have, and it is tried again by itself.',
   },
+  PORT_UNAVAILABLE: {
+    reason: 'PortUnavailable',
+    httpStatus: 409,
+    exitCode: 1,
+    terminal: false,
+    hint: 'Free the port of the host or choose another hostPort; it is tried again by itself.',
+  },
   INSUFFICIENT_RESOURCES: {
     reason: 'InsufficientResources',
     httpStatus: 507,

@@ -34,12 +34,18 @@ test('every field without effect is named by its path', () => {
       ],
       volumeMounts: [{ name: 'data', mountPath: '/data' }],
       patches: [{ mkdir: { path: '/app' } }],
-      ports: [{ name: 'web', port: 80 }],
+      ports: [{ name: 'dns', port: 53, protocol: 'UDP' }],
       secrets: [
         { env: 'KEY', valueFrom: { secretKeyRef: { name: 'k', key: 'k' } }, allowHosts: ['a.example'] },
       ],
       updateStrategy: 'Recreate',
     }),
-    ['spec.patches', 'spec.ports', 'spec.secrets', 'spec.updateStrategy', 'spec.volumes[1].hostPath'],
+    [
+      'spec.patches',
+      'spec.secrets',
+      'spec.updateStrategy',
+      'spec.volumes[1].hostPath',
+      'spec.ports[0].protocol (UDP)',
+    ],
   );
 });

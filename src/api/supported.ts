@@ -4,11 +4,13 @@ import type { SandboxSpec } from './sandbox.ts';
 
 /** Fields that the reconciler cannot honour yet, as paths below `spec`; empty lists ask for nothing. */
 export function unsupportedFields(spec: SandboxSpec): string[] {
-  const lists = ['patches', 'ports', 'secrets'] as const;
+  const lists = ['patches', 'secrets'] as const;
   const fields: string[] = lists.filter((field) => (spec[field]?.length ?? 0) > 0);
   if (spec.updateStrategy === 'Recreate') fields.push('updateStrategy');
   for (const [index, { hostPath }] of (spec.volumes ?? []).entries())
     if (hostPath !== undefined) fields.push(`volumes[${index}].hostPath`);
+  for (const [index, { protocol }] of (spec.ports ?? []).entries())
+    if (protocol === 'UDP') fields.push(`ports[${index}].protocol (UDP)`);
   return fields.map((field) => `spec.${field}`);
 }
 

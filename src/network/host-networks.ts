@@ -3,15 +3,22 @@ import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import type { FlowEntry } from '../api/wire.ts';
 import { type Clock, sleep } from '../controller/clock.ts';
 import { GUEST_NETWORK, GUEST_V4 } from './gateway/address-plan.ts';
+import type { Attached } from './gateway/control.ts';
 import type { GatewayCounters } from './gateway/flow-log.ts';
 import { RECONNECT_BASE_MS, RECONNECT_MAX_MS } from './gateway/limits.ts';
-import type { NamespaceHolder, NetworkPlane, NetworkState, SandboxNetworks } from './network-plane.ts';
+import type {
+  NamespaceHolder,
+  NetworkPlane,
+  NetworkState,
+  SandboxNetworks,
+  WantedNetwork,
+} from './network-plane.ts';
 import type { EffectivePolicy } from './policy/effective.ts';
 
 /** A connection to a gateway. */
 export interface Gateway {
-  /** Opens the network, or takes it as it is where the same process holds it, and brings the policy into force. */
-  attach(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): Promise<string>;
+  /** Opens the network, or takes it as it is where the same process holds it, and brings into force what is wanted. */
+  attach(uid: string, holder: NamespaceHolder, wanted: WantedNetwork): Promise<Attached>;
   detach(uid: string): Promise<void>;
   log(uid: string): Promise<readonly FlowEntry[]>;
   counters(): Promise<GatewayCounters>;
@@ -33,6 +40,7 @@ interface Network {
   readonly holder: NamespaceHolder;
   readonly programmed: PromiseWithResolvers<void>;
   acknowledged?: EffectivePolicy;
+  ports?: NonNullable<NetworkState['ports']>;
   problem?: string;
 }
 
@@ -81,13 +89,13 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
     this.#tell(uid);
   }
 
-  async program(uid: string, effective: EffectivePolicy): Promise<string> {
+  async program(uid: string, wanted: WantedNetwork): Promise<string> {
     const network = this.#networks.get(uid);
     const gateway = this.#gateway;
     if (network === undefined) throw unavailable('the VM is gone');
     if (gateway === undefined) throw unavailable(this.#problem ?? 'it is being reached');
     try {
-      const hash = await gateway.attach(uid, network.holder, effective);
+      const { hash, ports } = await gateway.attach(uid, network.holder, wanted);
       if (this.#networks.get(uid) !== network) {
         // Another VM, or none, by now; what is attached for it is its own matter.
         if (!this.#networks.has(uid)) gateway.detach(uid).catch(() => {});
@@ -95,8 +103,9 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
       }
       if (this.#gateway !== gateway) return hash;
       delete network.problem;
-      if (hash === effective.hash) {
-        network.acknowledged = effective;
+      if (hash === wanted.effective.hash) {
+        network.acknowledged = wanted.effective;
+        network.ports = { wanted: wanted.ports, published: ports };
         network.programmed.resolve();
       }
       this.#tell(uid);
@@ -114,11 +123,14 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
   stateOf(uid: string): NetworkState | undefined {
     const network = this.#networks.get(uid);
     if (network === undefined) return undefined;
-    const { acknowledged, problem = this.#problem } = network;
+    const { acknowledged, ports, problem = this.#problem } = network;
     const address = GUEST_V4;
     if (acknowledged === undefined) return { address, ...(problem === undefined ? {} : { problem }) };
     const { hash, policies, mode } = acknowledged;
-    return { address, acknowledged: hash, policies: policies.map(({ name }) => name), mode: mode.value };
+    return {
+      ...{ address, acknowledged: hash, policies: policies.map(({ name }) => name), mode: mode.value },
+      ...(ports === undefined ? {} : { ports }),
+    };
   }
 
   whenProgrammed(uid: string): Promise<void> {

@@ -10,6 +10,27 @@ export interface NamespaceHolder {
   readonly startTime: string;
 }
 
+/** A port of the guest that the host is to publish. */
+export interface WantedPort {
+  readonly name: string;
+  /** In the guest. */
+  readonly port: number;
+  readonly hostIP: string;
+  /** Absent: a free one. */
+  readonly hostPort?: number;
+}
+
+/** What became of it. */
+export type PublishedPort =
+  | { readonly name: string; readonly hostIP: string; readonly hostPort: number }
+  | { readonly name: string; readonly problem: string };
+
+/** What is to be in force for one sandbox. */
+export interface WantedNetwork {
+  readonly effective: EffectivePolicy;
+  readonly ports: readonly WantedPort[];
+}
+
 /** The network of one sandbox, as far as is known. */
 export interface NetworkState {
   /** Of the guest. */
@@ -19,18 +40,27 @@ export interface NetworkState {
   /** Of what is in force: names as `namespace/name`, and the mode. There exactly where `acknowledged` is. */
   readonly policies?: readonly string[];
   readonly mode?: EgressMode;
+  /** The ports that were asked for when it was last programmed, and what became of them. */
+  readonly ports?: { readonly wanted: readonly WantedPort[]; readonly published: readonly PublishedPort[] };
   /** Why it is not open. Absent where it is, and where this process has not tried yet. */
   readonly problem?: string;
+}
+
+/** The first port that could not be published, and why. */
+export function portProblem(state: NetworkState | undefined): string | undefined {
+  for (const port of state?.ports?.published ?? [])
+    if ('problem' in port) return `Port ${port.name} is not published: ${port.problem}`;
+  return undefined;
 }
 
 /** What the policies' reconcilers ask for. */
 export interface NetworkPlane {
   /**
-   * Brings a policy into force for a sandbox of this host. Resolves with the hash that the gateway acknowledged, when flows
-   * that it forbids are cut. Fails with NETWORK_UNAVAILABLE where the gateway does not answer; the sandbox's network is
+   * Brings a policy into force for a sandbox of this host, and publishes its ports. Resolves with the hash that the gateway
+   * acknowledged, when flows that it forbids are cut; what became of the ports is part of the state. Fails with NETWORK_UNAVAILABLE where the gateway does not answer; the sandbox's network is
    * closed then, or still under its former policy, never open.
    */
-  program(uid: string, effective: EffectivePolicy): Promise<string>;
+  program(uid: string, wanted: WantedNetwork): Promise<string>;
   /** Undefined for a sandbox without a network on this host, as one that does not run. */
   stateOf(uid: string): NetworkState | undefined;
   /** Calls back when a state changes: a network came or went, a policy came into force, the gateway died or came back. */

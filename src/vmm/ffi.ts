@@ -81,6 +81,10 @@ export interface HostLibrary {
   jailConnect(pid: number, path: string): number;
   sendFd(socket: number, data: Uint8Array, fd: number): void;
   tscKhz(): Promise<number>;
+  /** Begins a TCP connection to the guest of that VM; gives its descriptor. */
+  planeDial(process: { pid: number; startTime: bigint }, address: string, port: number): number;
+  /** Whether a connection that was begun is there; throws when it failed. */
+  dialResult(fd: number): boolean;
   /** Opens the network of the VM whose process this is; gives the descriptors of its sockets. */
   planeOpen(process: { pid: number; startTime: bigint }, plane: PlaneSetup): PlaneSockets;
 }
@@ -165,6 +169,11 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     'bh_plane_open',
     'int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6, uint16_t port, const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6',
   );
+  const planeDial = declare(
+    'bh_plane_dial',
+    'int32_t pid, uint64_t start_time, const char *address, uint16_t port, int32_t *fd',
+  );
+  const dialResult = declare('bh_dial_result', 'int32_t fd, int32_t *connected');
   const tscKhz = declare('bh_tsc_khz', 'uint32_t *khz');
 
   const first = (array: Int32Array | Uint32Array): number => array[0] ?? -1;
@@ -251,6 +260,16 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
       const [tcp, dns4, dns6] = [new Int32Array(1), new Int32Array(1), new Int32Array(1)];
       planeOpen.now(pid, start, gateway4, gateway6, port, rules, tcp, dns4, dns6);
       return { tcp: first(tcp), dns4: first(dns4), dns6: first(dns6) };
+    },
+    planeDial({ pid, startTime: start }, address, port) {
+      const out = new Int32Array(1);
+      planeDial.now(pid, start, address, port, out);
+      return first(out);
+    },
+    dialResult(fd) {
+      const out = new Int32Array(1);
+      dialResult.now(fd, out);
+      return first(out) === 1;
     },
     async tscKhz() {
       const out = new Uint32Array(1);

@@ -18,7 +18,7 @@ export const WORLD = {
   other6: '2600::11',
   dns6: '2600::53',
 };
-const METADATA = ['169.254.169.254', '168.63.129.16', '100.100.100.200'];
+const METADATA = ['169.254.169.254', '169.254.170.2', '168.63.129.16', '100.100.100.200', '192.0.0.192'];
 
 const ip = (...args: string[]) => execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
 

@@ -1,5 +1,6 @@
 // What a sandbox reaches and what it does not, by YAML that changes while it runs; and what a killed daemon or gateway does to it.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -13,7 +14,7 @@ spec: {image: "${BUILTIN_IMAGE}", resources: {memory: 128Mi}}
 `;
 
 /** Where a thing never comes, its test is to fail, not the whole run. */
-const LIMITED = { timeout: 180_000 };
+const LIMITED = { timeout: 600_000 };
 
 let world: NetworkWorld;
 let daemon: TestDaemon;
@@ -158,6 +159,53 @@ test(
     assert.equal(await sh(request('other.example.com', WORLD.other)), '');
   },
 );
+
+test('ports of the guest are published, moved and closed while it runs', LIMITED, async () => {
+  await daemon.cli(
+    'exec',
+    'box',
+    '--',
+    '/bin/sh',
+    '-c',
+    'nc -ll -p 8000 -e echo hello from the guest >/dev/null 2>&1 &',
+  );
+  const setPorts = (ports: string) =>
+    daemon.write('box.yaml', SANDBOX.replace('spec: {', `spec: {ports: ${ports}, `));
+  const published = async () =>
+    ((await daemon.get('box')).status as { network?: { ports?: { hostPort: number }[] } }).network?.ports ??
+    [];
+  await setPorts('[{name: web, port: 8000}]');
+  let port = 0;
+  while (port === 0) port = (await published())[0]?.hostPort ?? 0;
+  assert.match(dialHost(port), /hello from the guest/);
+
+  // A server of the host has this one.
+  await setPorts('[{name: web, port: 8000, hostPort: 8080}]');
+  while ((await condition('NetworkReady')) !== 'False/PortUnavailable');
+  assert.match(
+    await daemon.ok('describe', 'sandbox', 'box'),
+    /127\.0\.0\.1:8080 is taken by \S+ \(pid \d+\)/,
+  );
+  assert.equal(dialHost(port), '');
+
+  await setPorts('[{name: web, port: 8000, hostPort: 8099}]');
+  while ((await published())[0]?.hostPort !== 8099);
+  assert.match(dialHost(8099), /hello from the guest/);
+  await setPorts('[]');
+  while ((await published()).length > 0);
+  assert.equal(dialHost(8099), '');
+});
+
+/** What a port of the host says; empty where nothing listens. */
+function dialHost(port: number): string {
+  const [command = '', ...args] = [
+    ...world.prefix,
+    'bash',
+    '-c',
+    `exec 3<>/dev/tcp/127.0.0.1/${port} && timeout 5 cat <&3`,
+  ];
+  return spawnSync(command, args, { encoding: 'utf8' }).stdout;
+}
 
 test('a policy that cannot be put into force closes what it selects, and says why', LIMITED, async () => {
   await setPolicyUnusable();

@@ -24,6 +24,8 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'leaks.test.ts': 'cycles of a daemon, too slow there; vmm-lifecycle has cycles of the driver',
   'monitoring.test.ts': 'figures against a clock, where time is emulated',
   'monitoring-alerts.test.ts': 'alerts of the daemon, without a VM',
+  'network-bypass.test.ts':
+    'what the gateway decides, the same with any driver; network.test.ts has the traffic',
   'sandbox-volumes.test.ts': 'minutes of daemons there; the mounts of volumes go through the same disks',
   'sdk.test.ts': 'clients of the daemon, the same with any driver',
   'sdk-package.test.ts': 'a package, without a VM',

@@ -3,9 +3,14 @@ import { connect, type Socket } from 'node:net';
 import { BulkheadError } from '../../api/errors.ts';
 import type { FlowEntry } from '../../api/wire.ts';
 import type { Gateway } from '../host-networks.ts';
-import type { NamespaceHolder } from '../network-plane.ts';
-import type { EffectivePolicy } from '../policy/effective.ts';
-import { CONTROL_VERSION, type ControlRequest, readMessages, writeMessage } from './control.ts';
+import type { NamespaceHolder, WantedNetwork } from '../network-plane.ts';
+import {
+  type Attached,
+  CONTROL_VERSION,
+  type ControlRequest,
+  readMessages,
+  writeMessage,
+} from './control.ts';
 import type { GatewayCounters } from './flow-log.ts';
 import { CONTROL_TIMEOUT_MS } from './limits.ts';
 
@@ -47,9 +52,10 @@ export class GatewayClient implements Gateway {
     }
   }
 
-  /** Opens the network of a sandbox under this policy. Safe to repeat. */
-  async attach(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): Promise<string> {
-    return String(await this.#call({ method: 'attach', uid, holder, policy }));
+  /** Opens the network of a sandbox under this policy, with these ports. Safe to repeat. */
+  async attach(uid: string, holder: NamespaceHolder, { effective, ports }: WantedNetwork): Promise<Attached> {
+    const call = { method: 'attach', uid, holder, policy: effective, ports } as const;
+    return (await this.#call(call)) as Attached;
   }
 
   async detach(uid: string): Promise<void> {

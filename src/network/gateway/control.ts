@@ -1,6 +1,6 @@
 // The words between the daemon and its gateway: JSON, one message a line, on a socket that only their user may open.
 import type { Socket } from 'node:net';
-import type { NamespaceHolder } from '../network-plane.ts';
+import type { NamespaceHolder, PublishedPort, WantedPort } from '../network-plane.ts';
 import type { EffectivePolicy } from '../policy/effective.ts';
 import { CONTROL_MESSAGE_MAX } from './limits.ts';
 
@@ -18,9 +18,17 @@ export type ControlRequest =
       readonly uid: string;
       readonly holder: NamespaceHolder;
       readonly policy: EffectivePolicy;
+      readonly ports: readonly WantedPort[];
     }
   | { readonly method: 'detach' | 'log'; readonly uid: string }
   | { readonly method: 'counters' };
+
+/** Answer to `attach`. */
+export interface Attached {
+  /** Of the policy that is in force. */
+  readonly hash: string;
+  readonly ports: readonly PublishedPort[];
+}
 
 export type ControlCall = ControlRequest & { readonly id: number };
 

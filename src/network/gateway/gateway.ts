@@ -9,14 +9,18 @@ import type { NamespaceHolder } from '../network-plane.ts';
 import { addressKey, parseAddress } from '../policy/addresses.ts';
 import { EFFECTIVE_FORMAT, type EffectivePolicy } from '../policy/effective.ts';
 import { PLANE_SETUP } from './address-plan.ts';
-import { CONTROL_VERSION, type ControlRequest } from './control.ts';
+import { type Attached, CONTROL_VERSION, type ControlRequest } from './control.ts';
 import { socketTransport } from './dns-transport.ts';
 import { addCounters, type GatewayCounters, type NetworkCounters, NO_TRAFFIC } from './flow-log.ts';
+import { dialGuest } from './guest-dial.ts';
+import { PublishedPorts } from './published-ports.ts';
 import { SandboxNetwork } from './sandbox-network.ts';
+
+type AttachRequest = Extract<ControlRequest, { method: 'attach' }>;
 
 const QUERY_ID_END = 65_536;
 
-interface Attached {
+interface Held {
   readonly holder: NamespaceHolder;
   readonly network: SandboxNetwork;
 }
@@ -25,7 +29,7 @@ export class Gateway {
   readonly #library: HostLibrary;
   readonly #clock: Clock;
   readonly #upstream: Upstream;
-  readonly #attached = new Map<string, Attached>();
+  readonly #attached = new Map<string, Held>();
   /** Of sandboxes that are gone. */
   #gone = NO_TRAFFIC;
 
@@ -40,12 +44,12 @@ export class Gateway {
   }
 
   /** Throws what the daemon is to be told. */
-  handle(request: ControlRequest): unknown {
+  async handle(request: ControlRequest): Promise<unknown> {
     switch (request.method) {
       case 'hello':
         return { version: CONTROL_VERSION, pid: process.pid };
       case 'attach':
-        return this.#attach(request.uid, request.holder, request.policy);
+        return this.#attach(request);
       case 'detach':
         this.#detach(request.uid);
         return null;
@@ -68,22 +72,32 @@ export class Gateway {
     for (const [uid, { holder }] of this.#attached) if (!this.#lives(holder)) this.#detach(uid);
   }
 
-  #attach(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): string {
+  async #attach({ uid, holder, policy, ports }: AttachRequest): Promise<Attached> {
     checkPolicy(policy);
+    const network = this.#open(uid, holder, policy);
+    const closed = policy.mode.value === 'Airgapped';
+    const published = await network.ports.set(closed ? [] : ports);
+    if (!closed) return { hash: network.hash, ports: published };
+    const problem = 'Mode Airgapped closes published ports too.';
+    return { hash: network.hash, ports: ports.map(({ name }) => ({ name, problem })) };
+  }
+
+  #open(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): SandboxNetwork {
     const former = this.#attached.get(uid);
     if (former?.holder.pid === holder.pid && former.holder.startTime === holder.startTime) {
       former.network.setPolicy(policy);
-      return former.network.hash;
+      return former.network;
     }
     this.#detach(uid);
-    const { pid, startTime } = holder;
-    const sockets = this.#library.planeOpen({ pid, startTime: BigInt(startTime) }, PLANE_SETUP);
+    const process = { pid: holder.pid, startTime: BigInt(holder.startTime) };
+    const sockets = this.#library.planeOpen(process, PLANE_SETUP);
     const network = new SandboxNetwork({
       ...{ sockets, policy, upstream: this.#upstream, clock: this.#clock },
       ...{ hostServers: getServers, isHostAddress },
+      ports: new PublishedPorts((port) => dialGuest(this.#library, process, port)),
     });
     this.#attached.set(uid, { holder, network });
-    return network.hash;
+    return network;
   }
 
   #counters(): GatewayCounters {
@@ -106,7 +120,7 @@ export class Gateway {
     this.#attached.delete(uid);
   }
 
-  #find(uid: string): Attached {
+  #find(uid: string): Held {
     const found = this.#attached.get(uid);
     if (found === undefined) throw new Error(`No network of ${uid} is attached.`);
     return found;

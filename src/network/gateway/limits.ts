@@ -12,6 +12,13 @@ export const DNS_IDLE_MS = 10_000;
 export const DNS_CONNECTIONS_MAX = 32;
 /** Datagrams that one sandbox's filter works on at a time; more are dropped, as a network would. */
 export const DNS_DATAGRAMS_MAX = 256;
+/** Connections to one published port at a time. */
+export const PORT_CONNECTIONS_MAX = 512;
+/** A guest that does not take a connection in this time does not listen. */
+export const GUEST_DIAL_MS = 5_000;
+/** How often a connection that was begun is looked at; a guest that listens takes it in less than a millisecond. */
+export const GUEST_DIAL_CHECK_MS = 1;
+export const GUEST_DIAL_CHECK_MAX_MS = 50;
 /** Decisions that are remembered of each sandbox for `network log`. */
 export const LOG_ENTRIES_MAX = 256;
 /** A message on the control socket: a policy with certificates of its own authorities. */

@@ -28,11 +28,12 @@ function serve(socket: Socket, gateway: Gateway): void {
       socket.destroy();
       return;
     }
-    try {
-      writeMessage(socket, { id: message.id, result: gateway.handle(message) });
-    } catch (error) {
-      writeMessage(socket, { id: message.id, error: error instanceof Error ? error.message : String(error) });
-    }
+    const { id } = message;
+    void gateway.handle(message).then(
+      (result) => writeMessage(socket, { id, result }),
+      (error: unknown) =>
+        writeMessage(socket, { id, error: error instanceof Error ? error.message : String(error) }),
+    );
   });
 }
 

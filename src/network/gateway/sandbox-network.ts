@@ -11,6 +11,7 @@ import { GATEWAY_V4, GATEWAY_V6 } from './address-plan.ts';
 import { serveDatagrams, serveStream } from './dns-sockets.ts';
 import { FlowLog, type NetworkCounters } from './flow-log.ts';
 import { DNS_CONNECTIONS_MAX } from './limits.ts';
+import type { PublishedPorts } from './published-ports.ts';
 import { Relay } from './relay.ts';
 
 export interface SandboxNetworkOptions {
@@ -20,6 +21,7 @@ export interface SandboxNetworkOptions {
   readonly clock: Clock;
   readonly hostServers: () => readonly string[];
   readonly isHostAddress: (address: string) => boolean;
+  readonly ports: PublishedPorts;
 }
 
 export class SandboxNetwork {
@@ -30,11 +32,13 @@ export class SandboxNetwork {
   readonly #relays = new Set<Relay>();
   readonly #dnsStreams = new Set<Socket>();
   readonly log: FlowLog;
+  readonly ports: PublishedPorts;
   #policy: EffectivePolicy;
 
   constructor(options: SandboxNetworkOptions) {
     const { sockets, policy, upstream, clock, hostServers, isHostAddress } = options;
     this.#options = options;
+    this.ports = options.ports;
     this.#policy = policy;
     this.log = new FlowLog(() => clock.now());
     this.#filter = new DnsFilter({
@@ -67,6 +71,7 @@ export class SandboxNetwork {
   }
 
   close(): void {
+    this.ports.close();
     this.#filter.close();
     this.#server.close();
     for (const socket of this.#datagrams.splice(0)) socket.close();

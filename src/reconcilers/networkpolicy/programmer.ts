@@ -1,8 +1,22 @@
 // Brings into each sandbox's gateway what the policies say. Works by sandbox, since what holds in one comes of many policies.
+import { isDeepStrictEqual } from 'node:util';
 import { BulkheadError } from '../../api/errors.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import type { Outcome, Reconciler, Request } from '../../controller/reconciler.ts';
+import { type NetworkState, portProblem, type WantedPort } from '../../network/network-plane.ts';
 import type { ProgrammerDeps } from './dependencies.ts';
+
+function wantedPorts({ spec }: DefaultedSandbox): WantedPort[] {
+  return (spec.ports ?? []).map(({ name, port, hostIP = '127.0.0.1', hostPort }) => ({
+    ...{ name, port, hostIP },
+    ...(hostPort === undefined ? {} : { hostPort }),
+  }));
+}
+
+/** All of them, as they are asked for now. */
+function isPublished(state: NetworkState, wanted: readonly WantedPort[]): boolean {
+  return isDeepStrictEqual(state.ports?.wanted ?? [], wanted) && portProblem(state) === undefined;
+}
 
 /** To be woken by changes of a Sandbox, of the policies that select it or did, and of what those refer to. */
 export class PolicyProgrammer implements Reconciler {
@@ -30,16 +44,22 @@ export class PolicyProgrammer implements Reconciler {
     const { uid } = sandbox.metadata;
     const state = plane.stateOf(uid);
     const effective = (await book.read()).effectiveOf(sandbox);
+    const ports = wantedPorts(sandbox);
     const wake = () => {
       for (const { name } of effective.policies) this.#wakePolicy(name);
     };
-    if (state === undefined || state.acknowledged === effective.hash) {
+    const isDone = state?.acknowledged === effective.hash && isPublished(state, ports);
+    if (state === undefined || isDone) {
       wake();
       return { type: 'done' };
     }
     try {
-      const acknowledged = await plane.program(uid, effective);
-      if (acknowledged === effective.hash) return { type: 'done' };
+      const acknowledged = await plane.program(uid, { effective, ports });
+      if (acknowledged === effective.hash) {
+        const problem = portProblem(plane.stateOf(uid));
+        if (problem === undefined) return { type: 'done' };
+        return { type: 'transient', error: new BulkheadError('PORT_UNAVAILABLE', problem) };
+      }
       const message = `The gateway acknowledged policy ${acknowledged.slice(0, 12)}, not ${effective.hash.slice(0, 12)}.`;
       return { type: 'transient', error: new BulkheadError('NETWORK_UNAVAILABLE', message) };
     } finally {

@@ -251,3 +251,25 @@ test('changes lead to those that they concern', async () => {
     ['all'],
   );
 });
+
+test('ports are published, added and removed as the spec changes, and one that is taken is tried again', async () => {
+  await using world = new PolicyWorld();
+  const uid = await world.sandbox('a');
+  const key = { kind: 'Sandbox', namespace: 'default', name: 'a' };
+  const setPorts = async (ports: { name: string; port: number; hostPort?: number }[]) => {
+    const spec = { ports: ports.map((port) => ({ hostIP: '127.0.0.1', protocol: 'TCP', ...port })) };
+    await world.store.patch(key, { spec });
+    return world.programmer.reconcile(key);
+  };
+  world.plane.takenPorts.add(81);
+  assert.deepEqual(await setPorts([{ name: 'web', port: 8000, hostPort: 80 }]), { type: 'done' });
+  assert.deepEqual(world.plane.stateOf(uid)?.ports?.published, [
+    { name: 'web', hostIP: '127.0.0.1', hostPort: 80 },
+  ]);
+  const taken = await setPorts([{ name: 'web', port: 8000, hostPort: 81 }]);
+  assert.equal(taken.type, 'transient');
+  world.plane.takenPorts.clear();
+  assert.deepEqual(await world.programmer.reconcile(key), { type: 'done' });
+  assert.deepEqual(await setPorts([]), { type: 'done' });
+  assert.deepEqual(world.plane.stateOf(uid)?.ports?.published, []);
+});

@@ -18,7 +18,7 @@ import type { Condition } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
 import { HANDLED_RECONCILE_MAX, START_STAGES_MAX } from '../../api/sandbox-status.ts';
 import type { ImageProgress } from '../../api/wire.ts';
-import type { NetworkState } from '../../network/network-plane.ts';
+import { type NetworkState, portProblem } from '../../network/network-plane.ts';
 import {
   activeSince,
   backoffIn,
@@ -355,6 +355,9 @@ function networkCondition({ object, vm, network }: Observation, set: Setter): Up
     return [set('NetworkReady', true, REASONS.NoNetwork, 'The guest has loopback alone.')];
   const { acknowledged, policies = [], mode, problem } = network;
   if (acknowledged !== undefined) {
+    const unpublished = portProblem(network);
+    if (unpublished !== undefined)
+      return [set('NetworkReady', false, ERRORS.PORT_UNAVAILABLE.reason, unpublished)];
     const what =
       policies.length === 0
         ? `No policy selects the sandbox: mode ${mode} holds.`
@@ -367,9 +370,11 @@ function networkCondition({ object, vm, network }: Observation, set: Setter): Up
   return [set('NetworkReady', false, ERRORS.NETWORK_UNAVAILABLE.reason, message)];
 }
 
-function networkOf({ address, policies = [] }: NetworkState): NonNullable<SandboxStatus['network']> {
+function networkOf({ address, ports, policies = [] }: NetworkState): NonNullable<SandboxStatus['network']> {
+  const published = (ports?.published ?? []).filter((port) => 'hostPort' in port);
   return {
     address,
+    ...(published.length === 0 ? {} : { ports: published }),
     ...(policies.length === 0 ? {} : { policies: policies.slice(0, POLICIES_SHOWN_MAX) }),
   };
 }

@@ -1,6 +1,12 @@
 // A gateway for tests: has what it was told in force, unless it is told to be down or behind.
 import { BulkheadError } from '../../api/errors.ts';
-import type { NetworkPlane, NetworkState, SandboxNetworks } from '../../network/network-plane.ts';
+import type {
+  NetworkPlane,
+  NetworkState,
+  PublishedPort,
+  SandboxNetworks,
+  WantedNetwork,
+} from '../../network/network-plane.ts';
 import type { EffectivePolicy } from '../../network/policy/effective.ts';
 
 const ADDRESS = '192.0.2.2';
@@ -10,12 +16,20 @@ export class FakeNetworkPlane implements NetworkPlane {
   readonly networks = new Map<string, EffectivePolicy | undefined>();
   readonly programmed: { uid: string; hash: string }[] = [];
   isDown = false;
+  /** Of the host. */
+  readonly takenPorts = new Set<number>();
+  readonly #ports = new Map<string, NonNullable<NetworkState['ports']>>();
   readonly #listeners = new Set<(uid: string) => void>();
 
-  async program(uid: string, effective: EffectivePolicy): Promise<string> {
+  async program(uid: string, { effective, ports }: WantedNetwork): Promise<string> {
     if (this.isDown || !this.networks.has(uid))
       throw new BulkheadError('NETWORK_UNAVAILABLE', 'The gateway does not answer.');
     this.programmed.push({ uid, hash: effective.hash });
+    const published = ports.map(({ name, hostIP, hostPort = 40_000 }): PublishedPort => {
+      const isTaken = this.takenPorts.has(hostPort);
+      return isTaken ? { name, problem: `${hostPort} is taken.` } : { name, hostIP, hostPort };
+    });
+    this.#ports.set(uid, { wanted: ports, published });
     this.networks.set(uid, effective);
     return effective.hash;
   }
@@ -23,7 +37,9 @@ export class FakeNetworkPlane implements NetworkPlane {
   stateOf(uid: string): NetworkState | undefined {
     if (!this.networks.has(uid)) return undefined;
     const hash = this.networks.get(uid)?.hash;
-    return { address: ADDRESS, ...(hash === undefined ? {} : { acknowledged: hash }) };
+    const ports = this.#ports.get(uid);
+    if (hash === undefined) return { address: ADDRESS };
+    return { address: ADDRESS, acknowledged: hash, ...(ports === undefined ? {} : { ports }) };
   }
 
   onChange(listener: (uid: string) => void): () => void {

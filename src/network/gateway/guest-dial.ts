@@ -1,0 +1,29 @@
+// Connections into a guest, from the network namespace of its VM.
+import { closeSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { HostLibrary } from '../../vmm/ffi.ts';
+import { GUEST_V4 } from './address-plan.ts';
+import { GUEST_DIAL_CHECK_MAX_MS, GUEST_DIAL_CHECK_MS, GUEST_DIAL_MS } from './limits.ts';
+
+/** Rejects where the guest does not take it. The kernel has no event for us here: Node cannot wait for a foreign socket. */
+export async function dialGuest(
+  library: Pick<HostLibrary, 'planeDial' | 'dialResult'>,
+  process: { pid: number; startTime: bigint },
+  port: number,
+): Promise<Socket> {
+  const fd = library.planeDial(process, GUEST_V4, port);
+  try {
+    let waited = 0;
+    for (let pause = GUEST_DIAL_CHECK_MS; !library.dialResult(fd); pause *= 2) {
+      if (waited >= GUEST_DIAL_MS) throw new Error('The guest does not answer.');
+      const turn = Math.min(pause, GUEST_DIAL_CHECK_MAX_MS);
+      await sleep(turn);
+      waited += turn;
+    }
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
+}
