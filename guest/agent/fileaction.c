@@ -14,6 +14,7 @@
 #include "beneath.h"
 #include "files.h"
 #include "paths.h"
+#include "unfinished.h"
 
 // Of a tree that is removed: each level holds a descriptor and a directory's buffer.
 #define DEPTH_MAX 256
@@ -247,6 +248,41 @@ static int rename_file(const char *from, const char *to, struct err *err) {
     return result;
 }
 
+static int make_symlink(const char *path, const char *target, struct err *err) {
+    const char *name;
+    char unfinished[UNFINISHED_NAME];
+    int parent = paths_open_parent(path, &name, err);
+    if (parent < 0)
+        return -1;
+    unfinished_name(unfinished, getpid());
+    (void)unlinkat(parent, unfinished, 0);
+    int result = 0;
+    if (symlinkat(target, parent, unfinished) < 0 || renameat(parent, unfinished, parent, name) < 0) {
+        result = paths_failure(path, err);
+        (void)unlinkat(parent, unfinished, 0);
+    }
+    (void)close(parent);
+    return result;
+}
+
+// A slow disk takes its time, so that the caller is answered first.
+static int sync_files(const char *path, int status, struct err *err) {
+    const char *name;
+    int parent = paths_open_parent(path, &name, err);
+    if (parent < 0)
+        return -1;
+    // The parent is a name alone, which cannot be synced.
+    int directory = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    (void)close(parent);
+    if (directory < 0)
+        return paths_failure(path, err);
+    (void)close(status);
+    if (syncfs(directory) < 0)
+        fail_later(path);
+    (void)close(directory);
+    return 0;
+}
+
 int fileaction_run(const bulkhead_agent_v1_FileAction *request, int status, struct err *err) {
     const char *path = request->path;
     if (!path || path[0] != '/')
@@ -267,6 +303,12 @@ int fileaction_run(const bulkhead_agent_v1_FileAction *request, int status, stru
         return rename_file(path, request->action.rename.to, err);
     case bulkhead_agent_v1_FileAction_copy_tag:
         return files_copy(path, request->action.copy.to, status, err);
+    case bulkhead_agent_v1_FileAction_symlink_tag:
+        if (!request->action.symlink.target)
+            return err_set(err, FAIL_INVALID, "a link needs a target");
+        return make_symlink(path, request->action.symlink.target, err);
+    case bulkhead_agent_v1_FileAction_sync_tag:
+        return sync_files(path, status, err);
     default:
         return err_set(err, FAIL_INVALID, "this agent does not know the action");
     }

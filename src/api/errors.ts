@@ -111,6 +111,13 @@ export const ERRORS = {
     terminal: true,
     hint: 'Remove the field; this release does not act on it yet.',
   },
+  PATCH_FAILED: {
+    reason: 'PatchFailed',
+    httpStatus: 422,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Patches cannot change afterwards: mend the one that the message names and create the sandbox anew.',
+  },
   FILE_FAILED: {
     reason: 'FileFailed',
     httpStatus: 422,

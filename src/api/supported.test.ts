@@ -33,7 +33,7 @@ test('every field without effect is named by its path', () => {
         { name: 'scratch', tmpfs: { size: '1Mi' } },
       ],
       volumeMounts: [{ name: 'data', mountPath: '/data' }],
-      patches: [{ mkdir: { path: '/app' } }],
+      patches: [{ mkdir: { path: '/app' } }, { copy: { from: 'scripts', path: '/app' } }],
       ports: [{ name: 'dns', port: 53, protocol: 'UDP' }],
       secrets: [
         { env: 'KEY', valueFrom: { secretKeyRef: { name: 'k', key: 'k' } }, allowHosts: ['a.example'] },
@@ -41,8 +41,8 @@ test('every field without effect is named by its path', () => {
       updateStrategy: 'Recreate',
     }),
     [
-      'spec.patches',
       'spec.secrets',
+      'spec.patches[1].copy',
       'spec.updateStrategy',
       'spec.volumes[1].hostPath',
       'spec.ports[0].protocol (UDP)',

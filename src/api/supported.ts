@@ -4,8 +4,9 @@ import type { SandboxSpec } from './sandbox.ts';
 
 /** Fields that the reconciler cannot honour yet, as paths below `spec`; empty lists ask for nothing. */
 export function unsupportedFields(spec: SandboxSpec): string[] {
-  const lists = ['patches', 'secrets'] as const;
-  const fields: string[] = lists.filter((field) => (spec[field]?.length ?? 0) > 0);
+  const fields: string[] = (spec.secrets?.length ?? 0) > 0 ? ['secrets'] : [];
+  for (const [index, { copy }] of (spec.patches ?? []).entries())
+    if (copy !== undefined) fields.push(`patches[${index}].copy`);
   if (spec.updateStrategy === 'Recreate') fields.push('updateStrategy');
   for (const [index, { hostPath }] of (spec.volumes ?? []).entries())
     if (hostPath !== undefined) fields.push(`volumes[${index}].hostPath`);

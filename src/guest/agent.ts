@@ -166,6 +166,10 @@ export interface GuestFiles {
   rename(from: string, to: string, signal?: AbortSignal): Promise<void>;
   /** Content, mode and owner of a regular file; in place at once or not at all. */
   copy(from: string, to: string, signal?: AbortSignal): Promise<void>;
+  /** A link in place of a file or link that has the name already. */
+  symlink(path: string, target: string, signal?: AbortSignal): Promise<void>;
+  /** Resolves when everything of the root file system is on its disk. */
+  sync(signal?: AbortSignal): Promise<void>;
 }
 
 /** What the guest says of itself; a claim, not a measurement. */

@@ -138,6 +138,14 @@ export class SessionFiles implements GuestFiles {
     return this.#act(from, { case: 'copy', value: { to: guestPath(to) } }, 'copying', signal);
   }
 
+  symlink(path: string, target: string, signal?: AbortSignal): Promise<void> {
+    return this.#act(path, { case: 'symlink', value: { target } }, 'making the link', signal);
+  }
+
+  sync(signal?: AbortSignal): Promise<void> {
+    return this.#act('/etc', { case: 'sync', value: {} }, 'syncing the disk of', signal);
+  }
+
   async #act(path: string, action: Action, verb: string, signal?: AbortSignal): Promise<void> {
     const process = await this.#startAction(path, action, signal);
     try {

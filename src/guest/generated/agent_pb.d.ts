@@ -1047,6 +1047,18 @@ export declare type FileAction = Message<"bulkhead.agent.v1.FileAction"> & {
      */
     value: CopyFile;
     case: "copy";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.SymlinkFile symlink = 10;
+     */
+    value: SymlinkFile;
+    case: "symlink";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.SyncFiles sync = 11;
+     */
+    value: SyncFiles;
+    case: "sync";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1158,6 +1170,38 @@ export declare type CopyFile = Message<"bulkhead.agent.v1.CopyFile"> & {
  * Use `create(CopyFileSchema)` to create a new message.
  */
 export declare const CopyFileSchema: GenMessage<CopyFile>;
+
+/**
+ * A symbolic link in place of a file or link that has the name already.
+ *
+ * @generated from message bulkhead.agent.v1.SymlinkFile
+ */
+export declare type SymlinkFile = Message<"bulkhead.agent.v1.SymlinkFile"> & {
+  /**
+   * @generated from field: string target = 1;
+   */
+  target: string;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.SymlinkFile.
+ * Use `create(SymlinkFileSchema)` to create a new message.
+ */
+export declare const SymlinkFileSchema: GenMessage<SymlinkFile>;
+
+/**
+ * Everything of the file system of an existing path is on its disk.
+ *
+ * @generated from message bulkhead.agent.v1.SyncFiles
+ */
+export declare type SyncFiles = Message<"bulkhead.agent.v1.SyncFiles"> & {
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.SyncFiles.
+ * Use `create(SyncFilesSchema)` to create a new message.
+ */
+export declare const SyncFilesSchema: GenMessage<SyncFiles>;
 
 /**
  * On the stdout of FileAction, each behind its length as a varint.

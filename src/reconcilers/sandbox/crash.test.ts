@@ -108,6 +108,29 @@ const scenarios: Scenario[] = [
     },
   },
   {
+    name: 'a sandbox whose root file system is patched',
+    async run(world) {
+      await world.create('patched', {
+        main: {},
+        patches: [
+          { text: { path: '/etc/a', content: 'a' } },
+          { append: { path: '/etc/a', content: 'b' } },
+          { append: { path: '/etc/a', content: 'c' } },
+          { remove: { path: '/etc/b' } },
+        ],
+      });
+      const dir = await world.dirOf('patched');
+      const guest = await world.guestOf(dir, 1);
+      await world.untilPhase('patched', 'Running');
+      assert.equal(guest.root.get('/etc/a')?.content, 'abc');
+      guest.root.set('/etc/a', { kind: 'file', content: 'changed by its work', mode: 0o644 });
+      await world.supervise();
+      assert.equal(guest.root.get('/etc/a')?.content, 'changed by its work');
+      await world.delete('patched');
+      await world.untilGone('patched');
+    },
+  },
+  {
     name: 'a VM that crashes and restarts',
     async run(world) {
       await world.create('crash', { restartPolicy: 'Always' });

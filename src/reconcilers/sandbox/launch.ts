@@ -6,6 +6,7 @@ import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import type { ExecRequest, Personality } from '../../guest/agent.ts';
 import type { ImageConfig } from '../../images/images.ts';
 import type { GuestNetwork } from '../../network/network-plane.ts';
+import { patchedHosts } from './patches.ts';
 import type { ExecDefaults } from './runtime/sandbox-runtime.ts';
 
 /** Session id of the main process in every guest. */
@@ -86,7 +87,7 @@ export function personality(object: DefaultedSandbox, guest: GuestNetwork): Pers
     },
     nameservers: [...guest.nameservers],
     searchDomains: [],
-    extraHosts: [],
+    extraHosts: patchedHosts(object),
   };
 }
 

@@ -71,6 +71,10 @@ export interface RunRecord {
   previousExit: string;
   /** Disks of volumes, in the order in which the VM has them. */
   volumes?: readonly AttachedDisk[];
+  /** The root file system has its patches; kept over all runs. */
+  patched?: true;
+  /** Sizes, in bytes, that files had before their patches appended to them, by index of the patch. */
+  patchedFrom?: Readonly<Record<string, number>>;
   /** Written once the VM was seen running. */
   vm?: { pid: number; startedAt: string };
   /** Written when the guest was up: boot time and stages of the start, in milliseconds, for the status. */

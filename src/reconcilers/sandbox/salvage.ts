@@ -34,6 +34,8 @@ export async function salvageRecord(
     launchDigest: '',
     main: spec.main !== undefined,
     previousExit: '',
+    // What its work changed since must not be undone.
+    patched: true,
     ...(vm?.bootMilliseconds === undefined
       ? {}
       : { up: { at: startedAt, bootMilliseconds: vm.bootMilliseconds } }),

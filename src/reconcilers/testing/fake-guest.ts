@@ -18,6 +18,7 @@ import type {
   RootMount,
   SessionInfo,
 } from '../../guest/agent.ts';
+import { type FakeFile, FakeGuestFiles } from './fake-guest-files.ts';
 import type { Faults } from './faults.ts';
 import type { FakeProcess } from './process.ts';
 
@@ -79,6 +80,8 @@ export class FakeGuest {
   mounts: readonly GuestVolumeMount[] = [];
   /** Content of volumes of files: by volume, then by path. */
   readonly files = new Map<string, Map<string, string>>();
+  /** Its root file system, by path. */
+  readonly root = new Map<string, FakeFile>();
   /** What `stats` tells of its disks. */
   fileSystems: GuestStats['fileSystems'] = [];
   readonly sessions = new Map<string, FakeSession>();
@@ -244,7 +247,8 @@ export class FakeAgent implements GuestAgent {
   }
 
   get files(): GuestFiles {
-    throw new BulkheadError('NOT_SUPPORTED', 'the fake guest has no files');
+    const { root } = this.#guest;
+    return new FakeGuestFiles(root, (name, signal, work) => this.#call(name, signal, work));
   }
 
   shutdown(options: { graceMs: number; signal?: string }): Promise<void> {

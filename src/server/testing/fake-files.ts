@@ -115,4 +115,10 @@ export class FakeFiles implements GuestFiles {
       this.entries.set(to, { ...this.#get(from) });
     });
   }
+
+  async symlink(): Promise<void> {
+    throw new BulkheadError('NOT_SUPPORTED', 'the fake has no links');
+  }
+
+  async sync(): Promise<void> {}
 }

@@ -15,6 +15,7 @@ import { watchMain } from '../runtime/main-process.ts';
 import { writeFiles } from '../volumes/files.ts';
 import { guestVolumes } from '../volumes/spec.ts';
 import { type EffectContext, known } from './context.ts';
+import { applyPatches } from './patches.ts';
 
 /** Disks in the order in which drivers attach them. */
 const ROOT = { imageDevice: 'vda', upperDevice: 'vdb' };
@@ -89,6 +90,7 @@ async function prepareGuest(context: EffectContext, agent: GuestAgent, signal: A
   runtime.guest.rootMounted = true;
   if (named !== undefined) await timed(context, 'personalize', () => named);
   runtime.guest.personalized = true;
+  await timed(context, 'patches', () => applyPatches(context, agent, signal));
   if (!runtime.guest.volumesMounted) {
     await timed(context, 'volumes', () => mountVolumes(context, agent, signal));
     runtime.guest.volumesMounted = true;

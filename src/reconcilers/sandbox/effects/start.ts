@@ -96,6 +96,8 @@ function nextRun(
     restartedAt: object.metadata.annotations?.[RESTARTED_AT_ANNOTATION] ?? '',
     launchDigest: launchDigest(object),
     main: object.spec.main !== undefined,
+    ...(former?.patched === undefined ? {} : { patched: former.patched }),
+    ...(former?.patchedFrom === undefined ? {} : { patchedFrom: former.patchedFrom }),
     ...(last === undefined ? {} : { former: last }),
     ...part,
   };
