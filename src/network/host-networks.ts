@@ -38,7 +38,7 @@ export interface HostNetworksOptions {
 
 interface Network {
   readonly holder: NamespaceHolder;
-  readonly programmed: PromiseWithResolvers<void>;
+  readonly tried: PromiseWithResolvers<void>;
   acknowledged?: EffectivePolicy;
   ports?: NonNullable<NetworkState['ports']>;
   problem?: string;
@@ -78,7 +78,7 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
   opened(uid: string, holder: NamespaceHolder): void {
     const former = this.#networks.get(uid)?.holder;
     if (former?.pid === holder.pid && former.startTime === holder.startTime) return;
-    this.#networks.set(uid, { holder, programmed: Promise.withResolvers() });
+    this.#networks.set(uid, { holder, tried: Promise.withResolvers() });
     this.#tell(uid);
   }
 
@@ -106,12 +106,13 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
       if (hash === wanted.effective.hash) {
         network.acknowledged = wanted.effective;
         network.ports = { wanted: wanted.ports, published: ports };
-        network.programmed.resolve();
+        network.tried.resolve();
       }
       this.#tell(uid);
       return hash;
     } catch (error) {
       const failure = asBulkheadError(error);
+      if (this.#gateway === gateway) network.tried.resolve();
       if (network.problem !== failure.message) {
         network.problem = failure.message;
         this.#tell(uid);
@@ -133,8 +134,8 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
     };
   }
 
-  whenProgrammed(uid: string): Promise<void> {
-    return this.#networks.get(uid)?.programmed.promise ?? Promise.resolve();
+  whenTried(uid: string): Promise<void> {
+    return this.#networks.get(uid)?.tried.promise ?? Promise.resolve();
   }
 
   onChange(listener: (uid: string) => void): () => void {

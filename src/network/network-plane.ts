@@ -87,6 +87,6 @@ export interface SandboxNetworks extends Pick<NetworkPlane, 'stateOf' | 'onChang
   opened(uid: string, holder: NamespaceHolder): void;
   /** The VM is gone. */
   closed(uid: string): void;
-  /** Resolves when a policy is in force for the VM that runs. */
-  whenProgrammed(uid: string): Promise<void>;
+  /** Resolves when a policy is in force for the VM that runs, or could not be brought into force at the first try. */
+  whenTried(uid: string): Promise<void>;
 }

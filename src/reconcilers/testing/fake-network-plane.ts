@@ -93,7 +93,7 @@ export class FakeSandboxNetworks implements SandboxNetworks {
     return { address: ADDRESS, acknowledged: 'hash', policies: ['default/egress'], mode: 'Deny' };
   }
 
-  whenProgrammed(uid: string): Promise<void> {
+  whenTried(uid: string): Promise<void> {
     return this.#waiting.get(uid)?.promise ?? Promise.resolve();
   }
 

@@ -98,14 +98,15 @@ async function prepareGuest(context: EffectContext, agent: GuestAgent, signal: A
 }
 
 /**
- * The main process finds its network as its policies have it. Where there is no gateway for long, it finds it closed: the
- * sandbox is of use without, and its condition says so.
+ * The main process finds its network as its policies have it. Where that cannot be had, or not for long, it finds it closed:
+ * the sandbox is of use without, and its condition says so.
  */
 async function waitForNetwork({ deps, runtime, object }: EffectContext): Promise<void> {
   if (runtime.record?.up !== undefined || deps.networks.stateOf(runtime.uid) === undefined) return;
-  const programmed = deps.networks.whenProgrammed(runtime.uid).then(() => true);
-  if ((await within(deps.clock, NETWORK_WAIT_MS, programmed)) === true) return;
-  const why = deps.networks.stateOf(runtime.uid)?.problem ?? 'No policy came into force in time.';
+  await within(deps.clock, NETWORK_WAIT_MS, deps.networks.whenTried(runtime.uid));
+  const state = deps.networks.stateOf(runtime.uid);
+  if (state === undefined || state.acknowledged !== undefined) return;
+  const why = state.problem ?? 'No policy came into force in time.';
   emit(deps.recorder, object, 'NetworkUnavailable', `The guest starts with its network closed. ${why}`);
 }
 
