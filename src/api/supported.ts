@@ -16,13 +16,11 @@ export function unsupportedFields(spec: SandboxSpec): string[] {
 }
 
 /** Fields of a NetworkPolicy that the gateway cannot honour yet: what such a policy selects stays closed. */
-export function unsupportedPolicyFields({ egress, tls, limits }: DefaultedNetworkPolicySpec): string[] {
+export function unsupportedPolicyFields({ egress, tls }: DefaultedNetworkPolicySpec): string[] {
   const fields: string[] = [];
   for (const [index, { action, ports = [] }] of egress.rules.entries())
     if (action === 'Allow' && ports.some(({ protocol }) => protocol === 'UDP'))
       fields.push(`spec.egress.rules[${index}].ports (UDP)`);
   if (tls.intercept) fields.push('spec.tls.intercept');
-  if ((limits.egressBytesPerSecond ?? undefined) !== undefined)
-    fields.push('spec.limits.egressBytesPerSecond');
   return fields;
 }

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { systemClock } from '../../controller/clock.ts';
 import type { FlowVerdict } from '../policy/flow.ts';
 import { flow } from '../testing/policies.ts';
+import { EgressRate } from './egress-rate.ts';
 import { Relay } from './relay.ts';
 
 const MODE = { kind: 'Mode', mode: 'AllowAll' } as const;
@@ -21,6 +23,7 @@ async function listen(t: TestContext, serve: (socket: Socket) => void): Promise<
 
 /** A guest's socket whose other end is relayed to a server that gives back, at the end, all that it got. */
 async function relayed(t: TestContext, decide: (seen: { httpHost?: string | null }) => FlowVerdict) {
+  const rate = new EgressRate(systemClock);
   const received: Buffer[] = [];
   const reports: string[] = [];
   const port = await listen(t, (socket) => {
@@ -32,7 +35,7 @@ async function relayed(t: TestContext, decide: (seen: { httpHost?: string | null
   const front = await listen(t, (client) => {
     const { promise: closed, resolve: close } = Promise.withResolvers<void>();
     const relay = new Relay({
-      ...{ client, flow: flow('20.0.0.10'), target: { host: '127.0.0.1', port }, decide },
+      ...{ client, flow: flow('20.0.0.10'), target: { host: '127.0.0.1', port }, decide, rate },
       report: (result) => reports.push(result),
       count: () => {},
       closed: close,
@@ -45,7 +48,7 @@ async function relayed(t: TestContext, decide: (seen: { httpHost?: string | null
   const got: Buffer[] = [];
   guest.on('data', (chunk) => got.push(chunk));
   const text = () => Buffer.concat(got).toString();
-  return { guest, reports, received, text, ...(await promise) };
+  return { guest, rate, reports, received, text, ...(await promise) };
 }
 
 test('what the server says after the guest closed its side arrives', async (t) => {
@@ -110,4 +113,19 @@ test('a flow that another policy forbids is cut', async (t) => {
   await closed;
   await gone;
   assert.deepEqual(reports, ['Allowed', 'Cut']);
+});
+
+test('a rate that comes while a connection stands holds what it sends from then on', async (t) => {
+  const { guest, relay, rate, received, closed } = await relayed(t, () => ALLOW);
+  const bytes = () => received.reduce((sum, { length }) => sum + length, 0);
+  guest.write(Buffer.alloc(1_000));
+  while (bytes() < 1_000) await new Promise((resolve) => setTimeout(resolve, 5));
+  rate.set(100_000);
+  relay.applyRate();
+  const began = performance.now();
+  guest.end(Buffer.alloc(100_000));
+  await closed;
+  assert.equal(bytes(), 101_000);
+  // What was saved up is a quarter of a second's worth.
+  assert.ok(performance.now() - began > 500);
 });

@@ -1,8 +1,9 @@
 // One TCP connection of a guest: decided, dialled, inspected where a name may close it, and carried both ways.
 import { connect, type Socket } from 'node:net';
-import { Transform } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import { RequestWatch } from '../inspect/request-watch.ts';
 import type { Decider, Flow, FlowVerdict } from '../policy/flow.ts';
+import type { EgressRate } from './egress-rate.ts';
 import { readFirstBytes } from './first-bytes.ts';
 import { CONNECT_TIMEOUT_MS, IDLE_MS, INSPECT_MS } from './limits.ts';
 
@@ -16,6 +17,8 @@ export interface RelayOptions {
   /** Where to dial for the flow's destination. */
   readonly target: { readonly host: string; readonly port: number };
   readonly decide: (flow: Flow) => FlowVerdict;
+  /** Of all that the sandbox sends. */
+  readonly rate: EgressRate;
   readonly report: (result: 'Allowed' | 'Denied' | 'Cut' | 'Failed', by?: Decider) => void;
   readonly count: (egressBytes: number, ingressBytes: number) => void;
   readonly closed: () => void;
@@ -29,6 +32,9 @@ export class Relay {
   #held: Buffer[] | undefined;
   #inspecting: NodeJS.Timeout | undefined;
   #ended = false;
+  /** Of the guest's bytes, once they are carried. */
+  #source: Readable | undefined;
+  #throttle: Transform | undefined;
   #counted = { egress: 0, ingress: 0 };
 
   constructor(options: RelayOptions) {
@@ -77,6 +83,17 @@ export class Relay {
     this.#end();
   }
 
+  /** What the guest sends is held to the rate from now on, where there is one. */
+  applyRate(): void {
+    const [source, upstream] = [this.#source, this.#upstream];
+    const { rate } = this.#options;
+    if (source === undefined || upstream === undefined || source.readableEnded) return;
+    if (!rate.isLimited || this.#throttle !== undefined) return;
+    this.#throttle = rate.stream();
+    source.unpipe(upstream);
+    source.pipe(this.#throttle).pipe(upstream);
+  }
+
   /** Bytes that were not counted yet are. */
   count(): void {
     const upstream = this.#upstream;
@@ -89,7 +106,7 @@ export class Relay {
   #carry(by: Decider): void {
     const { client, report } = this.#options;
     report('Allowed', by);
-    if (this.#upstream !== undefined) client.pipe(this.#upstream);
+    this.#pipe(client);
   }
 
   #inspect(): void {
@@ -141,6 +158,13 @@ export class Relay {
     this.#carry(verdict.by);
   };
 
+  #pipe(source: Readable): void {
+    if (this.#upstream === undefined) return;
+    this.#source = source;
+    source.pipe(this.#upstream);
+    this.applyRate();
+  }
+
   /** Each request is decided by its own host. */
   #carryRequests(first: Buffer, by: Decider): void {
     const { client, decide, report } = this.#options;
@@ -172,7 +196,7 @@ export class Relay {
       },
     });
     report('Allowed', by);
-    requests.pipe(upstream);
+    this.#pipe(requests);
     requests.write(first);
     client.pipe(requests);
   }
@@ -189,6 +213,7 @@ export class Relay {
     if (orderly) client.destroy();
     else client.resetAndDestroy();
     upstream?.destroy();
+    this.#throttle?.destroy();
     closed();
   }
 }

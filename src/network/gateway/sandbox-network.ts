@@ -9,6 +9,7 @@ import { DNS_PORT, decideFlow } from '../policy/decide.ts';
 import type { EffectivePolicy } from '../policy/effective.ts';
 import { GATEWAY_V4, GATEWAY_V6 } from './address-plan.ts';
 import { serveDatagrams, serveStream } from './dns-sockets.ts';
+import { EgressRate } from './egress-rate.ts';
 import { FlowLog, type NetworkCounters } from './flow-log.ts';
 import { DNS_CONNECTIONS_MAX } from './limits.ts';
 import type { PublishedPorts } from './published-ports.ts';
@@ -33,6 +34,7 @@ export class SandboxNetwork {
   readonly #dnsStreams = new Set<Socket>();
   readonly log: FlowLog;
   readonly ports: PublishedPorts;
+  readonly #rate: EgressRate;
   #policy: EffectivePolicy;
 
   constructor(options: SandboxNetworkOptions) {
@@ -40,6 +42,8 @@ export class SandboxNetwork {
     this.#options = options;
     this.ports = options.ports;
     this.#policy = policy;
+    this.#rate = new EgressRate(clock);
+    this.#rate.set(policy.limits.egressBytesPerSecond);
     this.log = new FlowLog(() => clock.now());
     this.#filter = new DnsFilter({
       ...{ policy, upstream, hostServers, clock },
@@ -62,7 +66,11 @@ export class SandboxNetwork {
   setPolicy(policy: EffectivePolicy): void {
     this.#policy = policy;
     this.#filter.setPolicy(policy);
-    for (const relay of [...this.#relays]) relay.reconsider();
+    this.#rate.set(policy.limits.egressBytesPerSecond);
+    for (const relay of [...this.#relays]) {
+      relay.reconsider();
+      relay.applyRate();
+    }
   }
 
   counters(): NetworkCounters {
@@ -109,6 +117,7 @@ export class SandboxNetwork {
       target: { host: isGateway(address) ? '127.0.0.1' : address, port },
       decide: (flow) => decideFlow(this.#policy, flow),
       report,
+      rate: this.#rate,
       count: (egress, ingress) => {
         this.log.egressBytes += egress;
         this.log.ingressBytes += ingress;
