@@ -2,6 +2,7 @@
 import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
 import { CONTROLLER_DESCRIPTION, controllerBoard } from './controller.ts';
 import { FLEET_DESCRIPTION, fleetBoard } from './fleet.ts';
+import { NETWORK_DESCRIPTION, networkBoard } from './network.ts';
 import { SANDBOX_DESCRIPTION, sandboxBoard } from './sandbox.ts';
 
 export interface Board {
@@ -21,6 +22,7 @@ export function boards(): Board[] {
       description: CONTROLLER_DESCRIPTION,
       board: controllerBoard(),
     },
+    { file: 'network.json', title: 'Network', description: NETWORK_DESCRIPTION, board: networkBoard() },
   ];
 }
 

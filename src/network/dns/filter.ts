@@ -14,7 +14,9 @@ import { type DnsQuery, type DnsReply, decodeQuery, encodeReply } from './messag
 import type { Upstream } from './upstream.ts';
 
 /** How a question ended. `Limited`: over the bounds of rate or of names; `Failed`: no upstream answered. */
-export type DnsResult = 'Answered' | 'Cached' | 'Blocked' | 'Limited' | 'Failed' | 'Malformed';
+/** How a question ends. */
+export const DNS_RESULTS = ['Answered', 'Cached', 'Blocked', 'Limited', 'Failed', 'Malformed'] as const;
+export type DnsResult = (typeof DNS_RESULTS)[number];
 
 export interface DnsDecision {
   readonly result: DnsResult;

@@ -1,5 +1,6 @@
 // What a sandbox's network decided and carried: counters and the last decisions.
 import type { FlowEntry } from '../../api/wire.ts';
+import { DNS_RESULTS } from '../dns/filter.ts';
 import { type Decider, explain } from '../policy/flow.ts';
 import { LOG_ENTRIES_MAX } from './limits.ts';
 
@@ -36,6 +37,14 @@ export function addCounters(a: NetworkCounters, b: NetworkCounters): NetworkCoun
 }
 
 export const NO_TRAFFIC: NetworkCounters = { decisions: {}, egressBytes: 0, ingressBytes: 0, connections: 0 };
+
+/** Every decision that there is, so that a series is there before its first one. */
+export const NO_DECISIONS: NetworkCounters['decisions'] = Object.fromEntries(
+  [
+    ...['Allowed', 'Denied', 'Cut', 'Limited', 'Failed'].map((result) => `Flow/${result}`),
+    ...DNS_RESULTS.map((result) => `DNS/${result}`),
+  ].map((key) => [key, 0]),
+);
 
 /** What a gateway tells of itself. */
 export interface GatewayCounters {

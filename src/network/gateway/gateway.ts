@@ -11,7 +11,13 @@ import { EFFECTIVE_FORMAT, type EffectivePolicy } from '../policy/effective.ts';
 import { PLANE_SETUP } from './address-plan.ts';
 import { type Attached, CONTROL_VERSION, type ControlRequest } from './control.ts';
 import { socketTransport } from './dns-transport.ts';
-import { addCounters, type GatewayCounters, type NetworkCounters, NO_TRAFFIC } from './flow-log.ts';
+import {
+  addCounters,
+  type GatewayCounters,
+  type NetworkCounters,
+  NO_DECISIONS,
+  NO_TRAFFIC,
+} from './flow-log.ts';
 import { dialGuest } from './guest-dial.ts';
 import { PublishedPorts } from './published-ports.ts';
 import { SandboxNetwork } from './sandbox-network.ts';
@@ -31,7 +37,7 @@ export class Gateway {
   readonly #upstream: Upstream;
   readonly #attached = new Map<string, Held>();
   /** Of sandboxes that are gone. */
-  #gone = NO_TRAFFIC;
+  #gone: NetworkCounters = { ...NO_TRAFFIC, decisions: NO_DECISIONS };
 
   constructor(library: HostLibrary, clock: Clock) {
     this.#library = library;
