@@ -1,6 +1,5 @@
 // All networks of this host's sandboxes, and what the daemon may ask of them.
 import { randomInt } from 'node:crypto';
-import { getServers } from 'node:dns';
 import { networkInterfaces } from 'node:os';
 import type { Clock } from '../../controller/clock.ts';
 import type { HostLibrary } from '../../vmm/ffi.ts';
@@ -19,6 +18,7 @@ import {
   NO_TRAFFIC,
 } from './flow-log.ts';
 import { dialGuest } from './guest-dial.ts';
+import { hostNameServers } from './host-name-servers.ts';
 import { PublishedPorts } from './published-ports.ts';
 import { SandboxNetwork } from './sandbox-network.ts';
 
@@ -34,6 +34,7 @@ interface Held {
 export class Gateway {
   readonly #library: HostLibrary;
   readonly #clock: Clock;
+  readonly #hostServers: () => readonly string[];
   readonly #upstream: Upstream;
   readonly #attached = new Map<string, Held>();
   /** Of sandboxes that are gone. */
@@ -42,6 +43,7 @@ export class Gateway {
   constructor(library: HostLibrary, clock: Clock) {
     this.#library = library;
     this.#clock = clock;
+    this.#hostServers = hostNameServers(clock);
     this.#upstream = new Upstream({
       transport: socketTransport,
       clock,
@@ -99,7 +101,7 @@ export class Gateway {
     const sockets = this.#library.planeOpen(process, PLANE_SETUP);
     const network = new SandboxNetwork({
       ...{ sockets, policy, upstream: this.#upstream, clock: this.#clock },
-      ...{ hostServers: getServers, isHostAddress },
+      ...{ hostServers: this.#hostServers, isHostAddress },
       ports: new PublishedPorts((port) => dialGuest(this.#library, process, port)),
     });
     this.#attached.set(uid, { holder, network });
