@@ -1,8 +1,10 @@
 // Ways around a policy, tried from inside a real VM against real servers: all closed under a policy that allows one name, and
 // (so that each is known to be a way at all) open under one that allows everything.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { BUILTIN_IMAGE, TestDaemon } from './daemon-harness.ts';
+import { BUILTIN_IMAGE, openFilesOf, TestDaemon } from './daemon-harness.ts';
 import { NetworkWorld, WORLD } from './network-world.ts';
 
 interface Attempt {
@@ -216,6 +218,15 @@ async function tryAll(attempts: readonly Attempt[], together: number): Promise<s
 }
 
 const TOGETHER = 12;
+const SOAK = process.env.BULKHEAD_SOAK === '1';
+const CONNECTIONS = SOAK ? 10_000 : 192;
+const CHANGES = SOAK ? 1_000 : 12;
+const LOOPS = 8;
+
+function gatewayPid(): string {
+  const record: unknown = JSON.parse(readFileSync(join(daemon.stateDir, 'network', 'gateway.json'), 'utf8'));
+  return String((record as { pid: number }).pid);
+}
 
 test(`${ATTEMPTS.length} ways around a policy are closed`, { timeout: 400_000 }, async () => {
   const nameservers = `nameservers: ["${WORLD.dns}"]`;
@@ -235,6 +246,54 @@ test('the same ways are open where everything is allowed', { timeout: 400_000 },
   );
   const expected = ATTEMPTS.filter(({ opens }) => opens).map(({ name }) => name);
   assert.deepEqual(await tryAll(ATTEMPTS, TOGETHER), expected.toSorted());
+});
+
+test(`${CONNECTIONS} connections leave no descriptor behind`, {
+  timeout: SOAK ? 3_600_000 : 400_000,
+}, async () => {
+  const open = () => openFilesOf(gatewayPid()).length;
+  const before = open();
+  const loop = `i=0; while [ $i -lt ${CONNECTIONS / LOOPS} ]; do echo hi | nc -w 4 ${WORLD.allowed} 80 >/dev/null; i=$((i+1)); done`;
+  const loops = Array.from({ length: LOOPS }, () => `(${loop}) &`).join('\n');
+  const { stdout } = await daemon.cliWithInput(
+    `${loops}\nwait\necho done\n`,
+    'exec',
+    '-i',
+    'box',
+    '--',
+    '/bin/sh',
+  );
+  assert.match(stdout, /done/);
+  while (open() > before) await new Promise((resolve) => setTimeout(resolve, 50));
+});
+
+test(`${CHANGES} changes of a policy under traffic lose nothing that it allows and open nothing that it closes`, {
+  timeout: SOAK ? 3_600_000 : 400_000,
+}, async () => {
+  const rules = (more: string) =>
+    `{mode: Deny, rules: [{action: Allow, to: [{domain: allowed.example.com}${more}]}]}`;
+  const dns = `{nameservers: ["${WORLD.dns}"]}`;
+  await setPolicy('changing', rules(''), dns);
+  const kept = `nslookup allowed.example.com >/dev/null; (printf 'GET /slow HTTP/1.1\\r\\nHost: allowed.example.com\\r\\n\\r\\n'; sleep 100000) | nc ${WORLD.allowed} 80 > /tmp/kept`;
+  const tried = `while [ ! -e /tmp/stop ]; do echo hi | nc -w 2 ${WORLD.other} 80 >> /tmp/leaked; done`;
+  await daemon.ok(
+    'exec',
+    'box',
+    '--',
+    '/bin/sh',
+    '-c',
+    `rm -f /tmp/kept /tmp/leaked; (${kept}) >/dev/null 2>&1 & (${tried}) >/dev/null 2>&1 &`,
+  );
+  const read = async (script: string) =>
+    (await daemon.ok('exec', 'box', '--', '/bin/sh', '-c', script)).trim();
+  while (Number(await read('cat /tmp/kept 2>/dev/null | wc -c')) === 0);
+  for (let change = 0; change < CHANGES; change += 1) {
+    await setPolicy('changing', rules(`, {cidr: 203.0.113.${change % 250}/32}`), dns);
+  }
+  const size = Number(await read('wc -c < /tmp/kept'));
+  while (Number(await read('wc -c < /tmp/kept')) <= size);
+  assert.equal(await read('cat /tmp/leaked | wc -c'), '0');
+  await daemon.cli('exec', 'box', '--', '/bin/sh', '-c', 'touch /tmp/stop; killall nc sleep');
 });
 
 test(`${LOCAL.length} ways are closed whatever the policy`, { timeout: 400_000 }, async () => {
