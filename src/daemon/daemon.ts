@@ -15,6 +15,7 @@ import { connectGuest } from '../guest/client.ts';
 import { openImages } from '../images/cache/open-images.ts';
 import { openRegistries } from '../images/registry/client.ts';
 import type { RegistryOptions } from '../images/registry/hosts.ts';
+import type { Refusal } from '../network/gateway/flow-log.ts';
 import { GatewayProcess } from '../network/gateway/process.ts';
 import { HostNetworks } from '../network/host-networks.ts';
 import { LeaseReconciler } from '../reconcilers/lease/reconciler.ts';
@@ -25,6 +26,7 @@ import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
 import { FolderSource } from '../source/source.ts';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
+import type { ObjectKey } from '../store/store.ts';
 import { loadHostLibrary } from '../vmm/ffi.ts';
 import { openLibkrunDriver } from '../vmm/libkrun/driver.ts';
 import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
@@ -104,7 +106,10 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => recorder.close());
   const volumes = await openDaemonVolumes({ dir: options.volumeDir, buildDir: BUILD_DIR });
   opened.defer(() => volumes.close());
-  const networks = openNetworks(paths.network, clock, log);
+  const networks = openNetworks(paths.network, clock, log, (uid, message) => {
+    const key = sandboxes.live.get(uid)?.key;
+    if (key !== undefined) void tellSandbox(store, recorder, key, uid, message);
+  });
   const deferred = new DeferredEnqueuer();
   const deferredVolumes = new DeferredEnqueuer();
   const sandboxes = createSandboxReconciler({
@@ -246,7 +251,24 @@ async function openDrivers(allowed: AllowedDrivers, stateDir: string, log: Logge
   return new HostDrivers({ libkrun, software }, allowed);
 }
 
-function openNetworks(dir: string, clock: Clock, log: Logger): HostNetworks {
+/** A Warning event about a sandbox; none where it is gone. */
+async function tellSandbox(
+  store: EmbeddedStore,
+  recorder: EventRecorder,
+  key: ObjectKey,
+  uid: string,
+  message: string,
+): Promise<void> {
+  const object = await store.get(key).catch(() => undefined);
+  if (object?.metadata.uid === uid) recorder.event(object, 'Warning', 'EgressDenied', message);
+}
+
+function openNetworks(
+  dir: string,
+  clock: Clock,
+  log: Logger,
+  tell: (uid: string, message: string) => void,
+): HostNetworks {
   const gateway = new GatewayProcess({
     library: loadHostLibrary(BUILD_DIR),
     clock,
@@ -257,7 +279,16 @@ function openNetworks(dir: string, clock: Clock, log: Logger): HostNetworks {
     connect: (signal) => gateway.connect(signal),
     clock,
     onProblem: (error) => log.warn({ error }, 'no gateway serves; the networks of all sandboxes are closed'),
+    onRefusals: ({ uid, refusals }) => {
+      for (const refusal of refusals) tell(uid, refusalText(refusal));
+    },
   });
+}
+
+function refusalText({ protocol, layer, destination, result, reason, count }: Refusal): string {
+  const what = layer === 'DNS' ? `the name ${destination}` : `${protocol} ${destination}`;
+  const times = count === 1 ? '' : `, ${count} times`;
+  return `${result}: ${what}${reason === '' ? '' : `, by ${reason}`}${times}.`;
 }
 
 interface Controllers {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../controller/testing/fake-clock.ts';
 import type { Attached } from './gateway/control.ts';
+import type { SandboxRefusals } from './gateway/flow-log.ts';
 import { type Gateway, HostNetworks } from './host-networks.ts';
 import type { NamespaceHolder, WantedNetwork } from './network-plane.ts';
 import { effectiveOf } from './testing/policies.ts';
@@ -29,6 +30,12 @@ class FakeGateway implements Gateway {
     return [];
   }
 
+  refused: SandboxRefusals[] = [];
+
+  async refusals() {
+    return this.refused.splice(0);
+  }
+
   async counters() {
     return { total: { decisions: {}, egressBytes: 0, ingressBytes: 0, connections: 0 }, sandboxes: {} };
   }
@@ -44,6 +51,7 @@ async function networks() {
   const gateways: FakeGateway[] = [];
   const problems: string[] = [];
   const changes: string[] = [];
+  const refused: SandboxRefusals[] = [];
   let refusal: Error | undefined;
   const host = new HostNetworks({
     connect: async () => {
@@ -54,12 +62,22 @@ async function networks() {
     },
     clock,
     onProblem: ({ message }) => problems.push(message),
+    onRefusals: (each) => refused.push(each),
   });
   host.onChange((uid) => changes.push(uid));
   const settle = async () => {
     for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
   };
-  return { host, clock, gateways, problems, changes, settle, refuse: (error?: Error) => (refusal = error) };
+  return {
+    host,
+    clock,
+    gateways,
+    refused,
+    problems,
+    changes,
+    settle,
+    refuse: (error?: Error) => (refusal = error),
+  };
 }
 
 test('a network is closed until its policy was acknowledged, and closed again when the gateway is gone', async () => {
@@ -139,5 +157,25 @@ test('a VM that is gone is let go, and one of the same sandbox that follows is a
   await settle();
   assert.equal(host.stateOf('a'), undefined);
   assert.equal(gateways[0]?.attached.size, 0);
+  await host.stop();
+});
+
+test('what was refused is told once, also by a gateway that follows another', async () => {
+  const { host, clock, gateways, refused, settle } = await networks();
+  await host.start();
+  await settle();
+  const refusals = { uid: 'a', refusals: [] };
+  gateways[0]?.refused.push(refusals);
+  await clock.advance(5_000);
+  await settle();
+  assert.deepEqual(refused, [refusals]);
+  gateways[0]?.close();
+  await settle();
+  await clock.advance(5_000);
+  await settle();
+  gateways[1]?.refused.push(refusals);
+  await clock.advance(5_000);
+  await settle();
+  assert.equal(refused.length, 2);
   await host.stop();
 });

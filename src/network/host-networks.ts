@@ -4,8 +4,8 @@ import type { FlowEntry } from '../api/wire.ts';
 import { type Clock, sleep } from '../controller/clock.ts';
 import { GUEST_NETWORK, GUEST_V4 } from './gateway/address-plan.ts';
 import type { Attached } from './gateway/control.ts';
-import type { GatewayCounters } from './gateway/flow-log.ts';
-import { RECONNECT_BASE_MS, RECONNECT_MAX_MS } from './gateway/limits.ts';
+import type { GatewayCounters, SandboxRefusals } from './gateway/flow-log.ts';
+import { RECONNECT_BASE_MS, RECONNECT_MAX_MS, REFUSALS_INTERVAL_MS } from './gateway/limits.ts';
 import type {
   NamespaceHolder,
   NetworkPlane,
@@ -22,6 +22,8 @@ export interface Gateway {
   detach(uid: string): Promise<void>;
   log(uid: string): Promise<readonly FlowEntry[]>;
   counters(): Promise<GatewayCounters>;
+  /** Since they were last asked for. */
+  refusals(): Promise<readonly SandboxRefusals[]>;
   /** Resolves when it is gone. */
   readonly closed: Promise<void>;
   /** Lets go of the connection; the gateway goes on. */
@@ -34,6 +36,8 @@ export interface HostNetworksOptions {
   clock: Clock;
   /** Told once for each time that the gateway is lost or cannot be had. */
   onProblem: (error: BulkheadError) => void;
+  /** Told now and then of what was refused meanwhile. */
+  onRefusals: (sandbox: SandboxRefusals) => void;
 }
 
 interface Network {
@@ -53,6 +57,7 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
   #gateway: Gateway | undefined;
   #problem: string | undefined;
   #running: Promise<void> | undefined;
+  #telling: Promise<void> | undefined;
 
   constructor(options: HostNetworksOptions) {
     this.#options = options;
@@ -61,6 +66,7 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
   /** Begins to look for a gateway; does not wait for it, as nothing but networks needs one. */
   async start(): Promise<void> {
     this.#running = this.#run();
+    this.#telling = this.#tellRefusals();
   }
 
   /** Lets go of the gateway, which goes on for the VMs. */
@@ -68,6 +74,7 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
     this.#stop.abort();
     this.#gateway?.close();
     await this.#running;
+    await this.#telling;
   }
 
   /** Why no gateway serves; undefined while one does, and before the first attempt has ended. */
@@ -178,6 +185,17 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
       if (signal.aborted) return;
       const delay = Math.min(RECONNECT_MAX_MS, RECONNECT_BASE_MS * 2 ** Math.min(failures, 10));
       await sleep(this.#options.clock, delay, signal);
+    }
+  }
+
+  async #tellRefusals(): Promise<void> {
+    const { clock, onRefusals } = this.#options;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      await sleep(clock, REFUSALS_INTERVAL_MS, signal);
+      // A gateway that is gone has nothing to tell.
+      const told = await this.#gateway?.refusals().catch(() => []);
+      if (!signal.aborted) for (const each of told ?? []) onRefusals(each);
     }
   }
 

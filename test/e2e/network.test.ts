@@ -119,6 +119,9 @@ test('a flow that a changed policy forbids is cut, and what happened is on recor
   const denied = await daemon.ok('network', 'log', 'box', '--denied');
   assert.match(denied, /Cut .*mode Deny of default\/egress/);
   assert.match(denied, /other\.example\.com +Blocked/);
+  let events = '';
+  while (!/EgressDenied.*Blocked: the name other\.example\.com, by mode Deny of default\/egress/.test(events))
+    events = await daemon.ok('events');
   assert.equal(await sh(request('allowed.example.com', WORLD.allowed)), '');
   slow.kill('SIGKILL');
   await ended;

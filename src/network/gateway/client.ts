@@ -11,7 +11,7 @@ import {
   readMessages,
   writeMessage,
 } from './control.ts';
-import type { GatewayCounters } from './flow-log.ts';
+import type { GatewayCounters, SandboxRefusals } from './flow-log.ts';
 import { CONTROL_TIMEOUT_MS } from './limits.ts';
 
 interface Waiting {
@@ -66,6 +66,10 @@ export class GatewayClient implements Gateway {
   async log(uid: string): Promise<readonly FlowEntry[]> {
     // The gateway is the same build's and speaks the same version.
     return (await this.#call({ method: 'log', uid })) as readonly FlowEntry[];
+  }
+
+  async refusals(): Promise<readonly SandboxRefusals[]> {
+    return (await this.#call({ method: 'refusals' })) as readonly SandboxRefusals[];
   }
 
   async counters(): Promise<GatewayCounters> {

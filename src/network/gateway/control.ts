@@ -21,7 +21,8 @@ export type ControlRequest =
       readonly ports: readonly WantedPort[];
     }
   | { readonly method: 'detach' | 'log'; readonly uid: string }
-  | { readonly method: 'counters' };
+  /** `refusals` gives those since it was last asked. */
+  | { readonly method: 'counters' | 'refusals' };
 
 /** Answer to `attach`. */
 export interface Attached {

@@ -2,7 +2,7 @@
 import type { FlowEntry } from '../../api/wire.ts';
 import { DNS_RESULTS } from '../dns/filter.ts';
 import { type Decider, explain } from '../policy/flow.ts';
-import { LOG_ENTRIES_MAX } from './limits.ts';
+import { LOG_ENTRIES_MAX, REFUSALS_MAX } from './limits.ts';
 
 export interface NetworkCounters {
   /** By `layer/result`. */
@@ -54,9 +54,21 @@ export interface GatewayCounters {
   readonly sandboxes: Readonly<Record<string, NetworkCounters>>;
 }
 
+/** What was refused, so many times, the same way. */
+export interface Refusal extends Omit<FlowEntry, 'at'> {
+  readonly count: number;
+}
+
+export interface SandboxRefusals {
+  readonly uid: string;
+  readonly refusals: readonly Refusal[];
+}
+
 export class FlowLog {
   readonly #entries: FlowEntry[] = [];
   readonly #decisions: Record<string, number> = {};
+  /** Since they were last taken. */
+  readonly #refusals = new Map<string, Refusal>();
   readonly #now: () => number;
   egressBytes = 0;
   ingressBytes = 0;
@@ -69,8 +81,24 @@ export class FlowLog {
     const key = `${entry.layer}/${entry.result}`;
     this.#decisions[key] = (this.#decisions[key] ?? 0) + 1;
     const at = new Date(this.#now()).toISOString();
-    this.#entries.push({ at, ...entry, reason: by === undefined ? '' : explain(by) });
+    const told = { ...entry, reason: by === undefined ? '' : explain(by) };
+    this.#entries.push({ at, ...told });
+    if (REFUSED.has(entry.result)) this.#refused(told);
     if (this.#entries.length > LOG_ENTRIES_MAX) this.#entries.shift();
+  }
+
+  /** Different refusals since the last call; of many different ones the first. */
+  takeRefusals(): Refusal[] {
+    const taken = [...this.#refusals.values()];
+    this.#refusals.clear();
+    return taken;
+  }
+
+  #refused(told: Omit<FlowEntry, 'at'>): void {
+    const key = JSON.stringify(told);
+    const former = this.#refusals.get(key);
+    if (former === undefined && this.#refusals.size >= REFUSALS_MAX) return;
+    this.#refusals.set(key, { ...told, count: (former?.count ?? 0) + 1 });
   }
 
   /** Oldest first. */

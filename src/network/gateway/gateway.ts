@@ -65,6 +65,11 @@ export class Gateway {
         return this.#find(request.uid).network.log.entries;
       case 'counters':
         return this.#counters();
+      case 'refusals':
+        return [...this.#attached].flatMap(([uid, { network }]) => {
+          const refusals = network.log.takeRefusals();
+          return refusals.length === 0 ? [] : [{ uid, refusals }];
+        });
       default:
         throw new Error('This gateway does not know the method.');
     }

@@ -21,6 +21,10 @@ export const GUEST_DIAL_CHECK_MS = 1;
 export const GUEST_DIAL_CHECK_MAX_MS = 50;
 /** Decisions that are remembered of each sandbox for `network log`. */
 export const LOG_ENTRIES_MAX = 256;
+/** Different refusals of one sandbox that are told as events each time; `network log` has more. */
+export const REFUSALS_MAX = 4;
+/** How often refusals become events. */
+export const REFUSALS_INTERVAL_MS = 5_000;
 /** A message on the control socket: a policy with certificates of its own authorities. */
 export const CONTROL_MESSAGE_MAX = 4 * 1_048_576;
 /** How often VMs are looked after that went without a word of the daemon. */
