@@ -106,6 +106,14 @@ test(
   },
 );
 
+test('the gateway can do as root what it needs and nothing else', () => {
+  const status = readFileSync(`/proc/${gatewayPid()}/status`, 'utf8');
+  const bits = Number.parseInt(/^CapEff:\s+(\w+)$/m.exec(status)?.[1] ?? '', 16);
+  // dac_read_search, net_bind_service, net_admin, sys_ptrace, sys_admin: capability.h.
+  assert.equal(bits, (1 << 2) | (1 << 10) | (1 << 12) | (1 << 19) | (1 << 21));
+  assert.match(status, /^NoNewPrivs:\s+1$/m);
+});
+
 test('a flow that a changed policy forbids is cut, and what happened is on record', LIMITED, async () => {
   const script = `(printf 'GET /slow HTTP/1.1\\r\\nHost: allowed.example.com\\r\\n\\r\\n'; sleep 600) | nc ${WORLD.allowed} 80`;
   const slow = daemon.spawnCli('exec', 'box', '--', '/bin/sh', '-c', script);

@@ -8,6 +8,12 @@ import { HostError, type HostLibrary } from '../../vmm/ffi.ts';
 import { GatewayClient } from './client.ts';
 
 const MAIN = join(import.meta.dirname, 'main.ts');
+/**
+ * All that the process that works on guests' bytes may do as root: enter the namespace of a VM (sys_admin, and sys_ptrace as its
+ * processes are of another user), rules and transparent sockets there (net_admin), low ports that are published
+ * (net_bind_service), and look for who has a port that is taken (dac_read_search).
+ */
+const CAPABILITIES = ['sys_admin', 'sys_ptrace', 'net_admin', 'net_bind_service', 'dac_read_search'];
 /** How often a killed process is looked at until it is gone. */
 const DEATH_CHECK_MS = 10;
 
@@ -49,13 +55,18 @@ export class GatewayProcess {
     const listener = library.unixListen(this.#socket);
     const log = openSync(join(dir, 'gateway.log'), 'w', 0o600);
     try {
-      const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', MAIN, buildDir], {
-        // The fourth is LISTENER_FD.
-        stdio: ['ignore', log, log, listener],
-        detached: true,
-        cwd: '/',
-        env: {},
-      });
+      const node = [process.execPath, '--disable-warning=ExperimentalWarning', MAIN, buildDir];
+      const child = spawn(
+        'setpriv',
+        [`--bounding-set=-all,+${CAPABILITIES.join(',+')}`, '--no-new-privs', ...node],
+        {
+          // The fourth is LISTENER_FD.
+          stdio: ['ignore', log, log, listener],
+          detached: true,
+          cwd: '/',
+          env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+        },
+      );
       // Whether it lives is seen by its connection alone.
       child.on('error', () => {});
       child.unref();
