@@ -131,6 +131,28 @@ const scenarios: Scenario[] = [
     },
   },
   {
+    name: 'a sandbox whose patches replace each other',
+    async run(world) {
+      await world.create('replaced', {
+        main: {},
+        patches: [
+          { text: { path: '/a', content: 'a' } },
+          { remove: { path: '/a' } },
+          { mkdir: { path: '/a' } },
+          { append: { path: '/b', content: 'b' } },
+          { symlink: { path: '/b', target: '/c' } },
+        ],
+      });
+      const dir = await world.dirOf('replaced');
+      const guest = await world.guestOf(dir, 1);
+      await world.untilPhase('replaced', 'Running');
+      assert.equal(guest.root.get('/a')?.kind, 'directory');
+      assert.equal(guest.root.get('/b')?.content, '/c');
+      await world.delete('replaced');
+      await world.untilGone('replaced');
+    },
+  },
+  {
     name: 'a VM that crashes and restarts',
     async run(world) {
       await world.create('crash', { restartPolicy: 'Always' });

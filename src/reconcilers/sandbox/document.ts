@@ -121,8 +121,8 @@ ${inner.join('\n\n')}
 - A change of \`env\`, \`main\`, \`workingDir\`, \`hostname\` or \`resources\` applies at the next start; until then the condition
   \`RestartRequired\` says so.
 - \`patches\` change the root file system once, in their order, before the main process first runs. The guest's agent makes them, so
-  that no path and no link leads out of the VM. A start that is cut short begins all of them again with the same result; when all
-  are on the disk they are never made again. One that cannot be made ends the run with \`BootFailed\` and is named. Lines that are
+  that no path and no link leads out of the VM. A start that is cut short goes on with the first that is not
+  yet on the disk; when all are, they are never made again. One that cannot be made ends the run with \`BootFailed\` and is named. Lines that are
   appended to \`/etc/hosts\` are part of that file at each start; the other files that the agent writes itself (\`/etc/hostname\`,
   \`/etc/resolv.conf\`) are not for patches.
 - A Secret or ConfigMap that does not exist yet holds a start back (\`ReferenceNotFound\`); the sandbox goes on when it appears.

@@ -73,6 +73,8 @@ export interface RunRecord {
   volumes?: readonly AttachedDisk[];
   /** The root file system has its patches; kept over all runs. */
   patched?: true;
+  /** How many patches, from the first, are on the root's disk; kept over all runs. */
+  patchesDone?: number;
   /** Sizes, in bytes, that files had before their patches appended to them, by index of the patch. */
   patchedFrom?: Readonly<Record<string, number>>;
   /** Written once the VM was seen running. */

@@ -1,5 +1,6 @@
 // Changes to the root file system before the main process first runs. The guest's agent makes them, so that no path can lead
-// out of the VM. A boot that ends in the middle begins all of them again: each gives the same result however often it is made.
+// out of the VM. Each is on the disk before it is on record, and on record before the next begins, so that a boot that ends in
+// the middle goes on where it was: at most one is made a second time, which gives the same result.
 import { posix } from 'node:path';
 import { asBulkheadError, BulkheadError } from '../../../api/errors.ts';
 import type { GuestAgent, GuestFiles } from '../../../guest/agent.ts';
@@ -20,18 +21,21 @@ export async function applyPatches(
   const { runtime, object } = context;
   const patches = object.spec.patches ?? [];
   if (patches.length === 0 || runtime.record?.patched === true) return;
+  const done = runtime.record?.patchesDone ?? 0;
   for (const [index, patch] of patches.entries()) {
+    if (index < done || isHostsPatch(patch)) continue;
     signal.throwIfAborted();
     try {
-      if (!isHostsPatch(patch)) await apply(context, agent.files, patch, index, signal);
+      await apply(context, agent.files, patch, index, signal);
     } catch (error) {
       const { code, message } = asBulkheadError(error);
       if (!OF_THE_PATCH.has(code)) throw error;
       throw new BulkheadError('PATCH_FAILED', `${nameOfPatch(patch, index)}: ${message}`, { cause: error });
     }
+    // From here on it is never made again, so that it has to outlive a power cut.
+    await agent.files.sync(signal);
+    await runtime.changeRecord((record) => ({ ...known(record), patchesDone: index + 1 }));
   }
-  // From here on they are never made again, so that they have to outlive a power cut.
-  await agent.files.sync(signal);
   await runtime.changeRecord((record) => ({ ...known(record), patched: true }));
 }
 

@@ -97,6 +97,7 @@ function nextRun(
     launchDigest: launchDigest(object),
     main: object.spec.main !== undefined,
     ...(former?.patched === undefined ? {} : { patched: former.patched }),
+    ...(former?.patchesDone === undefined ? {} : { patchesDone: former.patchesDone }),
     ...(former?.patchedFrom === undefined ? {} : { patchedFrom: former.patchedFrom }),
     ...(last === undefined ? {} : { former: last }),
     ...part,
