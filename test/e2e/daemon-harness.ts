@@ -250,6 +250,9 @@ export function hostResources(stateDir: string, uids?: ReadonlySet<string>): Hos
 /** Name of a process; empty when it is gone. */
 export const nameOf = (pid: string): string => readIfThere(`/proc/${pid}/comm`).trim();
 
+/** Words of a process's command line; none when it is gone. */
+export const cmdlineOf = (pid: string): string[] => readIfThere(`/proc/${pid}/cmdline`).split('\0');
+
 /** Parent of a process, from the fields after its name in parentheses. */
 export const parentOf = (pid: string): string =>
   readIfThere(`/proc/${pid}/stat`).split(') ').at(-1)?.split(' ')[1] ?? '';

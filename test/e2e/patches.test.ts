@@ -42,7 +42,8 @@ test('every kind is there when the main process starts, links stay within the ro
     - {remove: {path: /app/never-there}}
 `;
   const more = '  main: {command: [/bin/sh, -c, "cat /app/link > /app/seen; sleep 100000"]}';
-  await daemon.write('box.yaml', sandbox('box', patches, more));
+  // Not from the folder, which would put the restart back.
+  assert.equal((await daemon.cliWithInput(sandbox('box', patches, more), 'apply', '-f', '-')).code, 0);
   await daemon.waitReady('box');
   assert.equal(await sh('cat /app/greeting'), 'Hello!\nand more\n');
   assert.equal(await sh('until [ -s /app/seen ]; do sleep 0.1; done; cat /app/seen'), 'Hello!\nand more\n');
