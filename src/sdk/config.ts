@@ -58,6 +58,25 @@ export interface SandboxConfig {
   driver?: 'auto' | 'libkrun' | 'software';
 }
 
+/** Every field, so that one that is left out here does not compile. */
+const FIELDS: Readonly<Record<keyof SandboxConfig, true>> = {
+  ...{ name: true, image: true, memoryMib: true, cpus: true, diskMib: true, workdir: true, shell: true },
+  ...{ entrypoint: true, cmd: true, hostname: true, user: true, env: true, scripts: true, volumes: true },
+  ...{ patches: true, pullPolicy: true, registryAuth: true, replace: true, labels: true },
+  ...{ maxDurationSecs: true, idleTimeoutSecs: true, ports: true, driver: true },
+};
+/** Of the surface that programs know, but not here yet: to run without them could be less safe than was asked. */
+const NOT_YET: ReadonlySet<string> = new Set(['network', 'secrets', 'stopSignal', 'logLevel', 'quietLogs']);
+
+/** What is not acted on is refused, never ignored: a program in JavaScript has no compiler to tell it. */
+function requireKnown(config: SandboxConfig): void {
+  for (const [field, value] of Object.entries(config)) {
+    if (Object.hasOwn(FIELDS, field) || value === undefined) continue;
+    if (NOT_YET.has(field)) throw failure('NOT_SUPPORTED', `${field}: this release does not act on it yet`);
+    throw failure('INVALID', `${field}: a sandbox has no such setting`);
+  }
+}
+
 const PULL_POLICIES: Record<PullPolicy, string> = {
   always: 'Always',
   'if-missing': 'IfNotPresent',
@@ -83,6 +102,7 @@ export function manifestOf(
   attached: boolean,
 ): ObjectManifest<Record<string, unknown>> {
   const { image, memoryMib, cpus, diskMib, pullPolicy = 'if-missing', driver } = config;
+  requireKnown(config);
   if (typeof image !== 'string' || image === '')
     throw failure('INVALID', 'image is missing: say which image the sandbox boots');
   const resources = {

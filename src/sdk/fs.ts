@@ -85,7 +85,8 @@ export class FsReadStream implements AsyncIterable<Buffer> {
 export class FsWriteSink {
   readonly #content: Readable;
   readonly #done: Promise<void>;
-  #drained: () => void = () => {};
+  /** Writes that wait for room. */
+  readonly #waiting = new Set<() => void>();
 
   constructor(start: (content: Readable) => Promise<void>) {
     this.#content = new Readable({ read: () => this.#drained() });
@@ -97,11 +98,19 @@ export class FsWriteSink {
   /** Resolves when there is room for more. */
   async write(data: Uint8Array | string): Promise<void> {
     if (this.#content.destroyed) await this.#done;
-    const drained = new Promise<void>((resolve) => {
-      this.#drained = resolve;
+    let resolve = (): void => {};
+    const drained = new Promise<void>((each) => {
+      resolve = each;
     });
+    this.#waiting.add(resolve);
     const bytes = typeof data === 'string' ? Buffer.from(data) : data;
-    if (!this.#content.push(bytes)) await Promise.race([drained, this.#done]);
+    if (this.#content.push(bytes)) this.#waiting.delete(resolve);
+    else await Promise.race([drained, this.#done]);
+  }
+
+  #drained(): void {
+    for (const resolve of this.#waiting) resolve();
+    this.#waiting.clear();
   }
 
   async close(): Promise<void> {
