@@ -39,6 +39,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'guest/agent.ts',
       'network/network-plane.ts',
       'network/policy',
+      'network/secrets',
     ],
   },
   images: {
@@ -55,7 +56,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
   },
   guest: { owns: 'the agent channel: frames, sessions, reconnecting', mayImport: ['api'] },
   network: {
-    owns: 'policies put together and decided, DNS and the names of flows, the contract with the gateway',
+    owns: 'policies put together and decided, DNS and the names of flows, interception of TLS and secrets, the gateway and the contract with it',
     mayImport: ['api', 'controller/clock.ts', 'vmm/ffi.ts'],
   },
   metrics: { owns: 'metric definitions and collectors', mayImport: ['api'] },

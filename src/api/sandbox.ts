@@ -185,6 +185,11 @@ const PortsSchema = keyedList(
   },
 );
 
+const SECRET_LOCATIONS = ['Headers', 'Query', 'Body'] as const;
+export type SecretLocation = (typeof SECRET_LOCATIONS)[number];
+/** Where a secret goes that does not say it. */
+export const DEFAULT_SECRET_LOCATIONS: SecretLocation[] = ['Headers'];
+
 const SecretsSchema = keyedList(
   ['env'],
   object(
@@ -207,6 +212,15 @@ const SecretsSchema = keyedList(
           minItems: 1,
           maxItems: ALLOW_HOSTS_MAX,
         },
+      ),
+      injectInto: Type.Optional(
+        set(choice(SECRET_LOCATIONS, { description: 'A part of a request.' }), {
+          description:
+            'Where in a request the placeholder is replaced. Headers: values of headers, HTTP Basic too. Query: behind the ? of the URL. Body: bodies of up to 1 MiB.',
+          default: [...DEFAULT_SECRET_LOCATIONS],
+          minItems: 1,
+          maxItems: SECRET_LOCATIONS.length,
+        }),
       ),
     },
     { description: 'One secret.' },
@@ -399,6 +413,7 @@ export type Sandbox = StoredObject<SandboxSpec, SandboxStatus>;
 
 type SandboxResources = Static<typeof ResourcesSchema>;
 /** One variable of `spec.env`. */
+export type SandboxSecret = NonNullable<SandboxSpec['secrets']>[number];
 export type SandboxEnv = NonNullable<SandboxSpec['env']>[number];
 
 /** Top-level fields that always have a value after defaulting. A test keeps it equal to the schema. */

@@ -35,13 +35,9 @@ test('every field without effect is named by its path', () => {
       volumeMounts: [{ name: 'data', mountPath: '/data' }],
       patches: [{ mkdir: { path: '/app' } }, { copy: { from: 'scripts', path: '/app' } }],
       ports: [{ name: 'dns', port: 53, protocol: 'UDP' }],
-      secrets: [
-        { env: 'KEY', valueFrom: { secretKeyRef: { name: 'k', key: 'k' } }, allowHosts: ['a.example'] },
-      ],
       updateStrategy: 'Recreate',
     }),
     [
-      'spec.secrets',
       'spec.patches[1].copy',
       'spec.updateStrategy',
       'spec.volumes[1].hostPath',

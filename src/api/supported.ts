@@ -4,7 +4,7 @@ import type { SandboxSpec } from './sandbox.ts';
 
 /** Fields that the reconciler cannot honour yet, as paths below `spec`; empty lists ask for nothing. */
 export function unsupportedFields(spec: SandboxSpec): string[] {
-  const fields: string[] = (spec.secrets?.length ?? 0) > 0 ? ['secrets'] : [];
+  const fields: string[] = [];
   for (const [index, { copy }] of (spec.patches ?? []).entries())
     if (copy !== undefined) fields.push(`patches[${index}].copy`);
   if (spec.updateStrategy === 'Recreate') fields.push('updateStrategy');
@@ -16,11 +16,10 @@ export function unsupportedFields(spec: SandboxSpec): string[] {
 }
 
 /** Fields of a NetworkPolicy that the gateway cannot honour yet: what such a policy selects stays closed. */
-export function unsupportedPolicyFields({ egress, tls }: DefaultedNetworkPolicySpec): string[] {
+export function unsupportedPolicyFields({ egress }: DefaultedNetworkPolicySpec): string[] {
   const fields: string[] = [];
   for (const [index, { action, ports = [] }] of egress.rules.entries())
     if (action === 'Allow' && ports.some(({ protocol }) => protocol === 'UDP'))
       fields.push(`spec.egress.rules[${index}].ports (UDP)`);
-  if (tls.intercept) fields.push('spec.tls.intercept');
   return fields;
 }

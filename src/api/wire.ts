@@ -209,11 +209,14 @@ export interface ExecQuery {
 export interface FlowEntry {
   /** RFC 3339. */
   readonly at: string;
-  readonly layer: 'Flow' | 'DNS';
+  readonly layer: 'Flow' | 'DNS' | 'TLS' | 'Secret';
   readonly protocol: 'TCP' | 'UDP' | 'ICMP';
   /** `address:port`, or the name that was asked for. */
   readonly destination: string;
-  /** `Allowed`, `Denied`, `Cut`, `Limited`, `Failed`, or how a question ended. */
+  /**
+   * Of a flow `Allowed`, `Denied`, `Cut`, `Limited` or `Failed`; of TLS `Opened` at the gateway, or `Refused` by one end; of a
+   * secret `Substituted`, or `Blocked` as its placeholder was sent elsewhere; or how a question ended.
+   */
   readonly result: string;
   /** What decided, as a sentence; empty where nothing did. */
   readonly reason: string;

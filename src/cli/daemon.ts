@@ -11,6 +11,7 @@ interface Options extends RegistryFlags {
   socket?: string;
   metricsAddress: string;
   metricsDetail?: true;
+  gatewayAuthority?: string;
   driver: (typeof DRIVERS)[number];
   logLevel: string;
 }
@@ -35,6 +36,10 @@ export function define(command: Command): void {
       '127.0.0.1:9464',
     )
     .option('--metrics-detail', 'more series of each sandbox: every condition, and all that guests tell')
+    .option(
+      '--gateway-authority <file>',
+      'PEM file with the certificate and the ECDSA P-256 key of the authority that opened TLS is vouched for by (default: one is made)',
+    )
     .addOption(
       new Option(
         '--driver <driver>',
@@ -68,6 +73,9 @@ async function daemon(options: Options): Promise<void> {
       metricsDetail: options.metricsDetail === true,
       logLevel,
       registries,
+      ...(options.gatewayAuthority === undefined
+        ? {}
+        : { gatewayAuthority: resolve(options.gatewayAuthority) }),
       ...(manifests === undefined ? {} : { manifestsDir: resolve(manifests) }),
       ...(metricsAddress === NO_METRICS ? {} : { metricsAddress }),
     },

@@ -18,6 +18,7 @@ import type { RegistryOptions } from '../images/registry/hosts.ts';
 import type { Refusal } from '../network/gateway/flow-log.ts';
 import { GatewayProcess } from '../network/gateway/process.ts';
 import { HostNetworks } from '../network/host-networks.ts';
+import { AuthorityFile } from '../network/intercept/authority-file.ts';
 import { LeaseReconciler } from '../reconcilers/lease/reconciler.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import type { VolumeReconciler } from '../reconcilers/volume/reconciler.ts';
@@ -56,6 +57,8 @@ export interface DaemonOptions {
   metricsAddress?: string;
   /** Every condition and all that guests tell, in up to twice the series. */
   metricsDetail?: boolean;
+  /** PEM: the operator's own authority for TLS that the gateway opens. Absent: one is made in the state directory. */
+  gatewayAuthority?: string;
   /** What may run VMs; `auto` tries libkrun with a VM of its own and takes the software driver where that fails. */
   driver: AllowedDrivers;
   logLevel: string;
@@ -106,7 +109,12 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => recorder.close());
   const volumes = await openDaemonVolumes({ dir: options.volumeDir, buildDir: BUILD_DIR });
   opened.defer(() => volumes.close());
-  const networks = openNetworks(paths.network, clock, log, (uid, message) => {
+  const authority = new AuthorityFile({
+    path: options.gatewayAuthority ?? join(paths.network, 'authority.pem'),
+    isOwn: options.gatewayAuthority !== undefined,
+    now: () => clock.now(),
+  });
+  const networks = openNetworks(paths.network, authority, clock, log, (uid, message) => {
     const key = sandboxes.live.get(uid)?.key;
     if (key !== undefined) void tellSandbox(store, recorder, key, uid, message);
   });
@@ -265,6 +273,7 @@ async function tellSandbox(
 
 function openNetworks(
   dir: string,
+  authority: AuthorityFile,
   clock: Clock,
   log: Logger,
   tell: (uid: string, message: string) => void,
@@ -277,6 +286,7 @@ function openNetworks(
   });
   return new HostNetworks({
     connect: (signal) => gateway.connect(signal),
+    authority: () => authority.read(),
     clock,
     onProblem: (error) => log.warn({ error }, 'no gateway serves; the networks of all sandboxes are closed'),
     onRefusals: ({ uid, refusals }) => {

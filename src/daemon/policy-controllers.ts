@@ -1,6 +1,7 @@
 // The controllers of network policies: one says of each policy where it is in force, one brings what holds into each sandbox.
 import type { StoredObject } from '../api/meta.ts';
 import type { DefaultedNetworkPolicy } from '../api/networkpolicy.ts';
+import type { DefaultedSandbox } from '../api/sandbox.ts';
 import type { Clock } from '../controller/clock.ts';
 import { type Controller, ignoreStatusChanges } from '../controller/controller.ts';
 import type { Informer } from '../controller/informer.ts';
@@ -14,6 +15,7 @@ import {
   policiesReferringTo,
   sandboxesOf,
 } from '../reconcilers/networkpolicy/reconciler.ts';
+import { usesSecret } from '../reconcilers/networkpolicy/secrets.ts';
 import type { Store } from '../store/store.ts';
 import { DeferredEnqueuer } from './deferred-enqueuer.ts';
 
@@ -72,5 +74,11 @@ export function addPolicyControllers(parts: PolicyControllers): void {
     const referring = (object: StoredObject) => policiesReferringTo(keyOf(object), policyInformer.list());
     policies.watch(informer, { requests: (object) => referring(object).map(keyOf) });
     programmer.watch(informer, { requests: (object) => referring(object).flatMap(selected) });
+    programmer.watch(informer, {
+      requests: (object) =>
+        sandboxes(object.metadata.namespace)
+          .filter((sandbox) => usesSecret(sandbox as DefaultedSandbox, object))
+          .map(keyOf),
+    });
   }
 }

@@ -283,7 +283,7 @@ export const METRICS = {
   },
   sandbox_egress_decisions_total: {
     type: 'counter',
-    help: 'Connections (layer Flow) and questions (layer DNS) of the guest by result, as the gateway decided. Only with --metrics-detail.',
+    help: 'Connections (layer Flow), TLS that was opened (TLS), secrets (Secret) and questions (DNS) of the guest by result, as the gateway decided. Only with --metrics-detail.',
     labels: [...PER_OBJECT, 'layer', 'result'],
   },
   sandbox_egress_connections: {
@@ -371,7 +371,7 @@ export const METRICS = {
   },
   gateway_decisions_total: {
     type: 'counter',
-    help: 'Connections (layer Flow) and questions (layer DNS) of all sandboxes by result, since the gateway started.',
+    help: 'Connections (layer Flow), TLS that was opened (TLS), secrets (Secret) and questions (DNS) of all sandboxes by result, since the gateway started.',
     labels: ['layer', 'result'],
   },
   gateway_egress_bytes_total: {

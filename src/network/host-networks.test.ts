@@ -3,12 +3,12 @@ import { test } from 'node:test';
 import { FakeClock } from '../controller/testing/fake-clock.ts';
 import type { Attached } from './gateway/control.ts';
 import type { SandboxRefusals } from './gateway/flow-log.ts';
-import { type Gateway, HostNetworks } from './host-networks.ts';
+import { type Gateway, type GatewayNetwork, HostNetworks } from './host-networks.ts';
 import type { NamespaceHolder, WantedNetwork } from './network-plane.ts';
 import { effectiveOf } from './testing/policies.ts';
 
 const HOLDER = { pid: 1, startTime: '1' };
-const wanted: WantedNetwork = { effective: effectiveOf({}), ports: [] };
+const wanted: WantedNetwork = { effective: effectiveOf({}), ports: [], secrets: { items: [], digest: '' } };
 
 class FakeGateway implements Gateway {
   readonly attached = new Map<string, NamespaceHolder>();
@@ -16,10 +16,10 @@ class FakeGateway implements Gateway {
   readonly closed = this.#closed.promise;
   failure: Error | undefined;
 
-  async attach(uid: string, holder: NamespaceHolder, { effective }: WantedNetwork): Promise<Attached> {
+  async attach(uid: string, holder: NamespaceHolder, { policy }: GatewayNetwork): Promise<Attached> {
     if (this.failure !== undefined) throw this.failure;
     this.attached.set(uid, holder);
-    return { hash: effective.hash, ports: [] };
+    return { hash: policy.hash, ports: [] };
   }
 
   async detach(uid: string): Promise<void> {
@@ -60,6 +60,7 @@ async function networks() {
       gateways.push(gateway);
       return gateway;
     },
+    authority: async () => ({ certificate: 'certificate', key: 'key' }),
     clock,
     onProblem: ({ message }) => problems.push(message),
     onRefusals: (each) => refused.push(each),

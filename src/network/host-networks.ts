@@ -5,7 +5,9 @@ import { type Clock, sleep } from '../controller/clock.ts';
 import { GUEST_NETWORK, GUEST_V4 } from './gateway/address-plan.ts';
 import type { Attached } from './gateway/control.ts';
 import type { GatewayCounters, SandboxRefusals } from './gateway/flow-log.ts';
+import type { InterceptionInputs } from './gateway/interceptor.ts';
 import { RECONNECT_BASE_MS, RECONNECT_MAX_MS, REFUSALS_INTERVAL_MS } from './gateway/limits.ts';
+import type { Authority } from './intercept/certificates.ts';
 import type {
   NamespaceHolder,
   NetworkPlane,
@@ -14,11 +16,18 @@ import type {
   WantedNetwork,
 } from './network-plane.ts';
 import type { EffectivePolicy } from './policy/effective.ts';
+import { intercepts } from './policy/interception.ts';
+
+/** What a gateway is given of one network. */
+export interface GatewayNetwork extends Pick<WantedNetwork, 'ports'> {
+  readonly policy: EffectivePolicy;
+  readonly interception: InterceptionInputs;
+}
 
 /** A connection to a gateway. */
 export interface Gateway {
   /** Opens the network, or takes it as it is where the same process holds it, and brings into force what is wanted. */
-  attach(uid: string, holder: NamespaceHolder, wanted: WantedNetwork): Promise<Attached>;
+  attach(uid: string, holder: NamespaceHolder, wanted: GatewayNetwork): Promise<Attached>;
   detach(uid: string): Promise<void>;
   log(uid: string): Promise<readonly FlowEntry[]>;
   counters(): Promise<GatewayCounters>;
@@ -33,6 +42,8 @@ export interface Gateway {
 export interface HostNetworksOptions {
   /** To the gateway that runs, or to one that is started. */
   connect: (signal: AbortSignal) => Promise<Gateway>;
+  /** Read where TLS is opened. */
+  authority: () => Promise<Authority>;
   clock: Clock;
   /** Told once for each time that the gateway is lost or cannot be had. */
   onProblem: (error: BulkheadError) => void;
@@ -45,6 +56,7 @@ interface Network {
   readonly tried: PromiseWithResolvers<void>;
   acknowledged?: EffectivePolicy;
   ports?: NonNullable<NetworkState['ports']>;
+  secrets?: string;
   problem?: string;
 }
 
@@ -102,7 +114,7 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
     if (network === undefined) throw unavailable('the VM is gone');
     if (gateway === undefined) throw unavailable(this.#problem ?? 'it is being reached');
     try {
-      const { hash, ports } = await gateway.attach(uid, network.holder, wanted);
+      const { hash, ports } = await gateway.attach(uid, network.holder, await this.#forGateway(wanted));
       if (this.#networks.get(uid) !== network) {
         // Another VM, or none, by now; what is attached for it is its own matter.
         if (!this.#networks.has(uid)) gateway.detach(uid).catch(() => {});
@@ -112,6 +124,7 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
       delete network.problem;
       if (hash === wanted.effective.hash) {
         network.acknowledged = wanted.effective;
+        network.secrets = wanted.secrets.digest;
         network.ports = { wanted: wanted.ports, published: ports };
         network.tried.resolve();
       }
@@ -131,14 +144,27 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
   stateOf(uid: string): NetworkState | undefined {
     const network = this.#networks.get(uid);
     if (network === undefined) return undefined;
-    const { acknowledged, ports, problem = this.#problem } = network;
+    const { acknowledged, ports, secrets = '', problem = this.#problem } = network;
     const address = GUEST_V4;
     if (acknowledged === undefined) return { address, ...(problem === undefined ? {} : { problem }) };
     const { hash, policies, mode } = acknowledged;
     return {
       ...{ address, acknowledged: hash, policies: policies.map(({ name }) => name), mode: mode.value },
+      ...{ intercepts: intercepts(acknowledged), secrets },
       ...(ports === undefined ? {} : { ports }),
     };
+  }
+
+  async authority(): Promise<string> {
+    return (await this.#options.authority()).certificate;
+  }
+
+  async #forGateway({ effective, ports, secrets }: WantedNetwork): Promise<GatewayNetwork> {
+    const interception = {
+      ...(intercepts(effective) ? { authority: await this.#options.authority() } : {}),
+      secrets: secrets.items,
+    };
+    return { policy: effective, ports, interception };
   }
 
   whenTried(uid: string): Promise<void> {

@@ -2,6 +2,7 @@
 // whether a daemon runs or not.
 import type { EgressMode } from '../api/networkpolicy.ts';
 import type { EffectivePolicy } from './policy/effective.ts';
+import type { GatewaySecret } from './secrets/secret.ts';
 
 /** A process that lives in the network namespace of a VM. */
 export interface NamespaceHolder {
@@ -25,10 +26,18 @@ export type PublishedPort =
   | { readonly name: string; readonly hostIP: string; readonly hostPort: number }
   | { readonly name: string; readonly problem: string };
 
+/** The secrets of a sandbox as they are now. */
+export interface SecretSet {
+  readonly items: readonly GatewaySecret[];
+  /** Another one for every other set, values included. Kept in memory alone, as the values are. */
+  readonly digest: string;
+}
+
 /** What is to be in force for one sandbox. */
 export interface WantedNetwork {
   readonly effective: EffectivePolicy;
   readonly ports: readonly WantedPort[];
+  readonly secrets: SecretSet;
 }
 
 /** The network of one sandbox, as far as is known. */
@@ -40,6 +49,10 @@ export interface NetworkState {
   /** Of what is in force: names as `namespace/name`, and the mode. There exactly where `acknowledged` is. */
   readonly policies?: readonly string[];
   readonly mode?: EgressMode;
+  /** The gateway opens TLS: the guest has to trust its authority. There exactly where `acknowledged` is. */
+  readonly intercepts?: boolean;
+  /** Digest of the secrets that it has. There exactly where `acknowledged` is. */
+  readonly secrets?: string;
   /** The ports that were asked for when it was last programmed, and what became of them. */
   readonly ports?: { readonly wanted: readonly WantedPort[]; readonly published: readonly PublishedPort[] };
   /** Why it is not open. Absent where it is, and where this process has not tried yet. */
@@ -83,6 +96,8 @@ export interface GuestNetwork {
 export interface SandboxNetworks extends Pick<NetworkPlane, 'stateOf' | 'onChange'> {
   /** The same for every sandbox. */
   readonly guest: GuestNetwork;
+  /** PEM: the certificate that guests are to trust where the gateway opens TLS. */
+  authority(): Promise<string>;
   /** A VM runs, whether started or found: its network is to be open. Safe to repeat. */
   opened(uid: string, holder: NamespaceHolder): void;
   /** The VM is gone. */

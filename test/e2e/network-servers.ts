@@ -1,14 +1,21 @@
 // Run by network-world.ts in a namespace of its own: name servers, and servers on every port that the tests try, each of
 // which says where it was reached.
 import { createSocket } from 'node:dgram';
+import { writeFileSync } from 'node:fs';
+import { createSecureServer } from 'node:http2';
 import { createServer, type Socket } from 'node:net';
+import { createSecureContext } from 'node:tls';
 import { decode, encode } from 'dns-packet';
+import { createAuthority, LeafIssuer } from '../../src/network/intercept/certificates.ts';
 
 /** By name and type; a name of `rebind` points where no public name may. */
 const NAMES: Readonly<Record<string, { A?: string; AAAA?: string }>> = {
   'allowed.example.com': { A: '20.0.0.10', AAAA: '2600::10' },
   'sub.allowed.example.com': { A: '20.0.0.10' },
   'other.example.com': { A: '20.0.0.11', AAAA: '2600::11' },
+  'secure.example.com': { A: '20.0.0.10', AAAA: '2600::10' },
+  'elsewhere.example.com': { A: '20.0.0.11', AAAA: '2600::11' },
+  'untrusted.example.com': { A: '20.0.0.11' },
   'shared.example.com': { A: '20.0.0.10' },
   'rebind-private.example.com': { A: '10.1.2.3', AAAA: 'fd00::7' },
   'rebind-metadata.example.com': { A: '169.254.169.254', AAAA: 'fd00:ec2::254' },
@@ -55,6 +62,50 @@ function serve(socket: Socket): void {
     if (!text.includes('GET ')) socket.write(`reached ${socket.localAddress}\n`);
   });
 }
+
+/** HTTP/2 and HTTP/1.1 over TLS: tells what it was asked, as JSON. One name has a certificate that nobody vouches for. */
+async function serveTls(port: number, authorityFile: string): Promise<void> {
+  const authority = await createAuthority('tests', Date.now());
+  const [known, unknown] = [authority, await createAuthority('nobody', Date.now())].map(
+    (each) => new LeafIssuer(each, Date.now),
+  );
+  writeFileSync(authorityFile, authority.certificate);
+  const server = createSecureServer({
+    allowHTTP1: true,
+    SNICallback: (name, done) => {
+      const issuer = name.startsWith('untrusted') ? unknown : known;
+      issuer?.issue(name).then(
+        ({ chain, key }) => done(null, createSecureContext({ cert: chain, key })),
+        (error: Error) => done(error),
+      );
+    },
+  });
+  server.on('request', (request, response) => {
+    const body: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => body.push(chunk));
+    request.on('end', () => {
+      const { httpVersion, method, url, headers } = request;
+      // What `git ls-remote` asks of a server that knows nothing of git.
+      if (url?.includes('/info/refs')) {
+        response.end(`${'1'.repeat(40)}\trefs/heads/main\n`);
+        return;
+      }
+      const text = Buffer.concat(body).toString();
+      response.setHeader('content-type', 'application/json');
+      response.end(
+        `${JSON.stringify({ httpVersion, method, url, headers, body: text, at: request.socket.localAddress })}\n`,
+      );
+    });
+  });
+  server.on('upgrade', (_request, socket) => {
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
+    socket.pipe(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(port, '::', resolve));
+}
+
+const [authorityFile = ''] = process.argv.slice(2);
+await serveTls(8443, authorityFile);
 
 /** 443 speaks in clear here: what matters is whether it was reached. */
 const PORTS = [22, 80, 443, 853, 3128, 8080, 15_001];

@@ -2,6 +2,8 @@
 // it reaches the host's own network.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 /** Public addresses, which only this world has. */
@@ -26,6 +28,7 @@ export class NetworkWorld implements AsyncDisposable {
   readonly #daemonSpace = `bhd${process.pid}`;
   readonly #serverSpace = `bhs${process.pid}`;
   readonly #children: ChildProcess[] = [];
+  readonly #folder = mkdtempSync(join(tmpdir(), 'bulkhead-world-'));
 
   static async open(): Promise<NetworkWorld> {
     const world = new NetworkWorld();
@@ -47,9 +50,9 @@ export class NetworkWorld implements AsyncDisposable {
       ip('-n', there, '-6', 'addr', 'add', `${address}/128`, 'dev', 'lo', 'nodad');
     ip('-n', here, 'route', 'add', 'default', 'via', WORLD.router);
     ip('-n', here, '-6', 'route', 'add', 'default', 'via', '2600:1::2');
-    await world.#serve(there);
+    await world.#serve(there, 'servers');
     // What the host itself serves, to which no sandbox is to come.
-    await world.#serve(here);
+    await world.#serve(here, 'host');
     return world;
   }
 
@@ -64,15 +67,27 @@ export class NetworkWorld implements AsyncDisposable {
       child.kill('SIGKILL');
       await gone;
     }
+    rmSync(this.#folder, { recursive: true });
     ip('netns', 'del', this.#daemonSpace);
     ip('netns', 'del', this.#serverSpace);
   }
 
-  async #serve(space: string): Promise<void> {
+  /** PEM: vouches for the servers' certificates. */
+  get authority(): string {
+    return readFileSync(join(this.#folder, 'servers.crt'), 'utf8');
+  }
+
+  async #serve(space: string, name: string): Promise<void> {
     const servers = join(import.meta.dirname, 'network-servers.ts');
     const child = spawn(
       'nsenter',
-      [`--net=/var/run/netns/${space}`, process.execPath, '--disable-warning=ExperimentalWarning', servers],
+      [
+        `--net=/var/run/netns/${space}`,
+        process.execPath,
+        '--disable-warning=ExperimentalWarning',
+        servers,
+        join(this.#folder, `${name}.crt`),
+      ],
       { stdio: ['ignore', 'pipe', 'inherit'] },
     );
     this.#children.push(child);

@@ -20,6 +20,7 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'images.test.ts': 'registries and disks, without a VM',
   'images-crash.test.ts': 'registries and disks, without a VM',
   'images-in-guests.test.ts': 'what images hold, the same with any driver',
+  'interception.test.ts': 'what the gateway opens, the same with any driver; network.test.ts has the traffic',
   'kvm-verdict.test.ts': 'a device that is no KVM, where there is one',
   'leaks.test.ts': 'cycles of a daemon, too slow there; vmm-lifecycle has cycles of the driver',
   'monitoring.test.ts': 'figures against a clock, where time is emulated',

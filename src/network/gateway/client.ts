@@ -2,8 +2,8 @@
 import { connect, type Socket } from 'node:net';
 import { BulkheadError } from '../../api/errors.ts';
 import type { FlowEntry } from '../../api/wire.ts';
-import type { Gateway } from '../host-networks.ts';
-import type { NamespaceHolder, WantedNetwork } from '../network-plane.ts';
+import type { Gateway, GatewayNetwork } from '../host-networks.ts';
+import type { NamespaceHolder } from '../network-plane.ts';
 import {
   type Attached,
   CONTROL_VERSION,
@@ -53,8 +53,8 @@ export class GatewayClient implements Gateway {
   }
 
   /** Opens the network of a sandbox under this policy, with these ports. Safe to repeat. */
-  async attach(uid: string, holder: NamespaceHolder, { effective, ports }: WantedNetwork): Promise<Attached> {
-    const call = { method: 'attach', uid, holder, policy: effective, ports } as const;
+  async attach(uid: string, holder: NamespaceHolder, wanted: GatewayNetwork): Promise<Attached> {
+    const call = { method: 'attach', uid, holder, ...wanted } as const;
     return (await this.#call(call)) as Attached;
   }
 

@@ -2,10 +2,11 @@
 import type { Socket } from 'node:net';
 import type { NamespaceHolder, PublishedPort, WantedPort } from '../network-plane.ts';
 import type { EffectivePolicy } from '../policy/effective.ts';
+import type { InterceptionInputs } from './interceptor.ts';
 import { CONTROL_MESSAGE_MAX } from './limits.ts';
 
 /** Of these messages. A daemon does not use a gateway of another version. */
-export const CONTROL_VERSION = 1;
+export const CONTROL_VERSION = 2;
 
 /** The descriptor on which a gateway finds its listening socket: its daemon made it, so that nobody waits for it to be there. */
 export const LISTENER_FD = 3;
@@ -18,6 +19,7 @@ export type ControlRequest =
       readonly uid: string;
       readonly holder: NamespaceHolder;
       readonly policy: EffectivePolicy;
+      readonly interception: InterceptionInputs;
       readonly ports: readonly WantedPort[];
     }
   | { readonly method: 'detach' | 'log'; readonly uid: string }

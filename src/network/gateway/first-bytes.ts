@@ -8,13 +8,13 @@ export type FirstBytes =
   | { readonly state: 'other' }
   /** They hide where they go: to be refused where that matters. */
   | { readonly state: 'unreadable' }
-  | { readonly state: 'tls'; readonly sni: string | null }
+  | { readonly state: 'tls'; readonly sni: string | null; readonly alpn: readonly string[] }
   /** More requests may follow the first, each with a host of its own. */
   | { readonly state: 'http'; readonly httpHost: string | null };
 
 export function readFirstBytes(bytes: Uint8Array): FirstBytes {
   const hello = readClientHello(bytes);
-  if (hello.state === 'hello') return { state: 'tls', sni: hello.serverName };
+  if (hello.state === 'hello') return { state: 'tls', sni: hello.serverName, alpn: hello.alpn };
   if (hello.state === 'invalid') return { state: 'unreadable' };
   if (hello.state === 'incomplete') return hello;
   const head = readHttpHead(bytes);

@@ -14,7 +14,7 @@ export interface NetworkCounters {
 }
 
 /** Results that are refusals. */
-const REFUSED: ReadonlySet<string> = new Set(['Denied', 'Cut', 'Limited', 'Blocked']);
+const REFUSED: ReadonlySet<string> = new Set(['Denied', 'Cut', 'Limited', 'Blocked', 'Refused']);
 
 /** How many of these decisions were refusals. */
 export function refusals(decisions: NetworkCounters['decisions']): number {
@@ -42,6 +42,8 @@ export const NO_TRAFFIC: NetworkCounters = { decisions: {}, egressBytes: 0, ingr
 export const NO_DECISIONS: NetworkCounters['decisions'] = Object.fromEntries(
   [
     ...['Allowed', 'Denied', 'Cut', 'Limited', 'Failed'].map((result) => `Flow/${result}`),
+    ...['Opened', 'Refused'].map((result) => `TLS/${result}`),
+    ...['Substituted', 'Blocked'].map((result) => `Secret/${result}`),
     ...DNS_RESULTS.map((result) => `DNS/${result}`),
   ].map((key) => [key, 0]),
 );

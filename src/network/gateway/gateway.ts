@@ -4,6 +4,7 @@ import { networkInterfaces } from 'node:os';
 import type { Clock } from '../../controller/clock.ts';
 import type { HostLibrary } from '../../vmm/ffi.ts';
 import { Upstream } from '../dns/upstream.ts';
+import { LeafCache } from '../intercept/leaf-cache.ts';
 import type { NamespaceHolder } from '../network-plane.ts';
 import { addressKey, parseAddress } from '../policy/addresses.ts';
 import { EFFECTIVE_FORMAT, type EffectivePolicy } from '../policy/effective.ts';
@@ -36,6 +37,7 @@ export class Gateway {
   readonly #clock: Clock;
   readonly #hostServers: () => readonly string[];
   readonly #upstream: Upstream;
+  readonly #leaves: LeafCache;
   readonly #attached = new Map<string, Held>();
   /** Of sandboxes that are gone. */
   #gone: NetworkCounters = { ...NO_TRAFFIC, decisions: NO_DECISIONS };
@@ -43,6 +45,7 @@ export class Gateway {
   constructor(library: HostLibrary, clock: Clock) {
     this.#library = library;
     this.#clock = clock;
+    this.#leaves = new LeafCache(() => clock.now());
     this.#hostServers = hostNameServers(clock);
     this.#upstream = new Upstream({
       transport: socketTransport,
@@ -85,9 +88,10 @@ export class Gateway {
     for (const [uid, { holder }] of this.#attached) if (!this.#lives(holder)) this.#detach(uid);
   }
 
-  async #attach({ uid, holder, policy, ports }: AttachRequest): Promise<Attached> {
+  async #attach(request: AttachRequest): Promise<Attached> {
+    const { policy, ports } = request;
     checkPolicy(policy);
-    const network = this.#open(uid, holder, policy);
+    const network = this.#open(request);
     const closed = policy.mode.value === 'Airgapped';
     const published = await network.ports.set(closed ? [] : ports);
     if (!closed) return { hash: network.hash, ports: published };
@@ -95,17 +99,18 @@ export class Gateway {
     return { hash: network.hash, ports: ports.map(({ name }) => ({ name, problem })) };
   }
 
-  #open(uid: string, holder: NamespaceHolder, policy: EffectivePolicy): SandboxNetwork {
+  #open({ uid, holder, policy, interception }: AttachRequest): SandboxNetwork {
     const former = this.#attached.get(uid);
     if (former?.holder.pid === holder.pid && former.holder.startTime === holder.startTime) {
-      former.network.setPolicy(policy);
+      former.network.setPolicy(policy, interception);
       return former.network;
     }
     this.#detach(uid);
     const process = { pid: holder.pid, startTime: BigInt(holder.startTime) };
     const sockets = this.#library.planeOpen(process, PLANE_SETUP);
     const network = new SandboxNetwork({
-      ...{ sockets, policy, upstream: this.#upstream, clock: this.#clock },
+      ...{ sockets, policy, interception, leaves: this.#leaves },
+      ...{ upstream: this.#upstream, clock: this.#clock },
       ...{ hostServers: this.#hostServers, isHostAddress },
       ports: new PublishedPorts((port) => dialGuest(this.#library, process, port)),
     });

@@ -6,6 +6,8 @@ export const IDLE_MS = 3 * 3_600_000;
 export const CONNECT_TIMEOUT_MS = 30_000;
 /** A client that has begun a ClientHello or a request has so long to finish it. */
 export const INSPECT_MS = 30_000;
+/** Hosts of the requests in one HTTP/2 connection; browsers put in those of one certificate. */
+export const HTTP2_HOSTS_MAX = 256;
 /** A name server's client that says nothing (RFC 7766 asks for seconds). */
 export const DNS_IDLE_MS = 10_000;
 /** Connections to the name server at a time, of one sandbox; they count as connections too. */

@@ -57,8 +57,15 @@ export class GatewayProcess {
     try {
       const node = [process.execPath, '--disable-warning=ExperimentalWarning', MAIN, buildDir];
       const child = spawn(
-        'setpriv',
-        [`--bounding-set=-all,+${CAPABILITIES.join(',+')}`, '--no-new-privs', ...node],
+        'prlimit',
+        // A core dump would hold values of secrets.
+        [
+          '--core=0:0',
+          'setpriv',
+          `--bounding-set=-all,+${CAPABILITIES.join(',+')}`,
+          '--no-new-privs',
+          ...node,
+        ],
         {
           // The fourth is LISTENER_FD.
           stdio: ['ignore', log, log, listener],

@@ -4,9 +4,11 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { systemClock } from '../../controller/clock.ts';
+import { LeafCache } from '../intercept/leaf-cache.ts';
 import type { FlowVerdict } from '../policy/flow.ts';
-import { flow } from '../testing/policies.ts';
+import { effectiveOf, flow } from '../testing/policies.ts';
 import { EgressRate } from './egress-rate.ts';
+import { Interceptor } from './interceptor.ts';
 import { Relay } from './relay.ts';
 
 const MODE = { kind: 'Mode', mode: 'AllowAll' } as const;
@@ -23,6 +25,7 @@ async function listen(t: TestContext, serve: (socket: Socket) => void): Promise<
 
 /** A guest's socket whose other end is relayed to a server that gives back, at the end, all that it got. */
 async function relayed(t: TestContext, decide: (seen: { httpHost?: string | null }) => FlowVerdict) {
+  const interceptor = new Interceptor(new LeafCache(Date.now), effectiveOf({}));
   const rate = new EgressRate(systemClock);
   const received: Buffer[] = [];
   const reports: string[] = [];
@@ -35,7 +38,7 @@ async function relayed(t: TestContext, decide: (seen: { httpHost?: string | null
   const front = await listen(t, (client) => {
     const { promise: closed, resolve: close } = Promise.withResolvers<void>();
     const relay = new Relay({
-      ...{ client, flow: flow('20.0.0.10'), target: { host: '127.0.0.1', port }, decide, rate },
+      ...{ client, flow: flow('20.0.0.10'), target: { host: '127.0.0.1', port }, decide, rate, interceptor },
       report: (result) => reports.push(result),
       count: () => {},
       closed: close,
@@ -56,7 +59,7 @@ test('what the server says after the guest closed its side arrives', async (t) =
   guest.end('all of it');
   await closed;
   assert.equal(text(), 'all of it');
-  assert.deepEqual(reports, ['Allowed']);
+  assert.deepEqual(reports, ['Flow/Allowed']);
 });
 
 test('no byte of the guest passes before the name in it is decided', async (t) => {
@@ -67,7 +70,7 @@ test('no byte of the guest passes before the name in it is decided', async (t) =
   guest.write('st: b.example\r\n\r\n');
   await closed;
   assert.deepEqual(received, []);
-  assert.deepEqual(reports, ['Denied']);
+  assert.deepEqual(reports, ['Flow/Denied']);
 });
 
 test('bytes that were held back pass whole when the name is allowed', async (t) => {
@@ -90,7 +93,7 @@ test('a later request on the same connection is decided by its own host', async 
   guest.write(request('b.example'));
   await closed;
   assert.equal(Buffer.concat(received).toString().includes('b.example'), false);
-  assert.deepEqual(reports, ['Allowed', 'Denied']);
+  assert.deepEqual(reports, ['Flow/Allowed', 'Flow/Denied']);
 });
 
 test('bytes that hide their name are refused where a name decides', async (t) => {
@@ -98,21 +101,21 @@ test('bytes that hide their name are refused where a name decides', async (t) =>
   guest.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
   await closed;
   assert.deepEqual(received, []);
-  assert.deepEqual(reports, ['Denied']);
+  assert.deepEqual(reports, ['Flow/Denied']);
 });
 
 test('a flow that another policy forbids is cut', async (t) => {
   let verdict = ALLOW;
   const { guest, relay, closed, reports } = await relayed(t, () => verdict);
   relay.reconsider();
-  assert.deepEqual(reports, ['Allowed']);
+  assert.deepEqual(reports, ['Flow/Allowed']);
   verdict = DENY;
   const { promise: gone, resolve: close } = Promise.withResolvers<void>();
   guest.on('close', () => close());
   relay.reconsider();
   await closed;
   await gone;
-  assert.deepEqual(reports, ['Allowed', 'Cut']);
+  assert.deepEqual(reports, ['Flow/Allowed', 'Flow/Cut']);
 });
 
 test('a rate that comes while a connection stands holds what it sends from then on', async (t) => {

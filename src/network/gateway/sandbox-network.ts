@@ -1,23 +1,28 @@
 // The network of one sandbox: its sockets in the sandbox's namespace, its policy, and every connection it has.
 import type { Socket as Datagrams } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
+import type { FlowEntry } from '../../api/wire.ts';
 import type { Clock } from '../../controller/clock.ts';
 import type { PlaneSockets } from '../../vmm/ffi.ts';
 import { DnsFilter } from '../dns/filter.ts';
 import type { Upstream } from '../dns/upstream.ts';
+import type { LeafCache } from '../intercept/leaf-cache.ts';
 import { DNS_PORT, decideFlow } from '../policy/decide.ts';
 import type { EffectivePolicy } from '../policy/effective.ts';
 import { GATEWAY_V4, GATEWAY_V6 } from './address-plan.ts';
 import { serveDatagrams, serveStream } from './dns-sockets.ts';
 import { EgressRate } from './egress-rate.ts';
 import { FlowLog, type NetworkCounters } from './flow-log.ts';
+import { type InterceptionInputs, Interceptor } from './interceptor.ts';
 import { DNS_CONNECTIONS_MAX } from './limits.ts';
 import type { PublishedPorts } from './published-ports.ts';
-import { Relay } from './relay.ts';
+import { Relay, type RelayResult } from './relay.ts';
 
 export interface SandboxNetworkOptions {
   readonly sockets: PlaneSockets;
   readonly policy: EffectivePolicy;
+  readonly interception: InterceptionInputs;
+  readonly leaves: LeafCache;
   readonly upstream: Upstream;
   readonly clock: Clock;
   readonly hostServers: () => readonly string[];
@@ -35,6 +40,7 @@ export class SandboxNetwork {
   readonly log: FlowLog;
   readonly ports: PublishedPorts;
   readonly #rate: EgressRate;
+  readonly #interceptor: Interceptor;
   #policy: EffectivePolicy;
 
   constructor(options: SandboxNetworkOptions) {
@@ -42,6 +48,8 @@ export class SandboxNetwork {
     this.#options = options;
     this.ports = options.ports;
     this.#policy = policy;
+    this.#interceptor = new Interceptor(options.leaves, policy);
+    this.#interceptor.set(policy, options.interception);
     this.#rate = new EgressRate(clock);
     this.#rate.set(policy.limits.egressBytesPerSecond);
     this.log = new FlowLog(() => clock.now());
@@ -63,8 +71,9 @@ export class SandboxNetwork {
   }
 
   /** Holds when it returns: what it forbids is cut. */
-  setPolicy(policy: EffectivePolicy): void {
+  setPolicy(policy: EffectivePolicy, interception: InterceptionInputs): void {
     this.#policy = policy;
+    this.#interceptor.set(policy, interception);
     this.#filter.setPolicy(policy);
     this.#rate.set(policy.limits.egressBytesPerSecond);
     for (const relay of [...this.#relays]) {
@@ -92,14 +101,16 @@ export class SandboxNetwork {
     const port = client.localPort ?? 0;
     const destination = address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
     const open = this.#relays.size + this.#dnsStreams.size;
-    const report = (result: string, by?: Parameters<FlowLog['add']>[1]) =>
-      this.log.add({ layer: 'Flow', protocol: 'TCP', destination, result }, by);
+    const report = (told: RelayResult | 'Flow/Limited', by?: Parameters<FlowLog['add']>[1]) => {
+      const [layer, result = ''] = told.split('/') as [FlowEntry['layer'], string?];
+      this.log.add({ layer, protocol: 'TCP', destination, result }, by);
+    };
     const isDns = port === DNS_PORT && isGateway(address);
     if (
       open >= this.#policy.limits.maxConnections ||
       (isDns && this.#dnsStreams.size >= DNS_CONNECTIONS_MAX)
     ) {
-      report('Limited');
+      report('Flow/Limited');
       client.on('error', () => {});
       client.resetAndDestroy();
       return;
@@ -117,6 +128,7 @@ export class SandboxNetwork {
       target: { host: isGateway(address) ? '127.0.0.1' : address, port },
       decide: (flow) => decideFlow(this.#policy, flow),
       report,
+      interceptor: this.#interceptor,
       rate: this.#rate,
       count: (egress, ingress) => {
         this.log.egressBytes += egress;

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RequestWatch } from './request-watch.ts';
+import { HELD_BODY_MAX, RequestWatch } from './request-watch.ts';
 
 const get = (host: string) => `GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
 const post = (headers: string, body: string) => `POST / HTTP/1.1\r\nHost: a\r\n${headers}\r\n\r\n${body}`;
 
 /** What passes of these chunks; `cut` where the connection is cut. */
 function passed(chunks: readonly string[], allowed: readonly (string | null)[] = ['a']): string {
-  const watch = new RequestWatch((host) => allowed.includes(host));
+  const watch = new RequestWatch(({ host }, head) => (allowed.includes(host) ? { head } : undefined));
   let text = '';
   for (const chunk of chunks) {
     const good = watch.push(Buffer.from(chunk, 'latin1'));
@@ -73,7 +73,7 @@ test('a head, a size line and trailers without end are cut', () => {
 const UPGRADE = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
 
 test('after the server agreed to another protocol everything passes', () => {
-  const watch = new RequestWatch((host) => host === 'a');
+  const watch = new RequestWatch(({ host }, head) => (host === 'a' ? { head } : undefined));
   assert.equal(watch.push(Buffer.from(UPGRADE))?.toString(), UPGRADE);
   assert.equal(watch.asksToSwitch, true);
   watch.answerSwitch(true);
@@ -81,7 +81,7 @@ test('after the server agreed to another protocol everything passes', () => {
 });
 
 test('where the server did not agree requests are followed as before', () => {
-  const watch = new RequestWatch((host) => host === 'a');
+  const watch = new RequestWatch(({ host }, head) => (host === 'a' ? { head } : undefined));
   watch.push(Buffer.from(UPGRADE));
   watch.answerSwitch(false);
   assert.equal(watch.push(Buffer.from(get('a')))?.toString(), get('a'));
@@ -91,4 +91,44 @@ test('where the server did not agree requests are followed as before', () => {
 test('words before the answer, and a switch behind another request, are no way out', () => {
   assert.match(passed([UPGRADE + get('b')]), /cut$/);
   assert.match(passed([get('a') + UPGRADE + get('b')]), /cut$/);
+});
+
+test('a head and a body go on as they were changed, with the length of what goes on', () => {
+  const swap = (bytes: Buffer) =>
+    Buffer.from(bytes.toString('latin1').replaceAll('PLACE', 'much longer'), 'latin1');
+  const texts: Readonly<Record<string, string>> = {
+    length: post('X: PLACE\r\nContent-Length: 9', '[[PLACE]]'),
+    chunks: post('X: PLACE\r\nTransfer-Encoding: chunked', '4\r\n[[PL\r\n5\r\nACE]]\r\n0\r\nA: b\r\n\r\n'),
+  };
+  for (const [what, text] of Object.entries(texts)) {
+    for (const chunks of [[text + get('a')], [...text, ...get('a')]]) {
+      const watch = new RequestWatch((_head, head) => ({ head: swap(head), body: swap }));
+      const passed = chunks
+        .map((chunk) => watch.push(Buffer.from(chunk, 'latin1'))?.toString('latin1'))
+        .join('');
+      const body = '[[much longer]]';
+      assert.equal(
+        passed,
+        `${post(`X: much longer\r\nContent-Length: ${body.length}`, body)}${get('a')}`,
+        what,
+      );
+    }
+  }
+});
+
+test('a body that is not changed, or is too long to be held, goes on as it came', () => {
+  const chunk = (bytes: string) => `${bytes.length.toString(16)}\r\n${bytes}\r\n`;
+  const small = post('Transfer-Encoding: chunked', `${chunk('ab')}0\r\n\r\n`);
+  const large = post('Transfer-Encoding: chunked', `${chunk('x'.repeat(HELD_BODY_MAX)).repeat(2)}0\r\n\r\n`);
+  for (const [text, body] of [
+    [small, (bytes: Buffer) => bytes],
+    [large, () => Buffer.from('changed')],
+  ] as const) {
+    const watch = new RequestWatch((_head, head) => ({ head, body }));
+    const half = text.length >> 1;
+    const parts = [text.slice(0, half), text.slice(half), get('a')].map((each) =>
+      watch.push(Buffer.from(each)),
+    );
+    assert.equal(parts.map(String).join(''), text + get('a'));
+  }
 });

@@ -1,5 +1,6 @@
 // What is decided about, and what a decision says.
 import type { BlockedAnswer, EgressMode } from '../../api/networkpolicy.ts';
+import type { InterceptionReason } from './interception.ts';
 
 export type FlowProtocol = 'TCP' | 'UDP' | 'ICMP';
 
@@ -41,6 +42,16 @@ export type Decider =
   | { readonly kind: 'RebindProtection' }
   /** Names that no name server outside may be asked for. */
   | { readonly kind: 'LocalName' }
+  /** Why the gateway opened a TLS connection. */
+  | { readonly kind: 'Interception'; readonly reason: InterceptionReason }
+  /** The gateway does not trust the server. */
+  | { readonly kind: 'UpstreamTls'; readonly host: string; readonly problem: string }
+  /** The guest does not trust the gateway, as a client that pins certificates. */
+  | { readonly kind: 'GuestTls'; readonly host: string; readonly problem: string }
+  /** The placeholder of a secret, in a place where its value may not go. */
+  | { readonly kind: 'SecretPlaceholder'; readonly env: string }
+  /** The value of a secret took the place of its placeholder. */
+  | { readonly kind: 'Secret'; readonly env: string }
   /** Not an address, port or name. */
   | { readonly kind: 'Malformed' };
 
@@ -82,6 +93,18 @@ export function explain(by: Decider): string {
       return 'an answer pointed the name at an address that is not public (dns.rebindProtection)';
     case 'LocalName':
       return 'the name is of local use only and no rule names it';
+    case 'Interception':
+      return by.reason.kind === 'Secret'
+        ? `a secret of the sandbox may go to ${by.reason.host}`
+        : `tls.intercept of ${by.reason.policy}`;
+    case 'UpstreamTls':
+      return `the server's TLS for ${by.host} is not trusted: ${by.problem}`;
+    case 'GuestTls':
+      return `the client refused the gateway's certificate for ${by.host}, as one does that pins certificates or does not read the system's: ${by.problem}`;
+    case 'SecretPlaceholder':
+      return `the placeholder of secret ${by.env} was sent where its value may not go`;
+    case 'Secret':
+      return `secret ${by.env} was put into a request`;
     case 'Malformed':
       return 'it is not a valid destination';
   }

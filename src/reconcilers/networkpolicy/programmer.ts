@@ -5,6 +5,7 @@ import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import type { Outcome, Reconciler, Request } from '../../controller/reconciler.ts';
 import { type NetworkState, portProblem, type WantedPort } from '../../network/network-plane.ts';
 import type { ProgrammerDeps } from './dependencies.ts';
+import { readSecrets } from './secrets.ts';
 
 function wantedPorts({ spec }: DefaultedSandbox): WantedPort[] {
   return (spec.ports ?? []).map(({ name, port, hostIP = '127.0.0.1', hostPort }) => ({
@@ -48,13 +49,15 @@ export class PolicyProgrammer implements Reconciler {
     const wake = () => {
       for (const { name } of effective.policies) this.#wakePolicy(name);
     };
-    const isDone = state?.acknowledged === effective.hash && isPublished(state, ports);
+    const secrets = await readSecrets(store, sandbox);
+    const isDone =
+      state?.acknowledged === effective.hash && state.secrets === secrets.digest && isPublished(state, ports);
     if (state === undefined || isDone) {
       wake();
       return { type: 'done' };
     }
     try {
-      const acknowledged = await plane.program(uid, { effective, ports });
+      const acknowledged = await plane.program(uid, { effective, ports, secrets });
       if (acknowledged === effective.hash) {
         const problem = portProblem(plane.stateOf(uid));
         if (problem === undefined) return { type: 'done' };

@@ -82,7 +82,7 @@ export function blockedBy(o: Observation): Block | undefined {
   if (o.missing.length > 0) {
     const list = o.missing.map(
       (each) =>
-        `${each.field}: ${each.kind} ${each.name}${each.key === undefined ? '' : ` key ${each.key}`} does not exist`,
+        `${each.field}: ${each.kind} ${each.name}${each.key === undefined ? '' : ` key ${each.key}`} ${each.problem ?? 'does not exist'}`,
     );
     return {
       code: 'REFERENCE_NOT_FOUND',

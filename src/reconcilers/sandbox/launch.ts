@@ -27,14 +27,18 @@ export function launchDigest(object: DefaultedSandbox): string {
     .digest('hex');
 }
 
-/** Environment, user and directory of processes: the image's, then the spec's. `specEnv` is KEY=VALUE, resolved. */
+/**
+ * Environment, user and directory of processes: the image's, then the spec's. `specEnv` is KEY=VALUE, resolved; `trust` are the
+ * variables by which the guest trusts the gateway.
+ */
 export function execDefaults(
   object: DefaultedSandbox,
   image: ImageConfig,
   specEnv: readonly string[],
+  trust: readonly string[] = [],
 ): ExecDefaults {
   const env = new Map<string, string>();
-  for (const pair of [...image.env, ...specEnv]) {
+  for (const pair of [...image.env, ...trust, ...specEnv]) {
     const equals = pair.indexOf('=');
     if (equals > 0) env.set(pair.slice(0, equals), pair.slice(equals + 1));
   }

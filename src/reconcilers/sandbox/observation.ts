@@ -28,6 +28,8 @@ export interface TaskFailure {
 /** A Secret, ConfigMap, Volume or key that the spec names and the store does not hold. */
 export interface MissingReference {
   kind: 'Secret' | 'ConfigMap' | 'Volume';
+  /** Why what is there is of no use, to follow its name; absent where it is not there. */
+  problem?: string;
   name: string;
   /** Absent when the whole object is missing. */
   key?: string;

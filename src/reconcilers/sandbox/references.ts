@@ -1,8 +1,15 @@
 // What a Sandbox refers to: Volumes, Secrets and ConfigMaps for its environment, Secrets with registry credentials.
 import { BulkheadError } from '../../api/errors.ts';
 import type { StoredObject } from '../../api/meta.ts';
-import type { DefaultedSandbox, SandboxEnv } from '../../api/sandbox.ts';
+import {
+  DEFAULT_SECRET_LOCATIONS,
+  type DefaultedSandbox,
+  type SandboxEnv,
+  type SandboxSecret,
+} from '../../api/sandbox.ts';
 import type { RegistryCredential } from '../../images/images.ts';
+import { hasControl } from '../../network/secrets/sandbox-secrets.ts';
+import { placeholderOf } from '../../network/secrets/secret.ts';
 import type { ObjectKey, Store } from '../../store/store.ts';
 import { ENV_VALUE_MAX_BYTES } from './limits.ts';
 import type { MissingReference } from './observation.ts';
@@ -13,7 +20,7 @@ const DOCKER_CONFIG_KEY = '.dockerconfigjson';
 
 export interface ResolvedReferences {
   missing: MissingReference[];
-  /** KEY=VALUE of `spec.env`, in its order; without those that are missing. */
+  /** KEY=VALUE of `spec.env`, in its order, without those that are missing; then the placeholders of `spec.secrets`. */
   env: string[];
   /** Secrets of `spec.imagePullSecrets` that exist. */
   pullSecrets: StoredObject[];
@@ -36,6 +43,8 @@ export function referencedObjects(object: DefaultedSandbox): ObjectKey[] {
       keys.push({ kind: 'ConfigMap', namespace, name: valueFrom.configMapKeyRef.name });
     }
   }
+  for (const { valueFrom } of object.spec.secrets ?? [])
+    keys.push({ kind: 'Secret', namespace, name: valueFrom.secretKeyRef.name });
   for (const { name } of object.spec.imagePullSecrets ?? []) keys.push({ kind: 'Secret', namespace, name });
   for (const { volume } of wantedDisks(object.spec)) keys.push({ kind: 'Volume', namespace, name: volume });
   keys.push(...fileObjects(object));
@@ -53,6 +62,19 @@ export async function resolveReferences(store: Store, object: DefaultedSandbox):
   for (const [index, entry] of (object.spec.env ?? []).entries()) {
     const value = envValue(entry, `spec.env[${index}]`, found, result.missing);
     if (value !== undefined) result.env.push(`${entry.name}=${value}`);
+  }
+  for (const [index, secret] of (object.spec.secrets ?? []).entries()) {
+    result.env.push(`${secret.env}=${placeholderOf(object.metadata.uid, secret.env)}`);
+    const { name, key } = secret.valueFrom.secretKeyRef;
+    const source = found.get(`Secret/${name}`);
+    const raw = source?.data !== undefined && Object.hasOwn(source.data, key) ? source.data[key] : undefined;
+    const problem = raw === undefined ? undefined : injectionProblem(raw, secret);
+    if (raw !== undefined && problem === undefined) continue;
+    result.missing.push({
+      ...{ kind: 'Secret', name, field: `spec.secrets[${index}]` },
+      ...(source === undefined ? {} : { key }),
+      ...(problem === undefined ? {} : { problem }),
+    });
   }
   for (const [index, { name }] of (object.spec.imagePullSecrets ?? []).entries()) {
     const secret = found.get(`Secret/${name}`);
@@ -106,6 +128,18 @@ function envValue(
     );
   }
   return value;
+}
+
+/** Why a value could not take the place of its placeholder; says nothing of the value itself. */
+function injectionProblem(
+  raw: string,
+  { injectInto = DEFAULT_SECRET_LOCATIONS }: SandboxSecret,
+): string | undefined {
+  const value = Buffer.from(raw, 'base64').toString('utf8');
+  if (value === '') return 'is empty';
+  if (injectInto.includes('Headers') && hasControl(value))
+    return 'holds a line break or another control character, which no header can carry (often the last line break of a file)';
+  return undefined;
 }
 
 /** Credentials of `kubernetes.io/dockerconfigjson` Secrets. Throws INVALID naming the Secret, never its content. */

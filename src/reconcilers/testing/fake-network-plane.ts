@@ -9,6 +9,8 @@ import type {
 } from '../../network/network-plane.ts';
 import type { EffectivePolicy } from '../../network/policy/effective.ts';
 
+/** What guests are made to trust. */
+export const FAKE_AUTHORITY = '-----BEGIN CERTIFICATE-----\nfake\n-----END CERTIFICATE-----\n';
 const ADDRESS = '192.0.2.2';
 
 export class FakeNetworkPlane implements NetworkPlane {
@@ -18,10 +20,12 @@ export class FakeNetworkPlane implements NetworkPlane {
   isDown = false;
   /** Of the host. */
   readonly takenPorts = new Set<number>();
+  /** What the gateway has of secrets, by uid. */
+  readonly secrets = new Map<string, WantedNetwork['secrets']>();
   readonly #ports = new Map<string, NonNullable<NetworkState['ports']>>();
   readonly #listeners = new Set<(uid: string) => void>();
 
-  async program(uid: string, { effective, ports }: WantedNetwork): Promise<string> {
+  async program(uid: string, { effective, ports, secrets }: WantedNetwork): Promise<string> {
     if (this.isDown || !this.networks.has(uid))
       throw new BulkheadError('NETWORK_UNAVAILABLE', 'The gateway does not answer.');
     this.programmed.push({ uid, hash: effective.hash });
@@ -31,6 +35,7 @@ export class FakeNetworkPlane implements NetworkPlane {
     });
     this.#ports.set(uid, { wanted: ports, published });
     this.networks.set(uid, effective);
+    this.secrets.set(uid, secrets);
     return effective.hash;
   }
 
@@ -39,7 +44,8 @@ export class FakeNetworkPlane implements NetworkPlane {
     const hash = this.networks.get(uid)?.hash;
     const ports = this.#ports.get(uid);
     if (hash === undefined) return { address: ADDRESS };
-    return { address: ADDRESS, acknowledged: hash, ...(ports === undefined ? {} : { ports }) };
+    const secrets = this.secrets.get(uid)?.digest ?? '';
+    return { address: ADDRESS, acknowledged: hash, secrets, ...(ports === undefined ? {} : { ports }) };
   }
 
   onChange(listener: (uid: string) => void): () => void {
@@ -65,6 +71,8 @@ export class FakeSandboxNetworks implements SandboxNetworks {
     network: { mac: '02:00:00:00:00:02', addresses: [`${ADDRESS}/24`], gateways: ['192.0.2.1'], mtu: 1500 },
     nameservers: ['192.0.2.1'],
   };
+  /** The gateway opens TLS of every sandbox. */
+  intercepts = false;
   readonly #open = new Set<string>();
   readonly #waiting = new Map<string, PromiseWithResolvers<void>>();
   readonly #listeners = new Set<(uid: string) => void>();
@@ -90,7 +98,17 @@ export class FakeSandboxNetworks implements SandboxNetworks {
   stateOf(uid: string): NetworkState | undefined {
     if (!this.#open.has(uid)) return undefined;
     if (this.#problem !== undefined) return { address: ADDRESS, problem: this.#problem };
-    return { address: ADDRESS, acknowledged: 'hash', policies: ['default/egress'], mode: 'Deny' };
+    return {
+      address: ADDRESS,
+      acknowledged: 'hash',
+      policies: ['default/egress'],
+      mode: 'Deny',
+      intercepts: this.intercepts,
+    };
+  }
+
+  async authority(): Promise<string> {
+    return FAKE_AUTHORITY;
   }
 
   whenTried(uid: string): Promise<void> {

@@ -38,6 +38,8 @@ export class FakeHost {
   stubborn = false;
   /** Templates are restored: the root is mounted already. */
   warm = false;
+  /** VMs have networks. */
+  networked = false;
   /** VMs ever started, by directory. */
   readonly starts = new Map<string, number>();
   /** Directories that hold something beside their files: what `release` gives back. */
@@ -203,6 +205,7 @@ export class FakeVmmDriver implements VmmDriver {
       launch: host.warm ? 'warm' : 'cold',
       stages: { spawn: 1 },
       limitations: [],
+      ...(host.networked ? { networkHolder: { pid: vm.pid, startTime: '1' } } : {}),
       exited: this.#process.hear(vm.exit.promise),
       get stall() {
         return vm.stall;

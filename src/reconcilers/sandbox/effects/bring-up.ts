@@ -12,10 +12,12 @@ import { AGENT_REPLACE_MS, NETWORK_WAIT_MS } from '../limits.ts';
 import { emit } from '../recorder.ts';
 import { resolveReferences } from '../references.ts';
 import { watchMain } from '../runtime/main-process.ts';
+import type { ExecDefaults } from '../runtime/sandbox-runtime.ts';
 import { writeFiles } from '../volumes/files.ts';
 import { guestVolumes } from '../volumes/spec.ts';
 import { type EffectContext, known } from './context.ts';
 import { applyPatches } from './patches.ts';
+import { establishTrust, trustVariables } from './trust.ts';
 
 /** Disks in the order in which drivers attach them. */
 const ROOT = { imageDevice: 'vda', upperDevice: 'vdb' };
@@ -34,13 +36,13 @@ export async function bringUpGuest(context: EffectContext, signal: AbortSignal):
     const agent = await connect(context, handle, signal);
     await prepareGuest(context, agent, signal);
     await recorded;
-    const image = await imageOf(context);
-    const { env } = await resolveReferences(deps.store, object);
-    const defaults = execDefaults(object, image.config, env);
-    runtime.execDefaults = defaults;
     if (!runtime.guest.mainStarted) {
       await timed(context, 'network', () => waitForNetwork(context));
       signal.throwIfAborted();
+    }
+    await timed(context, 'trust', () => establishTrust(context, agent, signal));
+    const { image, defaults } = await takeExecDefaults(context);
+    if (!runtime.guest.mainStarted) {
       if (runtime.record?.main === true) {
         await timed(context, 'main', () => startMain(context, agent, image, defaults, signal));
       }
@@ -51,6 +53,18 @@ export async function bringUpGuest(context: EffectContext, signal: AbortSignal):
     if (!signal.aborted) emit(deps.recorder, object, 'FailedBoot', asBulkheadError(error).message);
     throw error;
   }
+}
+
+/** What processes of the guest get from now on. */
+export async function takeExecDefaults(
+  context: EffectContext,
+): Promise<{ image: BootableImage; defaults: ExecDefaults }> {
+  const { deps, runtime, object } = context;
+  const image = await imageOf(context);
+  const { env } = await resolveReferences(deps.store, object);
+  const defaults = execDefaults(object, image.config, env, trustVariables(runtime.guest.trust));
+  runtime.execDefaults = defaults;
+  return { image, defaults };
 }
 
 /** That the VM was seen running; before the main process, so that it never runs a second time unnoticed. */

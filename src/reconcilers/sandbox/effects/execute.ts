@@ -12,12 +12,13 @@ import type { TaskKind } from '../observation.ts';
 import { emit } from '../recorder.ts';
 import { claimVolumes, releaseVolumes, restVolumes } from '../volumes/claim.ts';
 import { filesChanged, updateFiles } from '../volumes/files.ts';
-import { bringUpGuest } from './bring-up.ts';
+import { bringUpGuest, takeExecDefaults } from './bring-up.ts';
 import { type EffectContext, known } from './context.ts';
 import { pullImage } from './pull.ts';
 import { releaseHost } from './release.ts';
 import { startVm } from './start.ts';
 import { stopVm } from './stop.ts';
+import { establishTrust, wantsTrust } from './trust.ts';
 
 /** `again`: something was changed in place; look again at once. `waiting`: a task or a time will wake the key. */
 export type EffectResult = 'again' | 'waiting';
@@ -35,8 +36,8 @@ const EFFECTS: Record<Command, (context: EffectContext) => Promise<EffectResult>
   claimVolumes: async (context): Promise<EffectResult> =>
     (await claimVolumes(context)) ? 'again' : 'waiting',
   updateFiles: async (context) =>
-    (await filesChanged(context))
-      ? asTask(context, 'files', (signal) => updateFiles(context, signal))
+    (await filesChanged(context)) || (await wantsTrust(context))
+      ? asTask(context, 'files', (signal) => updateGuest(context, signal))
       : 'waiting',
   restVolumes: async (context): Promise<EffectResult> => {
     await restVolumes(context);
@@ -81,6 +82,16 @@ function asTask(
 ): EffectResult {
   runtime.tasks.ensure(kind, inputs, work);
   return 'waiting';
+}
+
+/** What of a guest that serves is not as it is to be. */
+async function updateGuest(context: EffectContext, signal: AbortSignal): Promise<void> {
+  const { agent } = context.runtime;
+  if (agent !== undefined && (await wantsTrust(context))) {
+    await establishTrust(context, agent, signal);
+    await takeExecDefaults(context);
+  }
+  await updateFiles(context, signal);
 }
 
 async function addFinalizer({ deps, object }: EffectContext): Promise<EffectResult> {

@@ -12,6 +12,7 @@ import type { SandboxNetworks } from '../../../network/network-plane.ts';
 import type { ObjectKey } from '../../../store/store.ts';
 import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
 import { ElapsedTimes, within } from '../../elapsed.ts';
+import type { GuestTrust } from '../effects/trust.ts';
 import { type MainExit, type RunRecord, readRunRecord, writeRunRecord } from '../run-record.ts';
 import { salvageRecord } from '../salvage.ts';
 import type { ClaimedDisks, VolumeProblem } from '../volumes/claim.ts';
@@ -56,6 +57,8 @@ export interface GuestProgress {
   volumesMounted: boolean;
   /** Digest of what was written to each volume of files in this guest, by its name there. */
   fileDigests: Readonly<Record<string, string>>;
+  /** What it was made to trust, where the gateway opens TLS. */
+  trust: GuestTrust | undefined;
   mainStarted: boolean;
   bootMilliseconds: number | undefined;
   /** Of the whole start, once the guest was up. */
@@ -70,6 +73,7 @@ const NO_GUEST: GuestProgress = {
   personalized: false,
   volumesMounted: false,
   fileDigests: {},
+  trust: undefined,
   mainStarted: false,
   bootMilliseconds: undefined,
   stages: undefined,
