@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { manifestOf, type SandboxConfig } from './config.ts';
+import { type NetworkConfig, NetworkPolicy, type PolicyRule, policySpecOf } from './network.ts';
+import { OWN_LABEL } from './owned.ts';
+import { Secret } from './secrets.ts';
 
 const specOf = (config: Record<string, unknown>) =>
   manifestOf({ image: 'busybox', ...config } as SandboxConfig, 'default', false).spec;
 
 test('a setting that nothing acts on is refused, so that no sandbox is more open than was asked', () => {
-  for (const field of ['network', 'secrets', 'stopSignal', 'logLevel', 'quietLogs'])
+  for (const field of ['stopSignal', 'logLevel', 'quietLogs'])
     assert.throws(() => specOf({ [field]: {} }), { code: 'NOT_SUPPORTED', message: new RegExp(field) });
   assert.throws(() => specOf({ memory: 512 }), { code: 'INVALID', message: /memory/ });
 });
@@ -15,4 +18,78 @@ test('ports are published by their number on the host', () => {
   assert.deepEqual(specOf({ ports: { 8080: 80 }, network: undefined }).ports, [
     { name: 'port-8080', port: 80, hostPort: 8080 },
   ]);
+});
+
+test('a network becomes a policy of the sandbox alone, and secrets name a Secret of its own', () => {
+  const manifest = manifestOf(
+    {
+      image: 'busybox',
+      labels: { team: 'a' },
+      network: NetworkPolicy.none(),
+      secrets: [
+        Secret.env('KEY', { value: 'v', allowHosts: ['a.example'], allowHostPatterns: ['*.b.example'] }),
+      ],
+    },
+    'default',
+    true,
+    'mark',
+  );
+  assert.deepEqual(manifest.metadata.labels, { team: 'a', [OWN_LABEL]: 'mark' });
+  assert.equal(manifest.spec.operatingMode, 'Suspended', 'until its policy and its secrets are there');
+  assert.deepEqual(manifest.spec.secrets, [
+    {
+      env: 'KEY',
+      valueFrom: { secretKeyRef: { name: 'mark', key: 'KEY' } },
+      allowHosts: ['a.example', '*.b.example'],
+    },
+  ]);
+  assert.equal(JSON.stringify(manifest).includes('"v"'), false);
+});
+
+test('what a network says is what its policy says', () => {
+  const mode = (network: NetworkConfig) => (policySpecOf(network, 'x').egress as { mode: string }).mode;
+  assert.equal(mode(NetworkPolicy.none()), 'Airgapped');
+  assert.equal(mode(NetworkPolicy.publicOnly()), 'PublicOnly');
+  assert.equal(mode(NetworkPolicy.allowAll()), 'AllowAll');
+  assert.equal(mode({ defaultAction: 'deny' }), 'Deny');
+  const allowOne: PolicyRule = { action: 'allow', destination: 'api.example.com', port: 443 };
+  assert.equal(mode({ policy: 'none', rules: [allowOne] }), 'Deny', 'a rule opens what it names alone');
+  const rules: PolicyRule[] = [
+    allowOne,
+    { action: 'deny', destination: '*.example.com', port: 80 },
+    { action: 'deny', destination: 'metadata' },
+    { action: 'deny', destination: '10.0.0.0/8' },
+    { action: 'allow' },
+  ];
+  assert.deepEqual(policySpecOf({ rules, blockDomainSuffixes: ['ads.example'], maxConnections: 5 }, 'x'), {
+    egress: {
+      mode: 'PublicOnly',
+      rules: [
+        { action: 'Allow', to: [{ domain: 'api.example.com' }], ports: [{ protocol: 'TCP', port: 443 }] },
+        {
+          action: 'Deny',
+          to: [{ domainSuffix: '.example.com' }],
+          ports: [
+            { protocol: 'TCP', port: 80 },
+            { protocol: 'UDP', port: 80 },
+          ],
+        },
+        { action: 'Deny', to: [{ group: 'Metadata' }] },
+        { action: 'Deny', to: [{ cidr: '10.0.0.0/8' }] },
+        { action: 'Allow', to: [{ cidr: '0.0.0.0/0' }, { cidr: '::/0' }] },
+      ],
+    },
+    dns: { blockDomainSuffixes: ['.ads.example'] },
+    limits: { maxConnections: 5 },
+  });
+});
+
+test('what would make a sandbox more open than was asked is refused', () => {
+  const network = { tls: { interceptCaKey: 'x' } } as NetworkConfig;
+  assert.throws(() => specOf({ network }), { code: 'NOT_SUPPORTED', message: /interceptCaKey/ });
+  assert.throws(() => specOf({ secrets: [{ envVar: 'A', value: 'b' }] }), { message: /allowHosts/ });
+  const anyway = { envVar: 'A', value: 'b', allowHosts: ['c.example'], requireTls: false };
+  assert.throws(() => specOf({ secrets: [anyway] }), { code: 'NOT_SUPPORTED' });
+  const inbound = { rules: [{ action: 'deny', direction: 'inbound' }] };
+  assert.throws(() => specOf({ network: inbound }), { code: 'NOT_SUPPORTED', message: /direction/ });
 });

@@ -5,7 +5,10 @@ import { SANDBOX_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest } from '../api/meta.ts';
 import { failure } from './errors.ts';
 import { type MountConfig, volumesOf } from './mounts.ts';
+import { type NetworkConfig, policySpecOf } from './network.ts';
+import { hasOwned, OWN_LABEL } from './owned.ts';
 import { type PatchConfig, patchesOf } from './patches.ts';
+import { type SecretEntry, secretsOf } from './secrets.ts';
 
 export type PullPolicy = 'always' | 'if-missing' | 'never';
 
@@ -54,6 +57,10 @@ export interface SandboxConfig {
   idleTimeoutSecs?: number;
   /** Guest ports by host port; 127.0.0.1 alone can reach them. */
   ports?: Record<number, number>;
+  /** What it may reach, beside what policies of the namespace say. Default: public addresses. */
+  network?: NetworkConfig;
+  /** Values that its requests carry and its program never sees. */
+  secrets?: readonly SecretEntry[];
   /** What runs the VM. Default: `auto`. */
   driver?: 'auto' | 'libkrun' | 'software';
 }
@@ -64,9 +71,10 @@ const FIELDS: Readonly<Record<keyof SandboxConfig, true>> = {
   ...{ entrypoint: true, cmd: true, hostname: true, user: true, env: true, scripts: true, volumes: true },
   ...{ patches: true, pullPolicy: true, registryAuth: true, replace: true, labels: true },
   ...{ maxDurationSecs: true, idleTimeoutSecs: true, ports: true, driver: true },
+  ...{ network: true, secrets: true },
 };
 /** Of the surface that programs know, but not here yet: to run without them could be less safe than was asked. */
-const NOT_YET: ReadonlySet<string> = new Set(['network', 'secrets', 'stopSignal', 'logLevel', 'quietLogs']);
+const NOT_YET: ReadonlySet<string> = new Set(['stopSignal', 'logLevel', 'quietLogs']);
 
 /** What is not acted on is refused, never ignored: a program in JavaScript has no compiler to tell it. */
 function requireKnown(config: SandboxConfig): void {
@@ -95,11 +103,15 @@ export function madeUpName(): string {
 
 const optional = <T>(name: string, value: T | undefined) => (value === undefined ? {} : { [name]: value });
 
-/** The object to create. `attached`: it ends when nobody holds it any more. */
+/**
+ * The object to create. `attached`: it ends when nobody holds it any more. `mark` names what it has for itself alone; with
+ * any of that it is suspended until that is there.
+ */
 export function manifestOf(
   config: SandboxConfig,
   namespace: string,
   attached: boolean,
+  mark = '',
 ): ObjectManifest<Record<string, unknown>> {
   const { image, memoryMib, cpus, diskMib, pullPolicy = 'if-missing', driver } = config;
   requireKnown(config);
@@ -119,6 +131,11 @@ export function manifestOf(
   const ports = Object.entries(config.ports ?? {}).map(([hostPort, port]) => ({
     ...{ name: `port-${hostPort}`, port, hostPort: Number(hostPort) },
   }));
+  const { network, secrets = [] } = config;
+  // Here and now, so that what is wrong with it leaves nothing behind.
+  if (network !== undefined) policySpecOf(network, mark);
+  const owned = hasOwned(config);
+  const labels = { ...config.labels, ...(owned ? { [OWN_LABEL]: mark } : {}) };
   const unheld = config.name === undefined ? 'Delete' : 'Suspend';
   const annotations = {
     ...(attached ? { [UNHELD_ANNOTATION]: unheld } : {}),
@@ -129,7 +146,7 @@ export function manifestOf(
     kind: SANDBOX_KIND.kind,
     metadata: {
       ...{ name: config.name ?? madeUpName(), namespace, annotations },
-      ...(config.labels === undefined ? {} : { labels: config.labels }),
+      ...(config.labels === undefined && !owned ? {} : { labels }),
     },
     spec: {
       ...{ image, imagePullPolicy: PULL_POLICIES[pullPolicy], restartPolicy: RESTART_POLICY },
@@ -143,6 +160,8 @@ export function manifestOf(
       ...optional('idleTimeoutSeconds', config.idleTimeoutSecs),
       ...optional('driver', driver === undefined ? undefined : DRIVERS[driver]),
       ...(ports.length > 0 ? { ports } : {}),
+      ...(owned ? { operatingMode: 'Suspended' } : {}),
+      ...(secrets.length === 0 ? {} : { secrets: secretsOf(secrets, mark) }),
       ...volumesOf(config.volumes),
       ...patchesOf(config.patches),
     },

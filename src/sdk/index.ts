@@ -41,6 +41,14 @@ export type {
 } from './fs.ts';
 export type { MetricsStream, SandboxMetrics } from './metrics.ts';
 export { Mount, type MountConfig } from './mounts.ts';
+export {
+  type NetworkConfig,
+  NetworkPolicy,
+  type PolicyAction,
+  type PolicyProtocol,
+  type PolicyRule,
+  type TlsConfig,
+} from './network.ts';
 export type { SandboxStatus } from './objects.ts';
 export { Patch, type PatchConfig } from './patches.ts';
 export {
@@ -51,4 +59,5 @@ export {
   type StartOptions,
   type StopOptions,
 } from './sandbox.ts';
+export { Secret, type SecretEntry } from './secrets.ts';
 export { Volume, type VolumeConfig, VolumeHandle, type VolumeInfo } from './volume.ts';

@@ -5,7 +5,7 @@ import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { StoredObject } from '../api/meta.ts';
 import type { LogQuery } from '../api/wire.ts';
 import { type AttachConfig, type AttachOptions, attachTerminal } from './attach.ts';
-import { manifestOf, type SandboxConfig, SHELL_ANNOTATION } from './config.ts';
+import { madeUpName, manifestOf, type SandboxConfig, SHELL_ANNOTATION } from './config.ts';
 import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
 import { failure, SandboxStillRunningError, typed, withTypedErrors } from './errors.ts';
 import {
@@ -28,6 +28,7 @@ import {
   sandboxStatusOf,
   waitUntil,
 } from './objects.ts';
+import { createOwned, hasOwned } from './owned.ts';
 
 export interface StartOptions extends ConnectionOptions {
   /** Gives up; what was created is removed. */
@@ -138,7 +139,8 @@ async function writeScripts(fs: SandboxFs, scripts: Record<string, string>): Pro
 async function create(config: SandboxConfig, options: StartOptions, attached: boolean): Promise<Sandbox> {
   const connection = connectionOf(options);
   const { client, namespace } = connection;
-  const manifest = manifestOf(config, namespace, attached);
+  const mark = madeUpName();
+  const manifest = manifestOf(config, namespace, attached, mark);
   const { name } = manifest.metadata;
   if (config.replace) await removeAndWait(connection, name, undefined, options.signal);
   const { registryAuth, image } = config;
@@ -152,9 +154,15 @@ async function create(config: SandboxConfig, options: StartOptions, attached: bo
     );
     manifest.spec.imagePullPolicy = 'IfNotPresent';
   }
-  const { metadata } = await client.create(SANDBOX_KIND, namespace, manifest);
-  const hold = attached ? await Hold.take(connection, name) : undefined;
+  const object = await client.create(SANDBOX_KIND, namespace, manifest);
+  const { metadata } = object;
+  let hold: Hold | undefined;
   try {
+    if (attached) hold = await Hold.take(connection, name);
+    if (hasOwned(config)) {
+      await createOwned(connection, object, config, mark);
+      await client.patch(SANDBOX_KIND, namespace, name, { spec: { operatingMode: 'Running' } });
+    }
     const sandbox = new Sandbox(connection, await waitReady(connection, name, options), hold);
     await writeScripts(sandbox.fs(), config.scripts ?? {});
     return sandbox;

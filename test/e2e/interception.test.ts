@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { NetworkPolicy, Sandbox, Secret } from '../../src/sdk/index.ts';
 import { pythonImage } from '../fixtures/images.ts';
 import { TestDaemon } from './daemon-harness.ts';
 import { NetworkWorld, WORLD } from './network-world.ts';
@@ -303,3 +304,31 @@ test(
     }
   },
 );
+
+test('a program gives a sandbox its network and its secrets, which go with it', LIMITED, async () => {
+  const names = async (kind: string) =>
+    (await daemon.ok('get', kind, '-o', 'name')).split('\n').filter(Boolean);
+  const before = [await names('networkpolicy'), await names('secret'), await names('configmap')];
+  const sandbox = await Sandbox.create(
+    {
+      ...{ image: IMAGE, memoryMib: 384 },
+      network: {
+        ...NetworkPolicy.publicOnly(),
+        rules: [{ action: 'deny', destination: 'elsewhere.example.com' }],
+        tls: { interceptedPorts: [8443], upstreamCaCert: [world.authority] },
+      },
+      secrets: [Secret.env('TOKEN', { value: 'of-a-program', allowHosts: ['secure.example.com'] })],
+    },
+    { socketPath: daemon.socket },
+  );
+  const ask = (url: string) => sandbox.shell(`timeout 60 curl -sS -H "Authorization: Bearer $TOKEN" ${url}/`);
+  const { headers } = JSON.parse((await ask(SECURE)).stdout()) as Seen;
+  assert.equal(headers.authorization, 'Bearer of-a-program');
+  assert.notEqual((await ask(ELSEWHERE)).code, 0);
+  await sandbox.stop();
+  await sandbox.removePersisted();
+  for (;;) {
+    const after = [await names('networkpolicy'), await names('secret'), await names('configmap')];
+    if (JSON.stringify(after) === JSON.stringify(before)) return;
+  }
+});
