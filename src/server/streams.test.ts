@@ -234,6 +234,16 @@ test('what is wrong before the upgrade is an ordinary error', async () => {
   await assert.rejects(exec(harness, ['echo']), code('SANDBOX_NOT_RUNNING'));
 });
 
+test('an upgrade of a path that is none is not found', async () => {
+  await using harness = await withSandbox();
+  for (const path of ['//?a', '//', '*', '/%', EXEC.replace('/exec', '%ff/exec')]) {
+    const socket = connect(harness.socketPath);
+    const headers = 'Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket';
+    socket.write(`GET ${path} HTTP/1.1\r\n${headers}\r\nSec-WebSocket-Version: 13\r\n\r\n`);
+    assert.match(await text(socket), /^HTTP\/1\.1 404 /, path);
+  }
+});
+
 test('one sandbox has a bounded number of open streams', async () => {
   await using harness = await withSandbox();
   const open = await Promise.all(

@@ -57,14 +57,17 @@ export class StreamEndpoints {
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://localhost');
-    const [, namespace, name, verb] = PATH.exec(url.pathname) ?? [];
-    if (namespace === undefined || name === undefined) {
-      throw new BulkheadError('NOT_FOUND', `no WebSocket at ${url.pathname}`);
+    const target = request.url ?? '/';
+    // Put behind the host, not resolved against it: a path may begin with two slashes.
+    const url = target.startsWith('/') ? URL.parse(`http://localhost${target}`) : null;
+    const [, encodedNamespace, encodedName, verb] = PATH.exec(url?.pathname ?? '') ?? [];
+    const [namespace, name] = [encodedNamespace, encodedName].map(decoded);
+    if (url === null || namespace === undefined || name === undefined) {
+      throw new BulkheadError('NOT_FOUND', `no WebSocket at ${url?.pathname ?? target}`);
     }
     const protocol = offeredProtocol(request);
     const query = parseQuery(url.searchParams);
-    const sandbox = await this.#sandboxes.live(decodeURIComponent(namespace), decodeURIComponent(name));
+    const sandbox = await this.#sandboxes.live(namespace, name);
     const serve = verb === 'exec' ? prepareExec(sandbox, query) : prepareAttach(sandbox, query);
     const release = this.#admit(sandbox.uid);
     try {
@@ -214,4 +217,13 @@ function prepareAttach(sandbox: LiveSandbox, query: Query): (session: StreamSess
       main.close();
     }
   };
+}
+
+/** Undefined where it is no percent-encoded UTF-8. */
+function decoded(text: string | undefined): string | undefined {
+  try {
+    return text === undefined ? undefined : decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }
