@@ -44,8 +44,12 @@ export function toMetrics(stats: SandboxStats, former?: CpuMark): { metrics: San
 export class MetricsStream implements AsyncIterable<SandboxMetrics> {
   readonly #source: AsyncGenerator<SandboxMetrics, void>;
 
-  constructor(source: AsyncGenerator<SandboxMetrics, void>) {
+  readonly #stop: AbortController;
+
+  /** `stop` ends the wait for the next figures. */
+  constructor(source: AsyncGenerator<SandboxMetrics, void>, stop: AbortController) {
     this.#source = source;
+    this.#stop = stop;
   }
 
   /** The next figures; `null` once the sandbox has ended. */
@@ -59,6 +63,7 @@ export class MetricsStream implements AsyncIterable<SandboxMetrics> {
   }
 
   async close(): Promise<void> {
+    this.#stop.abort();
     await this.#source.return();
   }
 

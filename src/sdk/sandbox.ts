@@ -1,4 +1,5 @@
 // A microVM, from a program: created or found, used, and ended.
+import { setTimeout as delay } from 'node:timers/promises';
 import { UNHELD_ANNOTATION } from '../api/annotations.ts';
 import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
@@ -274,7 +275,8 @@ export class Sandbox {
   readonly #connection: Connection;
   readonly #uid: string;
   readonly #shell: string;
-  readonly #open = new Set<ExecHandle>();
+  /** Commands of this program that end later, those that still connect among them. */
+  readonly #running = new Set<Promise<void>>();
   #hold: Hold | undefined;
   #mark: CpuMark | undefined;
   #draining = false;
@@ -359,14 +361,14 @@ export class Sandbox {
   ): Promise<ExecHandle> {
     if (this.#draining) throw failure('SANDBOX_NOT_RUNNING', `sandbox "${this.name}" takes no more commands`);
     const { client, namespace } = this.#connection;
-    const handle = await startExec(
-      (query) => client.exec(namespace, this.name, query),
-      [cmd, ...args],
-      options,
+    const starting = startExec((query) => client.exec(namespace, this.name, query), [cmd, ...args], options);
+    const ended = starting.then(
+      (handle) => handle.ended,
+      () => {},
     );
-    this.#open.add(handle);
-    void handle.ended.then(() => this.#open.delete(handle));
-    return handle;
+    this.#running.add(ended);
+    void ended.then(() => this.#running.delete(ended));
+    return starting;
   }
 
   /** Runs a line of the sandbox's shell. */
@@ -412,7 +414,9 @@ export class Sandbox {
   metricsStream(intervalMs = 1000, options: { signal?: AbortSignal } = {}): MetricsStream {
     const { client, namespace } = this.#connection;
     const { name } = this;
-    const { signal = NEVER } = options;
+    const stop = new AbortController();
+    const signal =
+      options.signal === undefined ? stop.signal : AbortSignal.any([stop.signal, options.signal]);
     async function* figures(): AsyncGenerator<SandboxMetrics, void> {
       let former: CpuMark | undefined;
       while (!signal.aborted) {
@@ -424,10 +428,10 @@ export class Sandbox {
           if (['NOT_FOUND', 'SANDBOX_NOT_RUNNING'].includes(asBulkheadError(error).code)) return;
           throw typed(error);
         }
-        await new Promise((resolve) => setTimeout(resolve, intervalMs));
+        await delay(intervalMs, undefined, { signal }).catch(() => {}); // whoever stops it waits for nothing
       }
     }
-    return new MetricsStream(figures());
+    return new MetricsStream(figures(), stop);
   }
 
   /** What the sandbox's own program put out, as bytes; with `follow` as it comes. */
@@ -472,7 +476,7 @@ export class Sandbox {
   /** Takes no more commands, lets those of this program end, then stops it. */
   async drain(): Promise<void> {
     this.#draining = true;
-    await Promise.all([...this.#open].map((handle) => handle.ended));
+    await Promise.all(this.#running);
     await this.stop();
   }
 

@@ -11,6 +11,7 @@ import {
   allSandboxMetrics,
   CommandError,
   configure,
+  DaemonUnavailableError,
   type ExecEvent,
   ExecTimeoutError,
   FileError,
@@ -261,6 +262,11 @@ describe('figures and lists', () => {
     const second = await stream.recv();
     assert.ok((second?.timestampMs ?? 0) > (first?.timestampMs ?? 0));
     assert.ok('shared' in (await allSandboxMetrics()));
+    const slow = box.metricsStream(3_600_000);
+    await slow.recv();
+    const next = slow.recv();
+    await slow.close();
+    assert.equal(await next, null, 'nobody waits for an interval that nobody wants');
   });
 
   test('list, get and connect find what runs', async () => {
@@ -352,9 +358,11 @@ describe('life', () => {
   test('drain lets what runs end, and takes nothing new', async () => {
     await using sandbox = await Sandbox.create(SMALL);
     const running = await sandbox.shellStream('sleep 0.5; exit 5');
+    const connecting = sandbox.shell('sleep 0.5; exit 6');
     const draining = sandbox.drain();
     await assert.rejects(sandbox.exec('true'), SandboxNotRunningError);
     assert.equal((await running.wait()).code, 5);
+    assert.equal((await connecting).code, 6);
     await draining;
     await sandbox.wait();
   });
@@ -396,9 +404,15 @@ describe('life', () => {
     await running.recv();
     await running.recv();
     await daemon.crash();
-    await assert.rejects(async () => {
-      while ((await running.recv()) !== null);
-    });
+    await assert.rejects(
+      async () => {
+        while ((await running.recv()) !== null);
+      },
+      (error) => {
+        assert.ok(error instanceof DaemonUnavailableError, String(error));
+        return true;
+      },
+    );
     await daemon.launch();
     await daemon.waitReady('survivor');
     assert.equal((await sandbox.exec('echo', ['back'])).stdout(), 'back\n');
