@@ -24,6 +24,8 @@ export const SANDBOX_CONDITIONS = {
   RestartRequired: 'applicable',
   /** The manifest is broken; its last good version is in force. */
   SourceInvalid: 'applicable',
+  /** In a cluster: its place on the node was taken away, and its VM stops. */
+  DisruptionTarget: 'applicable',
   // Abnormal-true: tools read their absence as normal.
   Reconciling: 'applicable',
   Stalled: 'applicable',
@@ -77,6 +79,8 @@ export const REASONS = {
   Ready: 'Ready',
   Scheduled: 'Scheduled',
   Unschedulable: 'Unschedulable',
+  /** In a cluster: the node that runs it has not been heard of. */
+  NodeLost: 'NodeLost',
   ImagePulling: 'ImagePulling',
   ImagePresent: 'ImagePresent',
   VolumesMounted: 'VolumesMounted',

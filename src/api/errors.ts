@@ -48,6 +48,27 @@ export const ERRORS = {
     terminal: false,
     hint: 'Read the object again and repeat the change on the new version.',
   },
+  FORBIDDEN: {
+    reason: 'Forbidden',
+    httpStatus: 403,
+    exitCode: 1,
+    terminal: false,
+    hint: 'Ask for a role that allows what the message names.',
+  },
+  API_SERVER_UNAVAILABLE: {
+    reason: 'ApiServerUnavailable',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: 'It is tried again; check the address in the kubeconfig and that the API server answers.',
+  },
+  KUBECONFIG_INVALID: {
+    reason: 'KubeconfigInvalid',
+    httpStatus: 500,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Say which with --kubeconfig and --context, or run in a Pod with a service account.',
+  },
   EXPIRED: {
     reason: 'Expired',
     httpStatus: 410,

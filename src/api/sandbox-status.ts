@@ -122,6 +122,12 @@ export const SandboxStatusSchema = object(
     ),
     conditions: Type.Optional(conditionList('What is observed of this sandbox.')),
     nodeName: Type.Optional(text({ description: 'Node that runs it.', maxLength: 253 })),
+    reservation: Type.Optional(
+      text({
+        description: 'Pod that holds its place on the node, in a cluster.',
+        maxLength: 253,
+      }),
+    ),
     startTime: Type.Optional(
       time('When it first ran in this operating period; activeDeadlineSeconds counts from here.'),
     ),

@@ -81,6 +81,8 @@ export function computeStatus(
     phase: PHASES[step.state],
     conditions: [...conditions],
     nodeName,
+    // Of the cluster's controller: kept as it is.
+    ...(object.status?.reservation === undefined ? {} : { reservation: object.status.reservation }),
     ...(started === undefined ? {} : { startTime: formatTime(new Date(started)) }),
     ...(image === undefined ? {} : { image }),
     ...(o.vm === undefined ? {} : { vm: vmOf(o, o.vm) }),

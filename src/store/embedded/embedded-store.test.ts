@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { chmod, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { MAX_OBJECT_BYTES, MAX_OBJECT_DEPTH } from '../object-rules.ts';
 import { testStoreContract, withCode } from '../store.contract.ts';
 import type { WatchEvent } from '../store.ts';
 import { EmbeddedStore } from './embedded-store.ts';
-import { MAX_OBJECT_BYTES, MAX_OBJECT_DEPTH } from './objects.ts';
 import { collect, sandbox, temporaryDirectory } from './testing.ts';
 import { BOOKMARK_EVERY_CHANGES } from './watch.ts';
 

@@ -2,6 +2,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { BulkheadError } from '../../api/errors.ts';
 import type { ObjectManifest, StoredObject } from '../../api/meta.ts';
+import { keyOf } from '../object-rules.ts';
 import type {
   DeletePreconditions,
   EventRecord,
@@ -19,7 +20,7 @@ import { checkEvent, EventLog } from './event-log.ts';
 import { corrupt, storeError } from './failures.ts';
 import { type Change, History, MAX_HISTORY_BYTES, MAX_HISTORY_CHANGES } from './history.ts';
 import { ObjectTable } from './object-table.ts';
-import { decodeObject, keyOf } from './objects.ts';
+import { decodeObject } from './objects.ts';
 import { RevisionMark } from './revision-mark.ts';
 import { type StagedChange, Transaction } from './transaction.ts';
 import { selection, Wakeup, watchHistory } from './watch.ts';

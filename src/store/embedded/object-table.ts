@@ -1,7 +1,7 @@
 // All committed objects, in memory: reads cost no query and hand out the same frozen object to everyone.
 import type { StoredObject } from '../../api/meta.ts';
+import { keyOf } from '../object-rules.ts';
 import type { ObjectKey } from '../store.ts';
-import { keyOf } from './objects.ts';
 
 /** Unique text of a key; neither kinds, namespaces nor names contain a slash. */
 export function keyText(key: ObjectKey): string {

@@ -2,21 +2,11 @@
 import { BulkheadError } from '../../api/errors.ts';
 import type { ObjectManifest, ObjectMeta, OwnerReference, StoredObject } from '../../api/meta.ts';
 import { applyMergePatch, isJsonObject } from '../merge-patch.ts';
+import { describeKey, isDeeperThan, keyOf, MAX_OBJECT_DEPTH } from '../object-rules.ts';
 import type { DeletePreconditions, EventRecord, ObjectKey } from '../store.ts';
 import type { Change } from './history.ts';
 import { keyText, type ObjectTable } from './object-table.ts';
-import {
-  changedObject,
-  describeKey,
-  type EncodedObject,
-  isDeeperThan,
-  keyOf,
-  MAX_OBJECT_DEPTH,
-  newObject,
-  timestamp,
-  withMeta,
-  withStatus,
-} from './objects.ts';
+import { changedObject, type EncodedObject, newObject, timestamp, withMeta, withStatus } from './objects.ts';
 
 /** A change with the text to store. */
 export type StagedChange = Change & { json: string };

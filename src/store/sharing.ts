@@ -1,6 +1,6 @@
 // Objects of one store repeat themselves: a status write changes little of its object, and a thousand sandboxes say the
 // same words. What is equal is held once, which halves the memory of a large store and more than halves its history's.
-import type { StoredObject } from '../../api/meta.ts';
+import type { StoredObject } from '../api/meta.ts';
 
 /** Longer texts are seldom equal to others; an image reference, a digest or a condition's message is shorter. */
 const MAX_SHARED_LENGTH = 256;

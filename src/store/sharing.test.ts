@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import type { StoredObject } from '../../api/meta.ts';
+import type { StoredObject } from '../api/meta.ts';
 import { freezeObject } from './sharing.ts';
 
 const COUNT = 20_000;

@@ -1,0 +1,164 @@
+// What the agent of one node sees of a cluster: its own sandboxes and volumes, read from memory.
+//
+// A sandbox is a node's from the moment that `status.nodeName` names the node. One whose place was taken away (its
+// reservation was evicted, drained or pre-empted) is shown as deleted: the node then does what it does for one that is, takes
+// its finalizer off last, and by that lets go of it. So a sandbox has a VM on one node at a time, whoever fails when.
+import { findCondition } from '../../api/conditions.ts';
+import type { ObjectManifest, StoredObject } from '../../api/meta.ts';
+import type { SandboxStatus } from '../../api/sandbox.ts';
+import type {
+  DeletePreconditions,
+  EventRecord,
+  ListOptions,
+  ListResult,
+  ObjectKey,
+  Store,
+  StoredEvent,
+  WatchEvent,
+  WatchOptions,
+} from '../store.ts';
+
+/** Kinds that the agent follows as a whole, so that what it knows of them is current. */
+const FOLLOWED = new Set(['Sandbox', 'Volume', 'NetworkPolicy']);
+
+export class NodeStore implements Store {
+  readonly #cluster: Store;
+  readonly #nodeName: string;
+  /** The newest state known of each object of a followed kind, by `KIND NAMESPACE/NAME`. */
+  readonly #known = new Map<string, StoredObject>();
+
+  constructor(cluster: Store, nodeName: string) {
+    this.#cluster = cluster;
+    this.#nodeName = nodeName;
+  }
+
+  async get(key: ObjectKey): Promise<StoredObject | undefined> {
+    const known = this.#known.get(textOf(key));
+    if (known !== undefined) return this.#view(known);
+    const object = await this.#cluster.get(key);
+    return object === undefined ? undefined : this.#view(this.#note(object));
+  }
+
+  async list(kind: string, options: ListOptions = {}): Promise<ListResult> {
+    const listed = await this.#cluster.list(kind, options);
+    const whole = Object.keys(options).length === 0;
+    if (whole) this.#forgetAllBut(kind, listed.items);
+    return { ...listed, items: this.#views(listed.items.map((object) => this.#note(object))) };
+  }
+
+  async *watch(kind: string, options: WatchOptions): AsyncIterable<WatchEvent> {
+    for await (const event of this.#cluster.watch(kind, options)) {
+      if (event.type === 'BOOKMARK') {
+        yield event;
+        continue;
+      }
+      if (event.type === 'DELETED') {
+        this.#forget(event.object);
+        yield event;
+        continue;
+      }
+      const view = this.#view(this.#note(event.object));
+      yield view === undefined ? { ...event, type: 'DELETED' } : { ...event, object: view };
+    }
+  }
+
+  async create(manifest: ObjectManifest): Promise<StoredObject> {
+    return this.#note(await this.#cluster.create(manifest));
+  }
+
+  async update(manifest: ObjectManifest): Promise<StoredObject> {
+    return this.#written(await this.#cluster.update(manifest));
+  }
+
+  async patch(key: ObjectKey, mergePatch: unknown): Promise<StoredObject> {
+    return this.#written(await this.#cluster.patch(key, mergePatch));
+  }
+
+  async updateStatus(key: ObjectKey, status: unknown, resourceVersion?: string): Promise<StoredObject> {
+    return this.#written(await this.#cluster.updateStatus(key, status, resourceVersion));
+  }
+
+  async delete(key: ObjectKey, preconditions?: DeletePreconditions): Promise<StoredObject> {
+    const object = await this.#cluster.delete(key, preconditions);
+    this.#forget(object);
+    return object;
+  }
+
+  recordEvent(event: EventRecord): Promise<void> {
+    return this.#cluster.recordEvent(event);
+  }
+
+  listEvents(options?: {
+    kind?: string;
+    namespace?: string;
+    name?: string;
+    uid?: string;
+  }): Promise<StoredEvent[]> {
+    return this.#cluster.listEvents(options);
+  }
+
+  watchEvents(signal: AbortSignal): AsyncIterable<StoredEvent> {
+    return this.#cluster.watchEvents(signal);
+  }
+
+  close(): Promise<void> {
+    return this.#cluster.close();
+  }
+
+  /** The answer to a write. What is no longer ours is handed back as it is: the caller reads again and finds nothing. */
+  #written(object: StoredObject): StoredObject {
+    // An object that lost its last finalizer while it was deleted is answered a last time.
+    const gone = object.metadata.deletionTimestamp !== undefined && object.metadata.finalizers === undefined;
+    if (gone) this.#forget(object);
+    else this.#note(object);
+    return this.#view(object) ?? object;
+  }
+
+  #views(objects: readonly StoredObject[]): StoredObject[] {
+    return objects.map((object) => this.#view(object)).filter((object) => object !== undefined);
+  }
+
+  #view(object: StoredObject): StoredObject | undefined {
+    if (object.kind !== 'Sandbox') return object;
+    const status = object.status as SandboxStatus | undefined;
+    if (status?.nodeName !== this.#nodeName) return undefined;
+    const disruption = findCondition(status.conditions, 'DisruptionTarget');
+    if (disruption?.status !== 'True' || object.metadata.deletionTimestamp !== undefined) return object;
+    if (object.metadata.finalizers === undefined) return undefined;
+    return { ...object, metadata: { ...object.metadata, deletionTimestamp: disruption.lastTransitionTime } };
+  }
+
+  /** Takes note of an object where it is newer than what is known, and returns the newest. */
+  #note(object: StoredObject): StoredObject {
+    if (!FOLLOWED.has(object.kind)) return object;
+    const id = textOf(keyOf(object));
+    const known = this.#known.get(id);
+    if (known !== undefined && known.metadata.uid === object.metadata.uid && isNewer(known, object))
+      return known;
+    this.#known.set(id, object);
+    return object;
+  }
+
+  #forget(object: StoredObject): void {
+    const id = textOf(keyOf(object));
+    if (this.#known.get(id)?.metadata.uid === object.metadata.uid) this.#known.delete(id);
+  }
+
+  #forgetAllBut(kind: string, present: readonly StoredObject[]): void {
+    const ids = new Set(present.map((object) => textOf(keyOf(object))));
+    for (const [id, object] of this.#known) if (object.kind === kind && !ids.has(id)) this.#known.delete(id);
+  }
+}
+
+function keyOf({ kind, metadata: { namespace, name } }: StoredObject): ObjectKey {
+  return { kind, namespace, name };
+}
+
+function textOf({ kind, namespace, name }: ObjectKey): string {
+  return `${kind} ${namespace}/${name}`;
+}
+
+/** Versions of one kind of object grow, as numbers; Kubernetes says so since 1.35. */
+function isNewer(a: StoredObject, b: StoredObject): boolean {
+  return BigInt(a.metadata.resourceVersion) > BigInt(b.metadata.resourceVersion);
+}

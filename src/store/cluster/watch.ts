@@ -1,0 +1,71 @@
+// A watch that outlives the connections of which it is made.
+import { BulkheadError } from '../../api/errors.ts';
+import { isJsonObject } from '../merge-patch.ts';
+import type { ApiClient } from './api-client.ts';
+import { apiFailure } from './failures.ts';
+
+/** After so long the API server ends the connection and the watch goes on with another: longer than it sends bookmarks. */
+const CONNECTION_SECONDS = 290;
+
+/** One line of a watch; `resourceVersion` is where another could go on. */
+export interface RawWatchEvent {
+  type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK';
+  object: unknown;
+  resourceVersion: string;
+}
+
+/**
+ * Goes on by itself where the server ends a connection in order. Ends when `signal` aborts. Fails with EXPIRED where the
+ * history is gone, and with what else went wrong: who calls backs off and goes on from the last version.
+ */
+export async function* watchCollection(
+  client: ApiClient,
+  path: string,
+  query: Readonly<Record<string, string | undefined>>,
+  resourceVersion: string,
+  signal: AbortSignal,
+): AsyncGenerator<RawWatchEvent> {
+  let version = resourceVersion;
+  while (!signal.aborted) {
+    const lines = client.lines(
+      path,
+      {
+        ...query,
+        ...{ watch: '1', allowWatchBookmarks: 'true', resourceVersion: version },
+        timeoutSeconds: String(CONNECTION_SECONDS),
+      },
+      signal,
+    );
+    try {
+      for await (const line of lines) {
+        const event = watchEvent(line);
+        version = event.resourceVersion;
+        yield event;
+        if (signal.aborted) return;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error;
+    }
+  }
+}
+
+function watchEvent(line: unknown): RawWatchEvent {
+  const { type, object } = isJsonObject(line) ? line : {};
+  if (type === 'ERROR') {
+    const code = isJsonObject(object) && typeof object.code === 'number' ? object.code : 500;
+    throw apiFailure(code, object, 'the watch failed');
+  }
+  const metadata = isJsonObject(object) ? object.metadata : undefined;
+  const version = isJsonObject(metadata) ? metadata.resourceVersion : undefined;
+  if (
+    (type !== 'ADDED' && type !== 'MODIFIED' && type !== 'DELETED' && type !== 'BOOKMARK') ||
+    typeof version !== 'string'
+  ) {
+    throw new BulkheadError(
+      'API_SERVER_UNAVAILABLE',
+      'The API server sent a line in a watch that is no event.',
+    );
+  }
+  return { type, object, resourceVersion: version };
+}
