@@ -66,6 +66,10 @@ bench: test-setup build ## side-by-side measurements
 test-kvm: test-setup build ## end-to-end tests with libkrun, in an emulated KVM host
 	@tools/test-kvm.sh
 
+.PHONY: test-cluster
+test-cluster: test-setup build ## tests in a real Kubernetes cluster that runs on this machine alone
+	@tools/test-cluster.sh
+
 .PHONY: bench-kvm
 bench-kvm: test-setup build ## side-by-side measurements with libkrun and a peer, in an emulated KVM host
 	@tools/bench-kvm.sh

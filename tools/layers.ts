@@ -17,7 +17,10 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
     owns: 'kinds: types, JSON Schema, CEL rules, defaults, errors, conditions, reading manifests',
     mayImport: [],
   },
-  store: { owns: 'the `Store` contract and the embedded SQLite store', mayImport: ['api'] },
+  store: {
+    owns: 'the `Store` contract, the embedded SQLite store, and the store on the Kubernetes API',
+    mayImport: ['api'],
+  },
   source: {
     owns: 'the folder source: snapshot, plan, inventory, prune',
     mayImport: ['api', 'store/store.ts', 'controller/clock.ts'],
@@ -107,6 +110,8 @@ export const OTHER_FOLDERS: Readonly<Record<string, string>> = {
 export const EXCEPTIONS: Readonly<Record<string, { mayImport: readonly string[]; why: string }>> = {
   'cli/daemon.ts': {
     mayImport: ['daemon'],
-    why: '`bulkhead daemon` is the one command that runs the product instead of talking to it',
+    why: '`bulkhead daemon`, `node` and `controller` run the product instead of talking to it',
   },
+  'cli/node.ts': { mayImport: ['daemon'], why: 'see `cli/daemon.ts`' },
+  'cli/controller.ts': { mayImport: ['daemon'], why: 'see `cli/daemon.ts`' },
 };

@@ -25,11 +25,13 @@ test_packages=(
   debootstrap erofs-utils umoci skopeo docker-registry apache2-utils openssl attr acl libcap2-bin
   # what the tests of monitoring ask: Prometheus itself and promtool
   prometheus
+  # what the nodes of the test cluster run
+  containerd runc containernetworking-plugins socat conntrack
   # what the test of the guest kernel runs in a guest
   nftables iptables iproute2
 )
 # The tests start these themselves, on ports and in directories of their own.
-services=(docker-registry prometheus prometheus-node-exporter)
+services=(docker-registry prometheus prometheus-node-exporter containerd)
 [[ $with != tests ]] || packages+=("${test_packages[@]}")
 
 # Builds libkrun, where no newer Rust is installed. Without it the build leaves libkrun out and says so.

@@ -33,6 +33,13 @@ run_kvm() {
   ((status == 3)) || return "$status"
 }
 
+# The same for a machine without a Go that builds Kubernetes.
+run_cluster() {
+  local status=0
+  tools/test-cluster.sh || status=$?
+  ((status == 3)) || return "$status"
+}
+
 case $what in
   unit) run_unit ;;
   e2e) run_e2e ;;
@@ -40,6 +47,7 @@ case $what in
   all)
     run_unit
     run_e2e
+    run_cluster
     run_kvm
     ;;
   soak)

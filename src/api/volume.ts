@@ -68,6 +68,7 @@ export const VolumeStatusSchema = object(
         description: 'Summary for people; programs read the conditions.',
       }),
     ),
+    nodeName: Type.Optional(text({ description: 'Node that has the disk, in a cluster.', maxLength: 253 })),
     capacity: Type.Optional(text({ description: 'Size the disk has now.', maxLength: SIZE_LENGTH_MAX })),
     usedBytes: Type.Optional(count('Space that files use, as `df` says it.')),
     availableBytes: Type.Optional(count('Space that files can still use.')),

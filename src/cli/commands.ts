@@ -8,6 +8,8 @@ export interface CommandModule {
 
 export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
   daemon: () => import('./daemon.ts'),
+  node: () => import('./node.ts'),
+  controller: () => import('./controller.ts'),
   apply: () => import('./apply.ts'),
   get: () => import('./get.ts'),
   describe: () => import('./describe.ts'),

@@ -1,84 +1,23 @@
 // bulkhead daemon
-import { join, resolve } from 'node:path';
-import { type Command, Option } from 'commander';
-import { defaultSocket, defaultStateDir } from '../client/settings.ts';
-import { type RegistryFlags, registryOptions, registrySettings } from './registry-options.ts';
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import { untilStopped } from './cluster-options.ts';
+import { type HostFlags, hostOptions, hostSettings } from './host-options.ts';
 
-interface Options extends RegistryFlags {
+interface Options extends HostFlags {
   manifests?: string;
-  stateDir: string;
-  volumeDir?: string;
-  socket?: string;
-  metricsAddress: string;
-  metricsDetail?: true;
-  gatewayAuthority?: string;
-  driver: (typeof DRIVERS)[number];
-  logLevel: string;
 }
-
-const DRIVERS = ['auto', 'libkrun', 'software'] as const;
-const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'];
-/** For `--metrics-address`: no listener on TCP. */
-const NO_METRICS = 'none';
 
 export function define(command: Command): void {
-  registryOptions(command)
-    .option('--manifests <dir>', 'folder of manifests to follow')
-    .option('--state-dir <dir>', 'where everything is kept', defaultStateDir())
-    .option(
-      '--volume-dir <dir>',
-      'where the disks of volumes are kept (default: volumes in the state directory)',
-    )
-    .option('--socket <path>', 'socket of the API (default: bulkhead.sock in the state directory)')
-    .option(
-      '--metrics-address <host:port>',
-      `where /metrics, /healthz and /readyz are served, or ${NO_METRICS}`,
-      '127.0.0.1:9464',
-    )
-    .option('--metrics-detail', 'more series of each sandbox: every condition, and all that guests tell')
-    .option(
-      '--gateway-authority <file>',
-      'PEM file with the certificate and the ECDSA P-256 key of the authority that opened TLS is vouched for by (default: one is made)',
-    )
-    .addOption(
-      new Option(
-        '--driver <driver>',
-        'what may run VMs; auto: libkrun where a trial VM answers, else the software driver',
-      )
-        .choices(DRIVERS)
-        .default('auto')
-        .env('BULKHEAD_DRIVER'),
-    )
-    .addOption(
-      new Option('--log-level <level>', 'least important messages to log')
-        .choices(LOG_LEVELS)
-        .default('info'),
-    )
-    .action(daemon);
+  hostOptions(command.option('--manifests <dir>', 'folder of manifests to follow')).action(daemon);
 }
 
-async function daemon(options: Options): Promise<void> {
-  const { manifests, metricsAddress, driver, logLevel } = options;
-  const stateDir = resolve(options.stateDir);
-  const registries = await registrySettings(options);
-  const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+async function daemon({ manifests, ...options }: Options): Promise<void> {
+  const settings = await hostSettings(options);
+  const signal = untilStopped();
   const { runDaemon } = await import('../daemon/daemon.ts');
   await runDaemon(
-    {
-      stateDir,
-      volumeDir: resolve(options.volumeDir ?? join(stateDir, 'volumes')),
-      socketPath: resolve(options.socket ?? defaultSocket(stateDir)),
-      driver,
-      metricsDetail: options.metricsDetail === true,
-      logLevel,
-      registries,
-      ...(options.gatewayAuthority === undefined
-        ? {}
-        : { gatewayAuthority: resolve(options.gatewayAuthority) }),
-      ...(manifests === undefined ? {} : { manifestsDir: resolve(manifests) }),
-      ...(metricsAddress === NO_METRICS ? {} : { metricsAddress }),
-    },
-    stop.signal,
+    { ...settings, ...(manifests === undefined ? {} : { manifestsDir: resolve(manifests) }) },
+    signal,
   );
 }

@@ -27,7 +27,7 @@ import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
 import { FolderSource } from '../source/source.ts';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
-import type { ObjectKey } from '../store/store.ts';
+import type { ObjectKey, Store } from '../store/store.ts';
 import { loadHostLibrary } from '../vmm/ffi.ts';
 import { openLibkrunDriver } from '../vmm/libkrun/driver.ts';
 import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
@@ -37,6 +37,7 @@ import { DeferredEnqueuer } from './deferred-enqueuer.ts';
 import { daemonChecks } from './doctor.ts';
 import { IdleMemory, processHeap } from './idle-memory.ts';
 import { DaemonMetrics } from './metrics.ts';
+import { addNodeAgent, type NodeOptions, openNodeStore } from './node.ts';
 import { policyAccess } from './policy-access.ts';
 import { addPolicyControllers } from './policy-controllers.ts';
 import { sandboxAccess } from './sandbox-access.ts';
@@ -64,6 +65,8 @@ export interface DaemonOptions {
   logLevel: string;
   /** Mirrors, plain http and authorities of image registries. */
   registries?: RegistryOptions;
+  /** The node of a cluster that this daemon serves; standalone where absent. */
+  node?: NodeOptions;
 }
 
 /** Where `make build` puts kernel, initramfs, libvmm and launcher. */
@@ -91,7 +94,8 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   await using opened = new AsyncDisposableStack();
 
   // The store's lock keeps a second daemon out, so it comes before anything is cleaned up.
-  const store = EmbeddedStore.open({ path: join(options.stateDir, 'store.db') });
+  const objects = await openObjects(options);
+  const { store, nodeName } = objects;
   opened.defer(() => store.close());
   await rm(paths.uploads, { recursive: true, force: true });
   for (const dir of [paths.sandboxes, paths.uploads, paths.source, paths.network])
@@ -104,7 +108,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const drivers = await openDrivers(options.driver, paths.vmm, log);
   opened.defer(() => drivers.close());
 
-  const metrics = new DaemonMetrics(hostname(), { detail: options.metricsDetail === true });
+  const metrics = new DaemonMetrics(nodeName, { detail: options.metricsDetail === true });
   const recorder = new EventRecorder(store, clock, log);
   opened.defer(() => recorder.close());
   const volumes = await openDaemonVolumes({ dir: options.volumeDir, buildDir: BUILD_DIR });
@@ -136,7 +140,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     clock,
     sandboxesDir: paths.sandboxes,
     hostMemoryBytes: totalmem(),
-    nodeName: hostname(),
+    nodeName,
     random: Math.random,
   });
   const deferredLeases = new DeferredEnqueuer();
@@ -163,12 +167,13 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const informers = addControllers({
     ...{ manager, store, clock, log, metrics },
     ...{ sandboxes, deferred, leases, deferredLeases, volumeReconciler, deferredVolumes, networks },
+    referencedKinds: objects.followsReferences ? ['Secret', 'ConfigMap'] : [],
   });
   metrics.observe({
     live: sandboxes.live,
     gateway: () => networks.counters(),
     sandboxes: informers.sandboxes,
-    volumes: () => volumeFigures(informers.volumes, hostname()),
+    volumes: () => volumeFigures(informers.volumes, nodeName),
     images,
     storage: { state: options.stateDir, volumes: options.volumeDir },
     ...(source === undefined ? {} : { source }),
@@ -201,10 +206,19 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     metrics: () => metrics.scrape(),
     healthChecks: [
       { name: 'store', kind: 'live', check: () => checkStore(store) },
-      { name: 'store writes', kind: 'ready', check: () => store.checkWritable() },
+      { name: 'store writes', kind: 'ready', check: () => objects.checkWritable() },
     ],
     doctor: () =>
-      daemonChecks({ drivers, store, images, networks, ...(source === undefined ? {} : { source }) }),
+      daemonChecks({
+        drivers,
+        store: {
+          list: (kind, asked) => store.list(kind, asked),
+          checkWritable: () => objects.checkWritable(),
+        },
+        images,
+        networks,
+        ...(source === undefined ? {} : { source }),
+      }),
     uploadsDir: paths.uploads,
     version: PRODUCT_VERSION,
     logger: log,
@@ -222,10 +236,31 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       ),
     );
 
+  if (options.node !== undefined) addNodeAgent(manager, options.node, { drivers, clock, log });
+
   await manager.run(signal, () => {
     log.info({ socket: socketPath, manifests: options.manifestsDir }, 'ready');
     void tryDrivers(drivers, signal, log);
   });
+}
+
+interface Objects {
+  store: Store;
+  nodeName: string;
+  /** May every Secret and ConfigMap be read and followed? On a node each is read alone, when it is needed. */
+  followsReferences: boolean;
+  /** Fails with DISK_UNWRITABLE while writes of the store do. */
+  checkWritable(): Promise<void>;
+}
+
+async function openObjects({ stateDir, node }: DaemonOptions): Promise<Objects> {
+  if (node === undefined) {
+    const store = EmbeddedStore.open({ path: join(stateDir, 'store.db') });
+    const checkWritable = () => store.checkWritable();
+    return { store, nodeName: hostname(), followsReferences: true, checkWritable };
+  }
+  const store = await openNodeStore(node);
+  return { store, nodeName: node.nodeName, followsReferences: false, checkWritable: async () => undefined };
 }
 
 async function makeStateDir(path: string): Promise<void> {
@@ -261,7 +296,7 @@ async function openDrivers(allowed: AllowedDrivers, stateDir: string, log: Logge
 
 /** A Warning event about a sandbox; none where it is gone. */
 async function tellSandbox(
-  store: EmbeddedStore,
+  store: Store,
   recorder: EventRecorder,
   key: ObjectKey,
   uid: string,
@@ -303,7 +338,7 @@ function refusalText({ protocol, layer, destination, result, reason, count }: Re
 
 interface Controllers {
   manager: Manager;
-  store: EmbeddedStore;
+  store: Store;
   clock: Clock;
   log: Logger;
   metrics: DaemonMetrics;
@@ -314,6 +349,8 @@ interface Controllers {
   volumeReconciler: VolumeReconciler;
   deferredVolumes: DeferredEnqueuer;
   networks: HostNetworks;
+  /** Kinds of objects that sandboxes and policies refer to and that are followed as a whole. */
+  referencedKinds: readonly string[];
 }
 
 /** One controller per kind, fed by informers. */
@@ -337,7 +374,7 @@ function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Inf
   const sandboxInformer = informerOf(sandboxes.kind);
   const sandboxController = controllerOf(sandboxes, sandboxInformer);
   deferred.target = sandboxController;
-  const references = ['Secret', 'ConfigMap'].map(informerOf);
+  const references = parts.referencedKinds.map(informerOf);
   for (const informer of references)
     sandboxController.watch(informer, { requests: (object) => sandboxes.dependents(object) });
   deferredLeases.target = controllerOf(leases, sandboxInformer);
@@ -355,6 +392,6 @@ function runnable(name: string, start: () => Promise<void>, stop: () => Promise<
   return { name, start, stop };
 }
 
-async function checkStore(store: EmbeddedStore): Promise<void> {
+async function checkStore(store: Store): Promise<void> {
   await store.list('Sandbox', { namespace: 'default', fieldSelector: 'metadata.name=health' });
 }

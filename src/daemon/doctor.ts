@@ -4,12 +4,17 @@ import type { DoctorCheck } from '../api/wire.ts';
 import type { Images } from '../images/images.ts';
 import type { HostNetworks } from '../network/host-networks.ts';
 import type { FolderSource } from '../source/source.ts';
-import type { EmbeddedStore } from '../store/embedded/embedded-store.ts';
+import type { Store } from '../store/store.ts';
 import type { HostDrivers } from '../vmm/select.ts';
+
+interface DaemonStore {
+  list: Store['list'];
+  checkWritable(): Promise<void>;
+}
 
 export interface DaemonParts {
   drivers: HostDrivers;
-  store: EmbeddedStore;
+  store: DaemonStore;
   images: Images;
   networks: Pick<HostNetworks, 'problem'>;
   /** Absent when no folder is watched. */
@@ -38,7 +43,7 @@ async function driverCheck(drivers: HostDrivers): Promise<DoctorCheck> {
   return { name: 'driver', status: usable ? 'ok' : 'fail', message };
 }
 
-async function storeCheck(store: EmbeddedStore): Promise<DoctorCheck> {
+async function storeCheck(store: DaemonStore): Promise<DoctorCheck> {
   try {
     await store.checkWritable();
   } catch (error) {

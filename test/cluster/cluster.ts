@@ -60,7 +60,7 @@ export class TestCluster {
   }
 
   /** kubectl from outside, with `input` on its standard input. Never throws for what kubectl says with its exit code. */
-  kubectl(args: readonly string[], input = ''): Promise<CommandResult> {
+  kubectl(args: readonly string[], input: string | Buffer = ''): Promise<CommandResult> {
     return command(join(PROGRAMS, 'kubectl'), ['--kubeconfig', this.kubeconfig, ...args], input);
   }
 
@@ -101,7 +101,7 @@ export function clusterProgram(name: string): string {
 export function command(
   file: string,
   args: readonly string[],
-  input = '',
+  input: string | Buffer = '',
   env: Record<string, string> = {},
 ): Promise<CommandResult> {
   return new Promise((done) => {

@@ -53,6 +53,8 @@ export function computeStatus(o: Observation, { state }: Step): VolumeStatus {
   return {
     observedGeneration: object.metadata.generation,
     phase: summary.kind === 'stalled' ? 'Failed' : disk === undefined ? 'Pending' : 'Bound',
+    // Of the cluster's controller: kept as it is.
+    ...(object.status?.nodeName === undefined ? {} : { nodeName: object.status.nodeName }),
     ...(disk === undefined ? {} : { capacity: formatQuantity(disk.sizeBytes) }),
     ...figures,
     ...(mountedBy.length === 0 ? {} : { mountedBy: mountedBy.slice(0, MOUNTED_BY_MAX) }),

@@ -74,7 +74,10 @@ export class NodeStore implements Store {
     return this.#written(await this.#cluster.patch(key, mergePatch));
   }
 
+  /** Of a policy no node knows the whole: what it would say is left unsaid. */
   async updateStatus(key: ObjectKey, status: unknown, resourceVersion?: string): Promise<StoredObject> {
+    const policy = key.kind === 'NetworkPolicy' ? await this.get(key) : undefined;
+    if (policy !== undefined) return policy;
     return this.#written(await this.#cluster.updateStatus(key, status, resourceVersion));
   }
 

@@ -46,7 +46,7 @@ if [[ ! -s $out/pause.tar ]]; then
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   source=$(cd "$here/kube" && go list -m -f '{{.Dir}}' k8s.io/kubernetes)/build/pause/linux/pause.c
-  mkdir "$work/root"
-  gcc -Os -static -s -DVERSION=test -o "$work/root/pause" "$source"
-  "$here/../machine/image.sh" localhost/pause:1 "$work/root" "$out/pause.tar" '["/pause"]'
+  gcc -Os -static -s -DVERSION=test -o "$work/pause" "$source"
+  tar -C "$work" -cf "$work/layer.tar" pause
+  "$here/../../../tools/oci-archive.sh" localhost/pause:1 "$out/pause.tar" '["/pause"]' "$work/layer.tar"
 fi

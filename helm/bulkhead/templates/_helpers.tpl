@@ -1,0 +1,22 @@
+{{- define "bulkhead.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "bulkhead.labels" -}}
+app.kubernetes.io/name: bulkhead
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* Of one part (controller or node): what selects its Pods never changes. */}}
+{{- define "bulkhead.selector" -}}
+app.kubernetes.io/name: bulkhead
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .part }}
+{{- end }}
+
+{{- define "bulkhead.name" -}}
+{{ .root.Release.Name }}-{{ .part }}
+{{- end }}

@@ -1,0 +1,90 @@
+// The composition root of the cluster's controller: of several that run, one leads and places sandboxes on nodes.
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { pino } from 'pino';
+import { systemClock } from '../controller/clock.ts';
+import { Controller } from '../controller/controller.ts';
+import { EventRecorder } from '../controller/event-recorder.ts';
+import { Informer, type Notification } from '../controller/informer.ts';
+import { LeaderElection } from '../controller/leader-election.ts';
+import { Manager } from '../controller/manager.ts';
+import { SANDBOX_UID_LABEL } from '../reconcilers/placement/limits.ts';
+import { NodeWatch } from '../reconcilers/placement/nodes.ts';
+import { PlacementReconciler } from '../reconcilers/placement/reconciler.ts';
+import type { ClusterOptions } from '../store/cluster/kube-config.ts';
+import { openClusterStore } from './node.ts';
+
+const LEADER_LEASE = 'bulkhead-controller';
+
+export interface ControllerOptions extends ClusterOptions {
+  /** Where Bulkhead's own leases are. */
+  namespace: string;
+  /** Of the Pods that hold the places of sandboxes. */
+  reservationImage: string;
+  logLevel: string;
+}
+
+/** Runs until `signal` aborts. Throws when leadership is lost: another one leads then. */
+export async function runController(options: ControllerOptions, signal: AbortSignal): Promise<void> {
+  const log = pino({
+    level: options.logLevel,
+    base: { component: 'bulkhead-controller' },
+    serializers: { error: pino.stdSerializers.err },
+  });
+  const clock = systemClock;
+  const identity = `${hostname()}_${randomBytes(4).toString('hex')}`;
+  const store = await openClusterStore(options, 'bulkhead-controller', identity, {
+    Pod: { labels: SANDBOX_UID_LABEL },
+  });
+  await using opened = new AsyncDisposableStack();
+  opened.defer(() => store.close());
+  const election = new LeaderElection({
+    ...{ store, clock, log, identity },
+    ...{ namespace: options.namespace, name: LEADER_LEASE },
+  });
+  log.info({ identity }, 'waits to lead');
+  await election.acquire(signal);
+  if (signal.aborted) return;
+  log.info({ identity }, 'leads');
+
+  const recorder = new EventRecorder(store, clock, log);
+  opened.defer(() => recorder.close());
+  const informer = (kind: string): Informer => new Informer({ store, kind, clock, log });
+  const caches = { sandboxes: informer('Sandbox'), pods: informer('Pod'), volumes: informer('Volume') };
+  const nodes = new NodeWatch(clock, (nodeName) => {
+    for (const request of reconciler.sandboxesOfNode(nodeName)) controller.enqueue(request);
+  });
+  opened.defer(() => nodes.close());
+  const { reservationImage } = options;
+  const reconciler = new PlacementReconciler({ store, clock, recorder, reservationImage }, caches, nodes);
+  const controller = new Controller({ reconciler, clock, log });
+  controller.watch(caches.sandboxes);
+  controller.watch(caches.pods, { requests: (pod) => reconciler.sandboxesOfPod(pod) });
+  controller.watch(caches.volumes, { requests: (volume) => reconciler.sandboxesOfVolume(volume) });
+  const nodeInformer = informer('Node');
+  const leases = informer('Lease');
+  nodeInformer.addHandler(({ type, object }: Notification) =>
+    type === 'deleted' ? nodes.forgetNode(object) : nodes.noteNode(object),
+  );
+  leases.addHandler(({ type, object }: Notification) => {
+    if (type !== 'deleted' && object.metadata.namespace === options.namespace) nodes.noteLease(object);
+  });
+
+  const manager = new Manager({ clock, log });
+  // What is known of nodes comes first: a sandbox whose node is unknown would count as one whose node is gone.
+  for (const each of [nodeInformer, leases, caches.volumes, caches.pods, caches.sandboxes]) manager.add(each);
+  manager.add(controller);
+  const leading = new AbortController();
+  let held: Promise<void> | undefined;
+  manager.add({
+    name: 'leadership',
+    async start(fail) {
+      held = election.hold(leading.signal).catch((error: unknown) => fail(error as Error));
+    },
+    async stop() {
+      leading.abort();
+      await held;
+    },
+  });
+  await manager.run(signal, () => log.info('ready'));
+}

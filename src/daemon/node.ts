@@ -1,0 +1,133 @@
+// What makes a daemon the agent of a cluster's node: the objects it sees, the lease that says it lives, the labels that say what
+// the node can do.
+import type { Clock } from '../controller/clock.ts';
+import { sleep } from '../controller/clock.ts';
+import { microTime } from '../controller/leader-election.ts';
+import type { Log } from '../controller/log.ts';
+import type { Manager } from '../controller/manager.ts';
+import { NODE_LEASE_PREFIX } from '../reconcilers/placement/nodes.ts';
+import { ApiClient } from '../store/cluster/api-client.ts';
+import { ClusterStore } from '../store/cluster/cluster-store.ts';
+import { type ClusterOptions, findApiServer } from '../store/cluster/kube-config.ts';
+import { NodeStore } from '../store/cluster/node-store.ts';
+import type { HostDrivers } from '../vmm/select.ts';
+
+export interface NodeOptions extends ClusterOptions {
+  nodeName: string;
+  /** Where Bulkhead's own leases are. */
+  namespace: string;
+}
+
+/** On a Node: the driver that runs its VMs, `libkrun` or `software`. */
+const DRIVER_LABEL = 'bulkhead.dev/driver';
+/** A quarter of the time after which a node counts as lost. */
+const RENEW_EVERY_MS = 10_000;
+const LEASE_SECONDS = 40;
+
+/** The objects of one node, and those that all nodes share. */
+export async function openNodeStore(options: NodeOptions): Promise<NodeStore> {
+  const ours = { fields: `status.nodeName=${options.nodeName}` };
+  const cluster = await openClusterStore(options, 'bulkhead-node', options.nodeName, {
+    Sandbox: ours,
+    Volume: ours,
+  });
+  return new NodeStore(cluster, options.nodeName);
+}
+
+/** `part` is the name of a program, `instance` one of its kind. */
+export async function openClusterStore(
+  options: ClusterOptions,
+  part: string,
+  instance: string,
+  selectors: ConstructorParameters<typeof ClusterStore>[0]['selectors'] = {},
+): Promise<ClusterStore> {
+  return new ClusterStore({
+    client: new ApiClient(await findApiServer(options)),
+    fieldManager: part,
+    events: { controller: `bulkhead.dev/${part}`, instance },
+    selectors,
+  });
+}
+
+interface NodeParts {
+  drivers: HostDrivers;
+  clock: Clock;
+  log: Log;
+}
+
+/** Lets the cluster know of this node as long as the daemon runs. */
+export function addNodeAgent(
+  manager: Manager,
+  options: NodeOptions,
+  { drivers, clock, log }: NodeParts,
+): void {
+  const stop = new AbortController();
+  let running: Promise<unknown> = Promise.resolve();
+  manager.add({
+    name: 'node agent',
+    async start() {
+      const store = await openClusterStore(options, 'bulkhead-node', options.nodeName);
+      running = Promise.all([
+        renewLease(store, options, clock, log, stop.signal),
+        labelNode(store, options, drivers, clock, log, stop.signal),
+      ]);
+    },
+    async stop() {
+      stop.abort();
+      await running;
+    },
+  });
+}
+
+async function renewLease(
+  store: ClusterStore,
+  { namespace, nodeName }: NodeOptions,
+  clock: Clock,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  const name = `${NODE_LEASE_PREFIX}${nodeName}`;
+  const key = { kind: 'Lease', namespace, name };
+  while (!signal.aborted) {
+    const spec = {
+      holderIdentity: nodeName,
+      leaseDurationSeconds: LEASE_SECONDS,
+      renewTime: microTime(clock.now()),
+    };
+    try {
+      if ((await store.get(key)) === undefined)
+        await store.create({
+          apiVersion: 'coordination.k8s.io/v1',
+          kind: 'Lease',
+          metadata: { namespace, name },
+          spec,
+        });
+      else await store.patch(key, { spec });
+    } catch (error) {
+      log.warn({ error }, 'the lease of this node was not renewed');
+    }
+    await sleep(clock, RENEW_EVERY_MS, signal);
+  }
+}
+
+/** Tries the drivers, as at every start, and says on the Node which one works. */
+async function labelNode(
+  store: ClusterStore,
+  { nodeName }: NodeOptions,
+  drivers: HostDrivers,
+  clock: Clock,
+  log: Log,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      const { driver } = await drivers.select('Auto', signal);
+      const labels = { [DRIVER_LABEL]: driver.name };
+      await store.patch({ kind: 'Node', namespace: '', name: nodeName }, { metadata: { labels } });
+      return;
+    } catch (error) {
+      if (!signal.aborted) log.warn({ error }, 'this node was not labelled with its driver');
+      await sleep(clock, RENEW_EVERY_MS, signal);
+    }
+  }
+}
