@@ -18,14 +18,20 @@ packages=ca-certificates,e2fsprogs,libnftables1,libseccomp2,libcap2,qemu-system-
 base=$cache/base-$( (echo "$packages"; date +%Y-%m) | sha256sum | cut -c1-16).tar
 if [[ ! -s $base ]]; then
   echo "container image: making the layer of Debian packages (kept in $cache)" >&2
-  mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
+  rm -rf "$base.part"
+  mmdebstrap --quiet --mode=root --format=tar --variant=minbase --include="$packages" \
     --aptopt='APT::Install-Recommends "false"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/etc/apt "$1"/etc/resolv.conf' \
+    --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/etc/apt/sources.list* "$1"/etc/resolv.conf' \
     bookworm "$base.part"
   mv "$base.part" "$base"
 fi
+
+# What goes into the image; the same again needs no second making.
+inputs=$(find bin src build/guest build/libvmm package-lock.json tools/container-image.sh -type f -print0 | sort -z |
+  xargs -0 sha256sum | (cat; echo "$name $base") | sha256sum | cut -d' ' -f1)
+[[ ! -s $out || $(cat "$out.inputs" 2>/dev/null) != "$inputs" ]] || exit 0
 
 root=$work/root/opt/bulkhead
 mkdir -p "$root/build" "$work/root/usr/local/bin"
@@ -40,19 +46,8 @@ ln -s /opt/bulkhead/bin/bulkhead "$work/root/usr/local/bin/bulkhead"
 chown -R 0:0 "$work/root"
 tar -C "$work/root" --sort=name --mtime=@0 -cf "$work/project.tar" .
 
-# Refused by some tools where both kinds of components do not have distinct purls; Debian's and npm's do.
 (cd "$work" && npm sbom --omit=dev --sbom-format=cyclonedx --package-lock-only) >"$work/npm.json"
 tar -xf "$base" -C "$work" ./var/lib/dpkg/status
-node_modules/.bin/node - "$work/npm.json" "$work/var/lib/dpkg/status" >"${out%.tar}.sbom.json" <<'SBOM'
-const [, , npm, status] = process.argv;
-const bill = JSON.parse(fs.readFileSync(npm, 'utf8'));
-const stanzas = fs.readFileSync(status, 'utf8').split('\n\n').filter((text) => /^Status: .* installed$/m.test(text));
-const field = (text, name) => new RegExp(`^${name}: (.*)$`, 'm').exec(text)?.[1] ?? '';
-for (const text of stanzas) {
-  const [name, version, architecture] = ['Package', 'Version', 'Architecture'].map((each) => field(text, each));
-  const purl = `pkg:deb/debian/${name}@${encodeURIComponent(version)}?arch=${architecture}`;
-  bill.components.push({ type: 'library', name, version, purl, 'bom-ref': purl });
-}
-process.stdout.write(JSON.stringify(bill, null, 1));
-SBOM
+node_modules/.bin/node tools/software-bill.ts "$work/npm.json" "$work/var/lib/dpkg/status" >"${out%.tar}.sbom.json"
 tools/oci-archive.sh "$name" "$out" '["/usr/local/bin/bulkhead"]' "$base" "$work/project.tar"
+echo "$inputs" >"$out.inputs"
