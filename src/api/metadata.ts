@@ -1,9 +1,7 @@
-// Schema of `metadata` as manifests may write it. Kubernetes checks metadata itself, so none of this goes into a CRD.
+// Schema of `metadata` as manifests may write it. Kubernetes checks metadata itself, so none of this goes into a CRD. What
+// names, labels and the like may hold is checked by validation/metadata-check.ts, in Kubernetes' words.
 import { Type } from 'typebox';
 import {
-  DNS_LABEL,
-  DNS_LABEL_MAX,
-  DNS_SUBDOMAIN,
   DNS_SUBDOMAIN_MAX,
   flag,
   INT32_MAX,
@@ -14,22 +12,12 @@ import {
   text,
 } from './schema.ts';
 
-const QUALIFIED_NAME =
-  '^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$';
-/** Prefix (253), slash and name (63). */
+/** A finalizer is a label key: prefix (253), slash and name (63). */
 const QUALIFIED_NAME_MAX = 317;
-const LABEL_VALUE = '^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$';
 const LABELS_MAX = 256;
 const METADATA_LIST_MAX = 64;
 /** Kubernetes' bound for all annotations together. */
 export const ANNOTATIONS_MAX_BYTES = 262_144;
-
-const key = {
-  type: 'string',
-  maxLength: QUALIFIED_NAME_MAX,
-  pattern: QUALIFIED_NAME,
-  'x-bulkhead-expected': 'a key such as "team" or "example.com/team"',
-};
 
 function keyedTexts(description: string, value: Record<string, unknown>) {
   return Type.Optional(
@@ -37,7 +25,6 @@ function keyedTexts(description: string, value: Record<string, unknown>) {
       type: 'object',
       description,
       maxProperties: LABELS_MAX,
-      propertyNames: key,
       additionalProperties: { type: 'string', ...value },
     }),
   );
@@ -59,38 +46,22 @@ const serverSide = {
 
 export const MetadataSchema = object(
   {
-    name: text({
-      description: 'Name of the object, unique in its kind and namespace.',
-      minLength: 1,
-      maxLength: DNS_SUBDOMAIN_MAX,
-      pattern: DNS_SUBDOMAIN,
-      expected: 'a name of lower-case letters, digits, "-" and ".", at most 253 characters',
-    }),
-    namespace: Type.Optional(
-      text({
-        description: 'Namespace of the object.',
-        minLength: 1,
-        maxLength: DNS_LABEL_MAX,
-        pattern: DNS_LABEL,
-        expected: 'a namespace of lower-case letters, digits and "-", at most 63 characters',
+    name: Type.Optional(
+      Type.Unsafe<string>({
+        type: 'string',
+        description: 'Name of the object, unique in its kind and namespace. Required.',
       }),
     ),
-    labels: keyedTexts('Labels, by which objects are selected.', {
-      maxLength: 63,
-      pattern: LABEL_VALUE,
-      'x-bulkhead-expected': 'a label value: at most 63 letters, digits, "-", "_" and "."',
-    }),
+    namespace: Type.Optional(
+      Type.Unsafe<string>({ type: 'string', description: 'Namespace of the object.' }),
+    ),
+    labels: keyedTexts('Labels, by which objects are selected.', {}),
     annotations: keyedTexts('Annotations: notes of people and tools.', { maxLength: ANNOTATIONS_MAX_BYTES }),
     finalizers: Type.Optional(
-      list(
-        text({
-          description: 'Name of a guard.',
-          maxLength: QUALIFIED_NAME_MAX,
-          pattern: QUALIFIED_NAME,
-          expected: 'a name such as "example.com/guard"',
-        }),
-        { description: 'What must be done before the object goes.', maxItems: METADATA_LIST_MAX },
-      ),
+      list(text({ description: 'Name of a guard.', maxLength: QUALIFIED_NAME_MAX }), {
+        description: 'What must be done before the object goes.',
+        maxItems: METADATA_LIST_MAX,
+      }),
     ),
     ownerReferences: Type.Optional(
       list(

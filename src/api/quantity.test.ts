@@ -49,15 +49,22 @@ test('what is no quantity is refused', () => {
     '١',
     'NaN',
     'Infinity',
-    '1e999',
     '9'.repeat(65),
-    '16Ei',
   ]) {
     assert.equal(isQuantity(text), false, text);
     assert.throws(
       () => parseQuantity(text),
       (error) => error instanceof BulkheadError && error.code === 'INVALID',
     );
+  }
+});
+
+test('what is beyond every quantity is the largest, as in Kubernetes', () => {
+  const largest = 2n ** 63n - 1n;
+  for (const text of ['16Ei', '8Ei', '99999999999999999999', '1e999']) {
+    assert.equal(isQuantity(text), true, text);
+    assert.equal(parseQuantity(text), largest, text);
+    assert.throws(() => parseBytes(text), BulkheadError, text);
   }
 });
 

@@ -4,7 +4,7 @@ import { BulkheadError } from './errors.ts';
 const GRAMMAR = /^([+-]?)(\d+(?:\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,3})?$/;
 /** Longest text that is looked at; Kubernetes' own values are far below it. */
 const TEXT_MAX = 64;
-/** Kubernetes' bound: a quantity fits 2^63 - 1 units, at nano precision. */
+/** Kubernetes' bound: a quantity fits 2^63 - 1 units, at nano precision. What is beyond it is taken for it, as there. */
 const VALUE_MAX = 2n ** 63n - 1n;
 const NANO = 1_000_000_000n;
 
@@ -46,8 +46,8 @@ function parseNano(text: string): bigint | undefined {
     else denominator *= 10n ** BigInt(-exponent);
   }
   const nano = (numerator + denominator - 1n) / denominator;
-  if (nano > VALUE_MAX * NANO) return undefined;
-  return sign === '-' ? -nano : nano;
+  const capped = nano > VALUE_MAX * NANO ? VALUE_MAX * NANO : nano;
+  return sign === '-' ? -capped : capped;
 }
 
 function nanoOf(text: string): bigint {

@@ -2,6 +2,7 @@
 import { type Static, Type } from 'typebox';
 import type { StoredObject } from './meta.ts';
 import { PatchesSchema, SandboxVolumesSchema, VolumeMountsSchema } from './sandbox-files.ts';
+import { SchedulingSchema } from './sandbox-scheduling.ts';
 import { SandboxStatusSchema } from './sandbox-status.ts';
 import {
   absolutePath,
@@ -34,6 +35,14 @@ const SECRETS_MAX = 32;
 const ALLOW_HOSTS_MAX = 64;
 /** A stop that takes longer than a day is a stop that hangs. */
 const GRACE_SECONDS_MAX = 86_400;
+const LEAP_YEAR = '([0-9]{2}(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00)';
+const DAY =
+  '((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))';
+/**
+ * RFC 3339, with days that there are. Not the format `date-time`: there Kubernetes takes a list for a time, lower case, any
+ * character before a fraction and zones of 99 hours.
+ */
+export const RFC_3339 = `^([0-9]{4}-${DAY}|${LEAP_YEAR}-02-29)T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$`;
 const VARIABLE_NAME = '^[A-Za-z_][A-Za-z0-9_.-]*$';
 /** A host name in lower or upper case, optionally with `*.` before it for all names below. */
 const HOST_PATTERN =
@@ -253,7 +262,7 @@ const transitionRules: readonly CelRule[] = [
     fieldPath: `.${field}`,
   })),
   {
-    rule: `${RECREATE} || quantity(self.resources.disk).compareTo(quantity(oldSelf.resources.disk)) >= 0`,
+    rule: `${RECREATE} || !isQuantity(self.resources.disk) || quantity(self.resources.disk).compareTo(quantity(oldSelf.resources.disk)) >= 0`,
     message:
       'resources.disk cannot shrink; keep the size or grow it, or set updateStrategy: Recreate to get a new root file system',
     fieldPath: '.resources.disk',
@@ -382,7 +391,8 @@ export const SandboxSpecSchema = object(
       text({
         description: 'Ends the sandbox at this time. RFC 3339, in quotes. Default: never.',
         maxLength: 64,
-        format: 'date-time',
+        pattern: RFC_3339,
+        expected: 'a time in quotes, such as "2026-12-01T00:00:00Z"',
       }),
     ),
     updateStrategy: Type.Optional(
@@ -397,6 +407,7 @@ export const SandboxSpecSchema = object(
     patches: Type.Optional(PatchesSchema),
     ports: Type.Optional(PortsSchema),
     secrets: Type.Optional(SecretsSchema),
+    scheduling: Type.Optional(SchedulingSchema),
   },
   { description: 'What is asked for.', rules: [...crossFieldRules, ...transitionRules] },
 );
@@ -415,6 +426,9 @@ type SandboxResources = Static<typeof ResourcesSchema>;
 /** One variable of `spec.env`. */
 export type SandboxSecret = NonNullable<SandboxSpec['secrets']>[number];
 export type SandboxEnv = NonNullable<SandboxSpec['env']>[number];
+
+/** Where a cluster places it. */
+export type SandboxScheduling = NonNullable<SandboxSpec['scheduling']>;
 
 /** Top-level fields that always have a value after defaulting. A test keeps it equal to the schema. */
 export const DEFAULTED_SPEC_FIELDS = [

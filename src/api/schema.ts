@@ -207,7 +207,8 @@ export function size(options: {
     expected: 'a quantity such as "512Mi" or "4Gi"',
     rules: [
       {
-        rule: `quantity(self).compareTo(quantity('${minimum}')) >= 0 && quantity(self).compareTo(quantity('${maximum}')) <= 0`,
+        // What is no quantity is the pattern's matter: an evaluation that fails would only add words.
+        rule: `!isQuantity(self) || (quantity(self).compareTo(quantity('${minimum}')) >= 0 && quantity(self).compareTo(quantity('${maximum}')) <= 0)`,
         message: `${of} must be between ${minimum} and ${maximum}`,
       },
     ],

@@ -46,7 +46,7 @@ export const VolumeSpecSchema = object(
     description: 'What is asked for.',
     rules: [
       {
-        rule: 'quantity(self.capacity).compareTo(quantity(oldSelf.capacity)) >= 0',
+        rule: '!isQuantity(self.capacity) || quantity(self.capacity).compareTo(quantity(oldSelf.capacity)) >= 0',
         message: 'capacity cannot shrink; keep the size or grow it, or create another Volume',
         fieldPath: '.capacity',
       },

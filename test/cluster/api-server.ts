@@ -13,7 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 import { buildCache } from '../fixtures/build-cache.ts';
 
-/** Folder with `kubeall` (all Kubernetes programs in one) and `etcd`. */
+/** Folder with `kube-apiserver`, or `kubeall` (all Kubernetes programs in one), and `etcd`. */
 export const KUBE_BIN = process.env.BULKHEAD_KUBE_BIN ?? join(buildCache(), 'kube', 'bin');
 
 /** A start takes 3 to 8 s; a machine that builds beside it takes many times that. */
@@ -55,8 +55,19 @@ export interface ApiRequest {
   body?: unknown;
   /** Default: application/json. */
   contentType?: string;
+  /** Default: application/json. */
+  accept?: string;
   /** Default: the administrator's. */
   token?: string;
+}
+
+/** The beginning of a program's command line. Throws where it is not to be had. */
+async function program(name: string): Promise<string[]> {
+  const file = join(KUBE_BIN, name);
+  await access(file, constants.X_OK).catch(() => {
+    throw new Error(`${file} is missing; build it, or say in BULKHEAD_KUBE_BIN where it is`);
+  });
+  return [file];
 }
 
 async function freePort(): Promise<number> {
@@ -144,13 +155,12 @@ export class ApiServer implements AsyncDisposable {
 
   /** Starts both and resolves when the API is ready. Throws with the end of a log when one of them is not to be had. */
   static async start(options: ApiServerOptions = {}): Promise<ApiServer> {
-    const kubernetes = join(KUBE_BIN, 'kubeall');
-    const etcdBinary = join(KUBE_BIN, 'etcd');
-    for (const file of [kubernetes, etcdBinary]) {
-      await access(file, constants.X_OK).catch(() => {
-        throw new Error(`${file} is missing; build it, or say in BULKHEAD_KUBE_BIN where it is`);
-      });
-    }
+    const etcdBinary = await program('etcd');
+    const apiServer = await program('kube-apiserver').catch(async (error: unknown) => {
+      const all = await program('kubeall').catch(() => undefined);
+      if (all === undefined) throw error;
+      return [...all, 'kube-apiserver'];
+    });
     const root = await mkdtemp(join(tmpdir(), 'bulkhead-kube-'));
     const [clientPort, peerPort, freeApiPort] = [await freePort(), await freePort(), await freePort()];
     const port = options.port ?? freeApiPort;
@@ -162,7 +172,7 @@ export class ApiServer implements AsyncDisposable {
     const etcd = new Program(
       'etcd',
       [
-        etcdBinary,
+        ...etcdBinary,
         ...['--data-dir', join(root, 'etcd'), '--log-level', 'warn'],
         // Tests only: what a power cut would lose is thrown away at the end anyway.
         '--unsafe-no-fsync',
@@ -175,7 +185,7 @@ export class ApiServer implements AsyncDisposable {
     const api = new Program(
       'kube-apiserver',
       [
-        ...[kubernetes, 'kube-apiserver', '--etcd-servers', client],
+        ...[...apiServer, '--etcd-servers', client],
         ...['--bind-address', '127.0.0.1', '--secure-port', String(port), '--cert-dir', join(root, 'certs')],
         // There is no other server to tell of, and Endpoints refuse loopback addresses.
         ...['--advertise-address', '127.0.0.1', '--endpoint-reconciler-type', 'none'],
@@ -246,12 +256,17 @@ export class ApiServer implements AsyncDisposable {
 
   /** One request, as the administrator where no token is given. Rejects only when no answer comes. */
   async request(path: string, options: ApiRequest = {}): Promise<ApiResponse> {
-    const { body, contentType = 'application/json', token = this.token } = options;
+    const {
+      body,
+      contentType = 'application/json',
+      accept = 'application/json',
+      token = this.token,
+    } = options;
     this.#agent ??= new Agent({ connect: { ca: await this.certificateAuthority() } });
     const response = await request(new URL(path, this.url), {
       dispatcher: this.#agent,
       method: options.method ?? 'GET',
-      headers: { authorization: `Bearer ${token}`, 'content-type': contentType, accept: 'application/json' },
+      headers: { authorization: `Bearer ${token}`, 'content-type': contentType, accept },
       body: body === undefined ? null : typeof body === 'string' ? body : JSON.stringify(body),
     });
     const text = await response.body.text();

@@ -61,47 +61,51 @@ describe('unknown fields are named with the nearest valid one', () => {
   check({
     name: 'a misspelt field of the spec',
     yaml: withSpec('  restartPolcy: Always\n'),
-    errors: ['7:3: document 1: spec.restartPolcy: unknown field, did you mean restartPolicy?'],
+    errors: ['7:3: document 1: spec.restartPolcy: unknown field (did you mean restartPolicy?)'],
   });
   check({
     name: 'a misspelt field in a nested mapping',
     yaml: withSpec('  resources:\n    memroy: 1Gi\n'),
-    errors: ['8:5: document 1: spec.resources.memroy: unknown field, did you mean memory?'],
+    errors: ['8:5: document 1: spec.resources.memroy: unknown field (did you mean memory?)'],
   });
   check({
     name: 'a misspelt field in a list item',
     yaml: withSpec('  env:\n    - name: A\n      vlaue: b\n'),
-    errors: ['9:7: document 1: spec.env[0].vlaue: unknown field, did you mean value?'],
+    errors: ['9:7: document 1: spec.env[0].vlaue: unknown field (did you mean value?)'],
   });
   check({
     name: 'a field of the wrong case',
     yaml: withSpec('  workingdir: /srv\n'),
-    errors: ['7:3: document 1: spec.workingdir: unknown field, did you mean workingDir?'],
+    errors: ['7:3: document 1: spec.workingdir: unknown field (did you mean workingDir?)'],
   });
   check({
     name: 'a field that is like no other lists the valid ones',
     yaml: withSpec('  resources: {gpu: 1}\n'),
-    errors: ['7:15: document 1: spec.resources.gpu: unknown field, expected one of cpus, memory, disk'],
+    errors: ['7:15: document 1: spec.resources.gpu: unknown field (expected one of cpus, memory, disk)'],
   });
   check({
     name: 'a misspelt field of the metadata',
     yaml: 'apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {name: a, lables: {x: "y"}}\nspec: {image: b}\n',
-    errors: ['3:21: document 1: metadata.lables: unknown field, did you mean labels?'],
+    errors: ['3:21: document 1: metadata.lables: unknown field (did you mean labels?)'],
   });
   check({
     name: 'a field beside spec',
     yaml: `${withSpec('')}specs: {}\n`,
-    errors: ['7:1: document 1: specs: unknown field, did you mean spec?'],
+    errors: ['7:1: document 1: specs: unknown field (did you mean spec?)'],
   });
   check({
     name: 'a field of a Pod that a Sandbox does not have',
     yaml: withSpec('  containers: []\n'),
-    errors: [/spec\.containers: unknown field, expected one of image, /],
+    errors: [
+      '7:3: document 1: spec.containers: unknown field (expected one of image, imagePullPolicy, imagePullSecrets, operatingMode, driver, resources, main, env, workingDir, user, hostname, restartPolicy, ...)',
+    ],
   });
   check({
     name: 'a key with control characters is escaped, not printed',
     yaml: withSpec('  "\\u001b[31mred": 1\n'),
-    errors: [/spec\["\\u001b\[31mred"\]: unknown field/],
+    errors: [
+      '7:3: document 1: spec["\\x1b[31mred"]: unknown field (expected one of image, imagePullPolicy, imagePullSecrets, operatingMode, driver, resources, main, env, workingDir, user, hostname, restartPolicy, ...)',
+    ],
   });
 });
 
@@ -109,82 +113,95 @@ describe('what an object is must be said, and known', () => {
   check({
     name: 'no apiVersion',
     yaml: 'kind: Sandbox\nmetadata: {name: a}\nspec: {image: b}\n',
-    errors: ['1:1: document 1: apiVersion: missing, expected "bulkhead.dev/v1alpha1"'],
+    errors: ['1:1: document 1: apiVersion: Required value (expected "bulkhead.dev/v1alpha1")'],
   });
   check({
     name: 'another apiVersion',
     yaml: 'apiVersion: bulkhead.dev/v1\nkind: Sandbox\nmetadata: {name: a}\nspec: {image: b}\n',
-    errors: ['1:13: document 1: apiVersion: found "bulkhead.dev/v1", expected "bulkhead.dev/v1alpha1"'],
+    errors: [
+      '1:13: document 1: apiVersion: Unsupported value: "bulkhead.dev/v1": supported values: "bulkhead.dev/v1alpha1"',
+    ],
   });
   check({
     name: "Kubernetes' own NetworkPolicy",
     yaml: 'apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec: {}\n',
-    errors: ['1:13: document 1: apiVersion: found "networking.k8s.io/v1", expected "bulkhead.dev/v1alpha1"'],
+    errors: [
+      '1:13: document 1: apiVersion: Unsupported value: "networking.k8s.io/v1": supported values: "bulkhead.dev/v1alpha1"',
+    ],
   });
   check({
     name: 'an apiVersion that is a number',
     yaml: 'apiVersion: 1\nkind: Sandbox\nmetadata: {name: a}\nspec: {image: b}\n',
-    errors: ['1:13: document 1: apiVersion: found 1 (a number), expected "bulkhead.dev/v1alpha1"'],
+    errors: ['1:13: document 1: apiVersion: Unsupported value: 1: supported values: "bulkhead.dev/v1alpha1"'],
   });
   check({
     name: 'no kind',
     yaml: 'apiVersion: bulkhead.dev/v1alpha1\nmetadata: {name: a}\nspec: {image: b}\n',
     errors: [
-      '1:1: document 1: kind: missing, expected one of Secret, ConfigMap, NetworkPolicy, Volume, Sandbox',
+      '1:1: document 1: kind: Required value (expected one of Secret, ConfigMap, NetworkPolicy, Volume, Sandbox)',
     ],
   });
   check({
     name: 'a misspelt kind',
     yaml: 'apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbx\nmetadata: {name: a}\nspec: {image: b}\n',
-    errors: [/^bad\.yaml:2:7: document 1: kind: found "Sandbx", expected one of .*; did you mean Sandbox\?$/],
+    errors: [
+      '2:7: document 1: kind: Unsupported value: "Sandbx": supported values: "Secret", "ConfigMap", "NetworkPolicy", "Volume", "Sandbox" (did you mean Sandbox?)',
+    ],
   });
   check({
     name: 'a kind of Kubernetes that means nothing here',
     yaml: 'apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {}\n',
-    errors: [/kind: found "Pod", expected one of Secret, ConfigMap/],
+    errors: [
+      '2:7: document 1: kind: Unsupported value: "Pod": supported values: "Secret", "ConfigMap", "NetworkPolicy", "Volume", "Sandbox"',
+    ],
   });
   check({
     name: 'a plain string in place of an object',
     yaml: 'just some text\n',
     errors: [
-      /^bad\.yaml:1:1: document 1: found "just some text" \(a string\), expected a mapping with apiVersion/,
+      '1:1: document 1: Invalid value: "string": document in body must be of type object: "string" (found "just some text" (a string), expected a mapping with apiVersion, kind, metadata and spec)',
     ],
   });
   check({
     name: 'a list in place of an object',
     yaml: '- image: busybox\n',
-    errors: [/document 1: found a list, expected a mapping with apiVersion/],
+    errors: [
+      '1:1: document 1: Invalid value: "array": document in body must be of type object: "array" (found a list, expected a mapping with apiVersion, kind, metadata and spec)',
+    ],
   });
   check({
     name: 'no metadata',
     yaml: 'apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nspec: {image: b}\n',
-    errors: ['1:1: document 1: metadata: missing, expected a mapping'],
+    errors: ['1:1: document 1: metadata.name: Required value: name or generateName is required'],
   });
   check({
     name: 'no name',
     yaml: 'apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {}\nspec: {image: b}\n',
-    errors: [/^bad\.yaml:3:11: document 1: metadata\.name: missing, expected a name of lower-case letters/],
+    errors: ['3:11: document 1: metadata.name: Required value: name or generateName is required'],
   });
   check({
     name: 'generateName, which a folder cannot honour',
     yaml: 'apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {generateName: a-}\nspec: {image: b}\n',
-    errors: [/metadata\.name: missing/, /metadata\.generateName: unknown field/],
+    errors: [
+      '3:11: document 1: metadata.name: Required value: name or generateName is required',
+      /metadata\.generateName: unknown field/,
+    ],
   });
   check({
     name: 'no spec',
     yaml: HEAD,
-    errors: ['1:1: document 1: spec: missing, expected a mapping'],
+    errors: ['1:1: document 1: spec: Required value (expected a mapping)'],
   });
   check({
     name: 'a spec with nothing below it',
     yaml: `${HEAD}spec:\n`,
-    errors: ['5:1: document 1: spec: missing, expected a mapping'],
+    errors: ['5:1: document 1: spec: Required value (expected a mapping)'],
   });
   check({
     name: 'no image',
     yaml: `${HEAD}spec:\n  driver: Auto\n`,
     errors: [
-      '6:3: document 1: spec.image: missing, expected an image reference, such as "docker.io/library/python:3.13"',
+      '6:3: document 1: spec.image: Required value (expected an image reference, such as "docker.io/library/python:3.13")',
     ],
   });
 });
@@ -208,44 +225,54 @@ describe('names are safe as paths, host names and labels', () => {
       name: `a name with ${what}`,
       yaml: named(name),
       errors: [
-        /^bad\.yaml:3:18: document 1: metadata\.name: found .*, expected a name of lower-case letters/,
+        /^bad\.yaml:3:18: document 1: metadata\.name: (Required value: name or generateName is required|Invalid value: ".*": (a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters.*|must be no more than 253 characters))$/,
       ],
     });
   }
   check({
     name: 'a name that YAML reads as a number',
     yaml: named('123'),
-    errors: [/metadata\.name: found 123 \(a number\), expected a name .*; put it in quotes$/],
+    errors: [
+      '3:18: document 1: metadata.name: Invalid value: "integer": metadata.name in body must be of type string: "integer" (found 123 (a number), expected a string; put it in quotes)',
+    ],
   });
   check({
     name: 'a name that YAML reads as a boolean',
     yaml: named('on'),
-    errors: [/metadata\.name: found true \(a boolean\), .*; put it in quotes$/],
+    errors: [
+      '3:18: document 1: metadata.name: Invalid value: "boolean": metadata.name in body must be of type string: "boolean" (found true (a boolean), expected a string; put it in quotes)',
+    ],
   });
   check({
     name: 'a namespace with dots',
     yaml: 'apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {name: a, namespace: a.b}\nspec: {image: b}\n',
-    errors: [/metadata\.namespace: found "a\.b", expected a namespace of lower-case/],
+    errors: ['3:32: document 1: metadata.namespace: Invalid value: "a.b": must not contain dots'],
   });
   check({
     name: 'a label value that is too long',
     yaml: `apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {name: a, labels: {x: ${'y'.repeat(64)}}}\nspec: {image: b}\n`,
-    errors: [/metadata\.labels\.x: found 64 characters, expected a label value: at most 63/],
+    errors: [
+      '3:29: document 1: metadata.labels: Invalid value: "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy": must be no more than 63 bytes',
+    ],
   });
   check({
     name: 'a label key that is none',
     yaml: 'apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {name: a, labels: {"a b": c}}\nspec: {image: b}\n',
-    errors: [/^bad\.yaml:3:\d+: document 1: metadata\.labels\["a b"\]: found the key "a b", expected a key/],
+    errors: [
+      "3:29: document 1: metadata.labels: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+    ],
   });
   check({
     name: 'annotations beyond 256 KiB',
     yaml: `apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {name: a, annotations: {a: ${'x'.repeat(200_000)}, b: ${'x'.repeat(70_000)}}}\nspec: {image: b}\n`,
-    errors: [/metadata\.annotations: found 270002 bytes, expected at most 262144 bytes in all/],
+    errors: ['3:34: document 1: metadata.annotations: Too long: may not be more than 262144 bytes'],
   });
   check({
     name: 'a host name with dots',
     yaml: withSpec('  hostname: a.b\n'),
-    errors: [/spec\.hostname: found "a\.b", expected a host name of lower-case/],
+    errors: [
+      '7:13: document 1: spec.hostname: Invalid value: "a.b": spec.hostname in body should match \'^[a-z0-9]([-a-z0-9]*[a-z0-9])?$\' (expected a host name of lower-case letters, digits and "-", at most 63 characters)',
+    ],
   });
 });
 
@@ -254,139 +281,215 @@ describe('wrong types say what was found and what was expected', () => {
     name: 'text for an integer',
     yaml: withSpec('  resources: {cpus: two}\n'),
     errors: [
-      '7:21: document 1: spec.resources.cpus: found "two" (a string), expected an integer from 1 to 32',
+      '7:21: document 1: spec.resources.cpus: Invalid value: "string": spec.resources.cpus in body must be of type integer: "string" (found "two" (a string), expected an integer from 1 to 32)',
     ],
   });
   check({
     name: 'a fraction for an integer',
     yaml: withSpec('  resources: {cpus: 1.5}\n'),
-    errors: [/spec\.resources\.cpus: found 1\.5 \(a number\), expected an integer from 1 to 32/],
+    errors: [
+      '7:21: document 1: spec.resources.cpus: Invalid value: "number": spec.resources.cpus in body must be of type integer: "number" (found 1.5 (a number), expected an integer from 1 to 32)',
+    ],
   });
   check({
     name: 'infinity for an integer',
     yaml: withSpec('  terminationGracePeriodSeconds: .inf\n'),
-    errors: [/spec\.terminationGracePeriodSeconds: found Infinity/],
+    errors: [/spec\.terminationGracePeriodSeconds: .* must be of type integer: "number" \(found Infinity/],
   });
   check({
     name: 'a bare number for a quantity',
     yaml: withSpec('  resources: {memory: 512}\n'),
-    errors: [/spec\.resources\.memory: found 512 \(a number\), expected a quantity .*; put it in quotes$/],
+    errors: [
+      '7:23: document 1: spec.resources.memory: Invalid value: "integer": spec.resources.memory in body must be of type string: "integer" (found 512 (a number), expected a quantity such as "512Mi" or "4Gi"; put it in quotes)',
+    ],
   });
   check({
     name: 'a bare number for a user',
     yaml: withSpec('  user: 1000\n'),
-    errors: [/spec\.user: found 1000 \(a number\), expected a user in quotes/],
+    errors: [
+      '7:9: document 1: spec.user: Invalid value: "integer": spec.user in body must be of type string: "integer" (found 1000 (a number), expected a user in quotes, such as "app", "1000" or "1000:1000"; put it in quotes)',
+    ],
   });
   check({
     name: 'a boolean for an environment variable',
     yaml: withSpec('  env: [{name: A, value: yes}]\n'),
-    errors: [/spec\.env\[0\]\.value: found true \(a boolean\), expected .*; put it in quotes$/],
+    errors: [
+      '7:26: document 1: spec.env[0].value: Invalid value: "boolean": spec.env[0].value in body must be of type string: "boolean" (found true (a boolean), expected a string of at most 32768 characters, without NUL; put it in quotes)',
+    ],
   });
   check({
     name: 'a mapping for a list',
     yaml: withSpec('  env:\n    MODE: test\n'),
-    errors: ['8:5: document 1: spec.env: found a mapping, expected a list of at most 256 items'],
+    errors: [
+      '8:5: document 1: spec.env: Invalid value: "object": spec.env in body must be of type array: "object" (found a mapping, expected a list of at most 256 items)',
+    ],
   });
   check({
     name: 'a list for a mapping',
     yaml: withSpec('  resources: [1]\n'),
-    errors: ['7:14: document 1: spec.resources: found a list, expected a mapping'],
+    errors: [
+      '7:14: document 1: spec.resources: Invalid value: "array": spec.resources in body must be of type object: "array" (found a list, expected a mapping)',
+    ],
   });
   check({
     name: 'a string for a list of arguments',
     yaml: withSpec('  main: {args: --verbose}\n'),
-    errors: [/spec\.main\.args: found "--verbose" \(a string\), expected a list/],
+    errors: [
+      '7:16: document 1: spec.main.args: Invalid value: "string": spec.main.args in body must be of type array: "string" (found "--verbose" (a string), expected a list of at most 256 items)',
+    ],
   });
   check({
     name: 'a number among arguments',
     yaml: withSpec('  main: {args: [-p, 8000]}\n'),
     errors: [
-      /^bad\.yaml:7:21: document 1: spec\.main\.args\[1\]: found 8000 \(a number\).*put it in quotes$/,
+      '7:21: document 1: spec.main.args[1]: Invalid value: "integer": spec.main.args[1] in body must be of type string: "integer" (found 8000 (a number), expected a string of at most 32768 characters, without NUL; put it in quotes)',
     ],
   });
   check({
     name: 'an empty list item',
     yaml: withSpec('  main:\n    args:\n      -\n'),
-    errors: [/spec\.main\.args\[0\]: found nothing, expected a string/],
+    errors: [
+      '9:7: document 1: spec.main.args[0]: Invalid value: "null": spec.main.args[0] in body must be of type string: "null" (found nothing, expected a string of at most 32768 characters, without NUL)',
+    ],
   });
   check({
     name: 'a string for a boolean',
     yaml: withSpec(
       '  volumes: [{name: d, volume: {name: d}}]\n  volumeMounts: [{name: d, mountPath: /d, readOnly: "true"}]\n',
     ),
-    errors: [/spec\.volumeMounts\[0\]\.readOnly: found "true" \(a string\), expected true or false/],
+    errors: [
+      '8:53: document 1: spec.volumeMounts[0].readOnly: Invalid value: "string": spec.volumeMounts[0].readOnly in body must be of type boolean: "string" (found "true" (a string), expected true or false)',
+    ],
+  });
+});
+
+describe('a field that is wrong in two ways says both, as a cluster does', () => {
+  check({
+    name: 'negative memory',
+    yaml: withSpec('  resources: {memory: "-1Gi"}\n'),
+    errors: [
+      /memory: Invalid value: "-1Gi": .* should match .* \(expected a quantity such as "512Mi" or "4Gi"\)$/,
+      /memory: Invalid value: "-1Gi": memory must be between 64Mi and 1Ti$/,
+    ],
   });
 });
 
 describe('values out of bounds', () => {
   for (const [name, lines, error] of [
-    ['no cpu', 'resources: {cpus: 0}', /cpus: found 0, expected an integer from 1 to 32/],
-    ['too many cpus', 'resources: {cpus: 33}', /cpus: found 33, expected an integer from 1 to 32/],
-    ['too little memory', 'resources: {memory: 1Mi}', /memory: memory must be between 64Mi and 1Ti/],
-    ['too much disk', 'resources: {disk: 1Ei}', /disk: disk must be between 64Mi and 16Ti/],
-    ['negative memory', 'resources: {memory: "-1Gi"}', /memory: found "-1Gi", expected a quantity/],
-    ['an unknown unit', 'resources: {memory: 512MB}', /memory: found "512MB", expected a quantity/],
+    [
+      'no cpu',
+      'resources: {cpus: 0}',
+      '7:21: document 1: spec.resources.cpus: Invalid value: 0: spec.resources.cpus in body should be greater than or equal to 1',
+    ],
+    [
+      'too many cpus',
+      'resources: {cpus: 33}',
+      '7:21: document 1: spec.resources.cpus: Invalid value: 33: spec.resources.cpus in body should be less than or equal to 32',
+    ],
+    [
+      'too little memory',
+      'resources: {memory: 1Mi}',
+      '7:23: document 1: spec.resources.memory: Invalid value: "1Mi": memory must be between 64Mi and 1Ti',
+    ],
+    [
+      'too much disk',
+      'resources: {disk: 1Ei}',
+      '7:21: document 1: spec.resources.disk: Invalid value: "1Ei": disk must be between 64Mi and 16Ti',
+    ],
+    [
+      'an unknown unit',
+      'resources: {memory: 512MB}',
+      '7:23: document 1: spec.resources.memory: Invalid value: "512MB": spec.resources.memory in body should match \'^[0-9]+(\\.[0-9]{1,9})?(k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$\' (expected a quantity such as "512Mi" or "4Gi")',
+    ],
     [
       'an endless quantity',
       `resources: {memory: "${'9'.repeat(33)}"}`,
-      /memory: found 33 characters, expected/,
+      '7:23: document 1: spec.resources.memory: Too long: may not be more than 32 bytes',
     ],
     [
       'a negative grace period',
       'terminationGracePeriodSeconds: -1',
-      /Seconds: found -1, expected an integer from 0/,
+      '7:34: document 1: spec.terminationGracePeriodSeconds: Invalid value: -1: spec.terminationGracePeriodSeconds in body should be greater than or equal to 0',
     ],
-    ['a deadline of no time', 'activeDeadlineSeconds: 0', /found 0, expected an integer from 1/],
+    [
+      'a deadline of no time',
+      'activeDeadlineSeconds: 0',
+      '7:26: document 1: spec.activeDeadlineSeconds: Invalid value: 0: spec.activeDeadlineSeconds in body should be greater than or equal to 1',
+    ],
     [
       'a value beyond its words',
       'restartPolicy: Sometimes',
-      /found "Sometimes", expected one of Always, OnFailure, Never$/,
+      '7:18: document 1: spec.restartPolicy: Unsupported value: "Sometimes": supported values: "Always", "OnFailure", "Never"',
     ],
     [
       'a word of the wrong case',
       'driver: software',
-      /found "software", expected one of .*; did you mean Software\?$/,
+      '7:11: document 1: spec.driver: Unsupported value: "software": supported values: "Auto", "Libkrun", "Software" (did you mean Software?)',
     ],
-    ['an image with a space', 'user: a b', /spec\.user: found "a b"/],
-    ['a relative working directory', 'workingDir: srv', /workingDir: found "srv", expected an absolute path/],
+    [
+      'an image with a space',
+      'user: a b',
+      '7:9: document 1: spec.user: Invalid value: "a b": spec.user in body should match \'^[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$\' (expected a user in quotes, such as "app", "1000" or "1000:1000")',
+    ],
+    [
+      'a relative working directory',
+      'workingDir: srv',
+      '7:15: document 1: spec.workingDir: Invalid value: "srv": spec.workingDir in body should match \'^/[^\\x00]*$\' (expected an absolute path, such as "/srv/data")',
+    ],
     [
       'a working directory that climbs',
       'workingDir: /srv/../etc',
-      /workingDir: path must not contain "\.\."/,
+      '7:15: document 1: spec.workingDir: Invalid value: "/srv/../etc": path must not contain ".."; write the path that is meant',
     ],
-    ['a time without a zone', 'shutdownTime: 2026-12-01T00:00:00', /shutdownTime: found .*, expected a time/],
-    ['the 30th of February', 'shutdownTime: 2026-02-30T00:00:00Z', /shutdownTime: found .*, expected a time/],
+    [
+      'a time without a zone',
+      'shutdownTime: 2026-12-01T00:00:00',
+      /shutdownTime: Invalid value: "2026-12-01T00:00:00": .* \(expected a time in quotes/,
+    ],
+    [
+      'the 30th of February',
+      'shutdownTime: 2026-02-30T00:00:00Z',
+      /shutdownTime: Invalid value: "2026-02-30T00:00:00Z": .* \(expected a time in quotes/,
+    ],
     [
       'a port of 0',
       'ports: [{name: web, port: 0}]',
-      /ports\[0\]\.port: found 0, expected an integer from 1 to 65535/,
+      '7:29: document 1: spec.ports[0].port: Invalid value: 0: spec.ports[0].port in body should be greater than or equal to 1',
     ],
-    ['a port of 65536', 'ports: [{name: web, port: 65536}]', /ports\[0\]\.port: found 65536/],
+    [
+      'a port of 65536',
+      'ports: [{name: web, port: 65536}]',
+      '7:29: document 1: spec.ports[0].port: Invalid value: 65536: spec.ports[0].port in body should be less than or equal to 65535',
+    ],
     [
       'a host address that is a name',
       'ports: [{name: web, port: 1, hostIP: localhost}]',
-      /hostIP: hostIP must be an IP address/,
+      '7:40: document 1: spec.ports[0].hostIP: Invalid value: "localhost": hostIP must be an IP address, such as 127.0.0.1',
     ],
     [
       'a variable name with =',
       'env: [{name: "A=B"}]',
-      /env\[0\]\.name: found "A=B", expected a variable name/,
+      '7:16: document 1: spec.env[0].name: Invalid value: "A=B": spec.env[0].name in body should match \'^[A-Za-z_][A-Za-z0-9_.-]*$\' (expected a variable name of letters, digits, "_", "." and "-" that does not begin with a digit)',
     ],
-    ['a NUL in an argument', 'main: {args: ["a\\0b"]}', /args\[0\]: found "a\\u0000b", expected/],
+    [
+      'a NUL in an argument',
+      'main: {args: ["a\\0b"]}',
+      '7:17: document 1: spec.main.args[0]: Invalid value: "a\\x00b": spec.main.args[0] in body should match \'^[^\\x00]*$\' (expected a string of at most 32768 characters, without NUL)',
+    ],
     [
       'a value of 40,000 characters',
       `env: [{name: A, value: ${'x'.repeat(40_000)}}]`,
-      /value: found 40000 characters/,
+      '7:26: document 1: spec.env[0].value: Too long: may not be more than 32768 bytes',
     ],
     [
       '257 arguments',
       `main: {args: [${'a,'.repeat(257)}]}`,
-      /args: found 257 items, expected a list of at most 256 items/,
+      '7:16: document 1: spec.main.args: Too many: 257: must have at most 256 items',
     ],
     [
       '257 variables',
       `env: [${Array.from({ length: 257 }, (_, i) => `{name: V${i}}`).join(',')}]`,
-      /env: found 257 items/,
+      '7:8: document 1: spec.env: Too many: 257: must have at most 256 items',
     ],
   ] as const) {
     check({ name, yaml: withSpec(`  ${lines}\n`), errors: [error] });
@@ -394,12 +497,16 @@ describe('values out of bounds', () => {
   check({
     name: 'an image reference with a space',
     yaml: `${HEAD}spec: {image: "busy box"}\n`,
-    errors: [/spec\.image: found "busy box", expected an image reference/],
+    errors: [
+      '5:15: document 1: spec.image: Invalid value: "busy box": spec.image in body should match \'^[A-Za-z0-9[][A-Za-z0-9._:/@[\\]+-]*$\' (expected an image reference, such as "docker.io/library/python:3.13")',
+    ],
   });
   check({
     name: 'an image reference that is an option',
     yaml: `${HEAD}spec: {image: "--help"}\n`,
-    errors: [/spec\.image: found "--help", expected an image reference/],
+    errors: [
+      '5:15: document 1: spec.image: Invalid value: "--help": spec.image in body should match \'^[A-Za-z0-9[][A-Za-z0-9._:/@[\\]+-]*$\' (expected an image reference, such as "docker.io/library/python:3.13")',
+    ],
   });
 });
 
@@ -408,74 +515,82 @@ describe('fields that contradict each other', () => {
     [
       'a variable twice',
       'env: [{name: A}, {name: A}]',
-      /env\[1\]: found name "A" again \(first in item 0\); remove or rename one$/,
+      '7:20: document 1: spec.env[1]: Duplicate value: {"name":"A"} (the same as item 0; remove or rename one)',
     ],
     [
       'a port name twice',
       'ports: [{name: a, port: 1}, {name: a, port: 2}]',
-      /ports\[1\]: found name "a" again/,
+      '7:31: document 1: spec.ports[1]: Duplicate value: {"name":"a"} (the same as item 0; remove or rename one)',
     ],
     [
       'a host port twice',
       'ports: [{name: a, port: 1, hostPort: 80}, {name: b, port: 2, hostPort: 80}]',
-      /spec\.ports: ports must not publish the same hostIP, hostPort and protocol twice/,
+      '7:10: document 1: spec.ports: Invalid value: ports must not publish the same hostIP, hostPort and protocol twice; choose another hostPort',
     ],
     [
       'a variable with value and valueFrom',
       'env: [{name: A, value: b, valueFrom: {secretKeyRef: {name: s, key: k}}}]',
-      /env\[0\]: env must not have both/,
+      '7:9: document 1: spec.env[0]: Invalid value: env must not have both value and valueFrom; remove one of them',
     ],
     [
       'a valueFrom without a source',
       'env: [{name: A, valueFrom: {}}]',
-      /valueFrom: valueFrom must have exactly one of secretKeyRef, configMapKeyRef/,
+      '7:30: document 1: spec.env[0].valueFrom: Invalid value: valueFrom must have exactly one of secretKeyRef, configMapKeyRef; keep one and remove the others',
     ],
-    ['a volume without a source', 'volumes: [{name: a}]', /volumes\[0\]: a volume must have exactly one of/],
+    [
+      'a volume without a source',
+      'volumes: [{name: a}]',
+      '7:13: document 1: spec.volumes[0]: Invalid value: a volume must have exactly one of volume, hostPath, tmpfs, configMap, secret; keep one and remove the others',
+    ],
     [
       'a volume with two sources',
       'volumes: [{name: a, volume: {name: b}, tmpfs: {size: 1Mi}}]',
-      /volumes\[0\]: a volume must have exactly one of/,
+      '7:13: document 1: spec.volumes[0]: Invalid value: a volume must have exactly one of volume, hostPath, tmpfs, configMap, secret; keep one and remove the others',
     ],
     [
       'a mount of no volume',
       'volumeMounts: [{name: a, mountPath: /a}]',
-      /spec\.volumeMounts: volumeMounts must name an entry of volumes/,
+      '7:17: document 1: spec.volumeMounts: Invalid value: volumeMounts must name an entry of volumes; correct the name, or add the volume',
     ],
     [
       'a mount over the root',
       'volumes: [{name: a, volume: {name: b}}]\n  volumeMounts: [{name: a, mountPath: /}]',
-      /mountPath: mountPath must not be \/, \/proc/,
+      '8:39: document 1: spec.volumeMounts[0].mountPath: Invalid value: "/": mountPath must not be /, /proc, /sys or /dev, which belong to the guest; mount it somewhere else',
     ],
     [
       'a patch of two kinds',
       'patches: [{mkdir: {path: /a}, remove: {path: /b}}]',
-      /patches\[0\]: a patch must have exactly one of/,
+      '7:13: document 1: spec.patches[0]: Invalid value: a patch must have exactly one of text, mkdir, copy, append, symlink, remove; keep one and remove the others',
     ],
-    ['a patch that climbs', 'patches: [{remove: {path: /a/../..}}]', /path: path must not contain "\.\."/],
+    [
+      'a patch that climbs',
+      'patches: [{remove: {path: /a/../..}}]',
+      '7:29: document 1: spec.patches[0].remove.path: Invalid value: "/a/../..": path must not contain ".."; write the path that is meant',
+    ],
     [
       'a copy from outside the folder',
       'patches: [{copy: {from: ../secrets, path: /a}}]',
-      /from: from must not contain "\.\."/,
+      '7:27: document 1: spec.patches[0].copy.from: Invalid value: "../secrets": from must not contain ".."; put the files beside or below the manifest',
     ],
     [
       'a copy from an absolute path',
       'patches: [{copy: {from: /etc/shadow, path: /a}}]',
-      /from: found "\/etc\/shadow", expected a path relative to the manifest/,
+      '7:27: document 1: spec.patches[0].copy.from: Invalid value: "/etc/shadow": spec.patches[0].copy.from in body should match \'^[^/\\x00][^\\x00]*$\' (expected a path relative to the manifest, such as "./scripts")',
     ],
     [
       'permission bits without quotes',
       'patches: [{mkdir: {path: /a, mode: 0755}}]',
-      /mode: found 493 \(a number\), expected octal permission bits in quotes/,
+      '7:38: document 1: spec.patches[0].mkdir.mode: Invalid value: "integer": spec.patches[0].mkdir.mode in body must be of type string: "integer" (found 493 (a number), expected octal permission bits in quotes, such as "0644"; put it in quotes)',
     ],
     [
       'a secret without hosts',
       'secrets: [{env: A, valueFrom: {secretKeyRef: {name: s, key: k}}, allowHosts: []}]',
-      /allowHosts: found \d|allowHosts: found a list, expected a list of 1 to 64 items/,
+      '7:80: document 1: spec.secrets[0].allowHosts: Invalid value: 0: spec.secrets[0].allowHosts in body should have at least 1 items',
     ],
     [
       'a secret and a variable of one name',
       'env: [{name: A}]\n  secrets: [{env: A, valueFrom: {secretKeyRef: {name: s, key: k}}, allowHosts: [a.b]}]',
-      /spec\.secrets: secrets must not set a variable that env sets too/,
+      '8:12: document 1: spec.secrets: Invalid value: secrets must not set a variable that env sets too; remove one of them',
     ],
   ] as const) {
     check({ name, yaml: withSpec(`  ${lines}\n`), errors: [error] });
@@ -690,23 +805,27 @@ describe('core documents', () => {
     [
       'a Secret whose data is no base64',
       secret('data: {token: hunter2!}\n'),
-      /data\.token: found a string that is no base64, expected base64; plain text goes into stringData/,
+      '4:15: document 1: data.token: Invalid value: "string": must be base64 (expected base64; plain text goes into stringData)',
     ],
     [
       'a Secret with a number',
       secret('stringData: {pin: 4711}\n'),
-      /stringData\.pin: found a number, expected a string/,
+      '4:19: document 1: stringData.pin: Invalid value: "integer": stringData.pin in body must be of type string: "integer" (found a number, expected a string of at most 1048576 characters; put it in quotes)',
     ],
     [
       'a Secret key that is a path',
       secret('stringData: {"../x": a}\n'),
-      /found the key "\.\.\/x", expected a key/,
+      '4:22: document 1: stringData.../x: Invalid value: "../x": a key must be a key of letters, digits, "-", "_" and ".", other than "." and ".."',
     ],
-    ['a Secret key of two dots', secret('stringData: {"..": a}\n'), /found the key "\.\.", expected a key/],
+    [
+      'a Secret key of two dots',
+      secret('stringData: {"..": a}\n'),
+      '4:20: document 1: stringData...: Invalid value: "..": a key must be a key of letters, digits, "-", "_" and ".", other than "." and ".."',
+    ],
     [
       'a ConfigMap with a list',
       'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: [1]}\n',
-      /data\.a: found a list, expected a string/,
+      '4:11: document 1: data.a: Invalid value: "array": data.a in body must be of type string: "array" (found a list, expected a string of at most 1048576 characters)',
     ],
   ] as const) {
     check({ name, yaml, errors: [error] });
@@ -723,31 +842,39 @@ describe('lists', () => {
   check({
     name: 'a List item of an unknown kind',
     yaml: 'apiVersion: v1\nkind: List\nitems:\n  - {apiVersion: v1, kind: Pod, metadata: {name: a}}\n',
-    errors: [/^bad\.yaml:4:28: document 1: items\[0\]\.kind: found "Pod"/],
+    errors: [
+      '4:28: document 1: items[0].kind: Unsupported value: "Pod": supported values: "Secret", "ConfigMap", "NetworkPolicy", "Volume", "Sandbox"',
+    ],
   });
   check({
     name: 'a List in a List',
     yaml: 'apiVersion: v1\nkind: List\nitems:\n  - {apiVersion: v1, kind: List, items: []}\n',
-    errors: [/items\[0\]\.kind: found "List"/],
+    errors: [
+      '4:28: document 1: items[0].kind: Unsupported value: "List": supported values: "Secret", "ConfigMap", "NetworkPolicy", "Volume", "Sandbox"',
+    ],
   });
   check({
     name: 'a List whose items are no list',
     yaml: 'apiVersion: v1\nkind: List\nitems: {}\n',
-    errors: ['3:8: document 1: items: found a mapping, expected a list of objects'],
+    errors: [
+      '3:8: document 1: items: Invalid value: "object": items in body must be of type array: "object"',
+    ],
   });
   check({
     name: 'a List of another version',
     yaml: 'apiVersion: v2\nkind: List\nitems: []\n',
-    errors: ['1:13: document 1: apiVersion: found "v2" (a string), expected "v1"'],
+    errors: ['1:13: document 1: apiVersion: Unsupported value: "v2": supported values: "v1"'],
   });
   check({
     name: 'a List with a field too many',
     yaml: 'apiVersion: v1\nkind: List\nitems: []\nitem: []\n',
-    errors: ['4:1: document 1: item: unknown field, expected one of apiVersion, kind, metadata, items'],
+    errors: ['4:1: document 1: item: unknown field (expected one of apiVersion, kind, metadata, items)'],
   });
   check({
     name: 'a list of a kind that is not ours',
     yaml: 'apiVersion: v1\nkind: PodList\nitems: []\n',
-    errors: [/kind: found "PodList"/],
+    errors: [
+      '2:7: document 1: kind: Unsupported value: "PodList": supported values: "Secret", "ConfigMap", "NetworkPolicy", "Volume", "Sandbox"',
+    ],
   });
 });

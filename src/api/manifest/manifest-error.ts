@@ -1,5 +1,6 @@
 // What is wrong with a manifest, with the place where a person mends it.
 import type { KindName } from '../kinds.ts';
+import { withHint } from '../validation/field-error.ts';
 
 /** Names of an object, as far as its document tells them. */
 export interface ObjectName {
@@ -20,6 +21,8 @@ export interface ManifestError {
   path: string;
   /** Sentence without the place; the same text that the server and the cluster give for a field. */
   message: string;
+  /** What helps a person beyond that. */
+  hint?: string;
   found?: string;
   expected?: string;
   /** Valid name that was probably meant. */
@@ -28,9 +31,9 @@ export interface ManifestError {
   object?: ObjectName;
 }
 
-/** `agent.yaml:12:9: document 2: spec.resources.cpus: found "two" (a string), expected an integer from 1 to 32`. */
+/** `agent.yaml:12:9: document 2: spec.drivr: unknown field (did you mean driver?)`. */
 export function formatManifestError(error: ManifestError): string {
-  if (error.document === 0) return `${error.source}: ${error.message}`;
+  if (error.document === 0) return `${error.source}: ${withHint(error)}`;
   const path = error.path === '' ? '' : `${error.path}: `;
-  return `${error.source}:${error.line}:${error.column}: document ${error.document}: ${path}${error.message}`;
+  return `${error.source}:${error.line}:${error.column}: document ${error.document}: ${path}${withHint(error)}`;
 }

@@ -79,7 +79,10 @@ describe('documents', () => {
       assert.deepEqual(read(JSON.stringify(object, null, indent)).names, ['Sandbox/default/j']);
     }
     const wrong = JSON.stringify({ ...object, spec: { image: 'x', driver: 'y' } }, null, 2);
-    assert.match(read(wrong).errors[0] ?? '', /^f\.yaml:9:15: document 1: spec\.driver: found "y"/);
+    assert.match(
+      read(wrong).errors[0] ?? '',
+      /^f\.yaml:9:15: document 1: spec\.driver: Unsupported value: "y": supported values/,
+    );
   });
 
   test('JSON strings keep their escapes', () => {
@@ -112,7 +115,10 @@ describe('lists', () => {
     const text = items('List', 'v1').replace('image: busybox', 'image: 7');
     const { names, errors } = read(text);
     assert.deepEqual(names, ['Sandbox/default/b']);
-    assert.match(errors[0] ?? '', /^f\.yaml:9:14: document 1: items\[0\]\.spec\.image: found 7/);
+    assert.match(
+      errors[0] ?? '',
+      /^f\.yaml:9:14: document 1: items\[0\]\.spec\.image: Invalid value: "integer": .* \(found 7 \(a number\), expected an image/,
+    );
   });
 
   test('an empty List is no mistake', () => {
@@ -195,7 +201,7 @@ describe('what the caller can ask', () => {
     });
     assert.match(
       errors[0] ?? '',
-      /^f\.yaml:5:10: document 1: spec\.image: image cannot change after creation/,
+      /^f\.yaml:5:10: document 1: spec\.image: Invalid value: image cannot change after creation/,
     );
   });
 
@@ -218,7 +224,8 @@ describe('what the caller can ask', () => {
         line: 6,
         column: 18,
         path: 'spec.restartPolicy',
-        message: 'found "always", expected one of Always, OnFailure, Never; did you mean Always?',
+        message: 'Unsupported value: "always": supported values: "Always", "OnFailure", "Never"',
+        hint: 'did you mean Always?',
         found: '"always"',
         expected: 'one of Always, OnFailure, Never',
         nearest: 'Always',

@@ -1,6 +1,7 @@
 // Manifests from bytes: each document by itself, valid ones with their defaults, mistakes with their places.
 import { apiVersionOf, KINDS, kindNamed } from '../kinds.ts';
 import type { ObjectManifest } from '../meta.ts';
+import { jsonTypeName, unsupportedValue, wrongType } from '../validation/api-words.ts';
 import { describeFound, type FieldError, formatPath, type PathSegment } from '../validation/field-error.ts';
 import { isRecord } from '../validation/structural.ts';
 import { type FormerObject, validateObject } from '../validation/validate.ts';
@@ -158,7 +159,7 @@ class Reader {
       problems.push({
         reason: 'FieldValueNotSupported',
         path: ['apiVersion'],
-        message: `found ${found}, expected "${expectedVersion}"`,
+        message: unsupportedValue(value.apiVersion ?? null, [expectedVersion]),
         found,
         expected: `"${expectedVersion}"`,
       });
@@ -168,7 +169,8 @@ class Reader {
       problems.push({
         reason: 'FieldUnknown',
         path: [name],
-        message: 'unknown field, expected one of apiVersion, kind, metadata, items',
+        message: 'unknown field',
+        hint: 'expected one of apiVersion, kind, metadata, items',
         found: `"${name}"`,
         expected: 'one of apiVersion, kind, metadata, items',
       });
@@ -179,7 +181,7 @@ class Reader {
       problems.push({
         reason: 'FieldValueTypeInvalid',
         path: ['items'],
-        message: `found ${found}, expected a list of objects`,
+        message: wrongType('items', 'array', jsonTypeName(value.items)),
         found,
         expected: 'a list of objects',
       });
@@ -234,6 +236,7 @@ class Reader {
     const path = [...prefix, ...error.path];
     this.#fail(line, column, error.message, {
       path: path.length === 0 ? '' : formatPath(path),
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
       ...(error.found === undefined ? {} : { found: error.found }),
       ...(error.expected === undefined ? {} : { expected: error.expected }),
       ...(error.nearest === undefined ? {} : { nearest: error.nearest }),

@@ -1,4 +1,5 @@
 // What is wrong with one field, in a form that programs can use, with the one sentence that people read everywhere.
+import { goQuote } from './api-words.ts';
 
 export type PathSegment = string | number;
 
@@ -16,8 +17,10 @@ export type FieldErrorReason =
 export interface FieldError {
   reason: FieldErrorReason;
   path: readonly PathSegment[];
-  /** Sentence without the path; includes found, expected and nearest. The same in folder, server and cluster. */
+  /** Sentence without the path, in the words of Kubernetes' API server: the same in folder, server and cluster. */
   message: string;
+  /** What helps a person beyond that; a cluster does not say it. */
+  hint?: string;
   /** What stands there, shortened; never a value of a Secret. */
   found?: string;
   expected?: string;
@@ -28,11 +31,12 @@ export interface FieldError {
 /** A document with thousands of mistakes has one cause; more lines help nobody. */
 export const ERRORS_PER_OBJECT_MAX = 100;
 
-const PLAIN_SEGMENT = /^[A-Za-z_][A-Za-z0-9_-]*$/;
+/** Names that a path shows as they are, as Kubernetes does with all. */
+const PLAIN_SEGMENT = /^[!#-Z^-~]+$/;
 /** Keys come from hostile documents; this much of one is enough to find it. */
 const SEGMENT_SHOWN_MAX = 64;
 
-/** `spec.ports[0].port`, `metadata.labels["example.com/team"]`; `(document)` for the whole. */
+/** `spec.ports[0].port`, `spec.sandboxSelector.matchLabels.example.com/team`; `(document)` for the whole. */
 export function formatPath(path: readonly PathSegment[]): string {
   let text = '';
   for (const segment of path) {
@@ -44,18 +48,19 @@ export function formatPath(path: readonly PathSegment[]): string {
   return text === '' ? '(document)' : text;
 }
 
-/** `spec.resources.cpus: found "two" (a string), expected an integer from 1 to 32`. */
+/** `spec.driver: Unsupported value: "Fast": supported values: "Auto", ... (did you mean ...?)`. */
 export function formatFieldError(error: FieldError): string {
-  return `${formatPath(error.path)}: ${error.message}`;
+  return `${formatPath(error.path)}: ${withHint(error)}`;
+}
+
+/** The sentence with what helps beyond it. */
+export function withHint({ message, hint }: Pick<FieldError, 'message' | 'hint'>): string {
+  return hint === undefined ? message : `${message} (${hint})`;
 }
 
 /** Text in quotes, shortened, with control characters escaped so that a terminal shows them and does not obey them. */
 export function quote(text: string): string {
-  const shown = text.length > SEGMENT_SHOWN_MAX ? `${text.slice(0, SEGMENT_SHOWN_MAX)}...` : text;
-  return JSON.stringify(shown).replace(
-    /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return goQuote(text, SEGMENT_SHOWN_MAX);
 }
 
 /** What kind of value it is, with its article. */

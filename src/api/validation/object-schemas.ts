@@ -43,7 +43,8 @@ function compile(kind: KindName): ObjectChecker {
       {
         apiVersion: constant(row === undefined ? '' : apiVersionOf(row), 'Version of the schema.'),
         kind: constant(kind, 'Kind of the object.'),
-        metadata: MetadataSchema,
+        // That there is a name is said by the check of metadata, as for an empty one.
+        metadata: Type.Optional(MetadataSchema),
         ...CONTENTS[kind],
         status: ignoredStatus,
       },

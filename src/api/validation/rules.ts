@@ -1,6 +1,7 @@
 // Walks a value beside its schema for what JSON Schema cannot say: unique list items and CEL rules. The schema is compiled
 // into a tree of only those nodes that have something to check, so that a plain object costs next to nothing.
 import type { CelRule } from '../schema.ts';
+import { duplicateValue, invalidValue, invalidWithoutValue } from './api-words.ts';
 import { type CompiledRule, compileRule, isTransitionRule, toCelValue } from './cel.ts';
 import { describeFound, type FieldError, type PathSegment } from './field-error.ts';
 import { isRecord, mapValues, type StructuralSchema } from './structural.ts';
@@ -22,7 +23,10 @@ interface Plan {
   values: Plan | undefined;
 }
 
-/** Paths at or below which the schema already found mistakes: rules there could only add confusion. */
+/**
+ * Is there a mistake at or below this path that rules cannot be evaluated beside? Kubernetes then evaluates none of the
+ * whole object; here those of other parts are, so that all mistakes are seen at once.
+ */
 export type IsBroken = (path: readonly PathSegment[]) => boolean;
 
 function planRule(rule: CelRule): PlannedRule {
@@ -57,8 +61,15 @@ function planOf(schema: StructuralSchema): Plan | undefined {
 }
 
 function keyOf(item: unknown, uniqueBy: readonly string[] | 'item'): string {
-  if (uniqueBy === 'item') return JSON.stringify(item);
-  return JSON.stringify(isRecord(item) ? uniqueBy.map((name) => item[name]) : [item]);
+  return JSON.stringify(uniqueBy === 'item' ? item : keysOf(item, uniqueBy));
+}
+
+/** The fields that tell an item apart, as far as it has them. */
+function keysOf(item: unknown, names: readonly string[]): Record<string, unknown> {
+  if (!isRecord(item)) return {};
+  return Object.fromEntries(
+    names.filter((name) => Object.hasOwn(item, name)).map((name) => [name, item[name]]),
+  );
 }
 
 /** Checks everything that the schema's rules say. `oldValue` is the former object's part; absent on creation. */
@@ -111,25 +122,35 @@ class Walk {
     path: readonly PathSegment[],
     value: readonly unknown[],
   ): void {
-    const seen = new Map<string, number>();
+    const stranger = uniqueBy === 'item' ? -1 : value.findIndex((item) => item !== null && !isRecord(item));
+    if (stranger !== -1) {
+      const detail = 'must be an object for an array of list-type map';
+      this.errors.push({
+        reason: 'FieldValueInvalid',
+        path: [...path, stranger],
+        message: invalidValue(value[stranger], detail),
+      });
+      return;
+    }
+    const seen = new Map<string, { index: number; repeated: boolean }>();
     for (const [index, item] of value.entries()) {
       const itemPath = [...path, index];
-      if (this.#isBroken(itemPath)) continue;
       const key = keyOf(item, uniqueBy);
       const first = seen.get(key);
       if (first === undefined) {
-        seen.set(key, index);
+        seen.set(key, { index, repeated: false });
         continue;
       }
-      const [name] = uniqueBy === 'item' ? [] : uniqueBy;
-      const duplicate = name !== undefined && isRecord(item) ? item[name] : item;
-      const found = describeFound(duplicate, false);
-      const what = name ?? 'the item';
+      // As in Kubernetes, what is there a third time has been said.
+      if (first.repeated) continue;
+      first.repeated = true;
+      const duplicate = uniqueBy === 'item' ? item : keysOf(item, uniqueBy);
       this.errors.push({
         reason: 'FieldValueDuplicate',
         path: itemPath,
-        message: `found ${what} ${found} again (first in item ${first}); remove or rename one`,
-        found,
+        message: duplicateValue(duplicate),
+        hint: `the same as item ${first.index}; remove or rename one`,
+        found: describeFound(uniqueBy === 'item' ? item : Object.values(keysOf(item, uniqueBy))[0], false),
         expected: 'no item twice',
       });
     }
@@ -142,10 +163,12 @@ class Walk {
       if (transition && oldValue === undefined) continue;
       const result = evaluate(self, oldSelf);
       if (result === true) continue;
+      const detail = result === false ? rule.message : `${rule.message} (the rule failed: ${result})`;
+      const withoutValue = Array.isArray(value) || isRecord(value);
       this.errors.push({
         reason: 'FieldValueInvalid',
         path: [...path, ...fieldPath],
-        message: result === false ? rule.message : `${rule.message} (the rule failed: ${result})`,
+        message: withoutValue ? invalidWithoutValue(detail) : invalidValue(value, detail),
       });
     }
   }

@@ -1,30 +1,25 @@
-// Checks values against a schema with Ajv and says what is wrong in words.
-import { Ajv, type ErrorObject } from 'ajv';
-import { describeFound, type FieldError, type PathSegment, quote, typeName } from './field-error.ts';
+// Checks values against a structural schema, as Kubernetes' API server does and in its words: kube-openapi's validation of
+// custom resources, error for error. All mistakes are reported.
+import {
+  breaksBound,
+  invalidValue,
+  jsonTypeName,
+  REQUIRED,
+  tooLong,
+  tooMany,
+  unsupportedValue,
+  wrongType,
+} from './api-words.ts';
+import {
+  describeFound,
+  type FieldError,
+  formatPath,
+  type PathSegment,
+  quote,
+  typeName,
+} from './field-error.ts';
 import { nearestName } from './nearest.ts';
-import { isRecord, type StructuralSchema } from './structural.ts';
-
-/** RFC 3339 with `T` and a zone, as Kubernetes' `date-time` takes it. */
-const DATE_TIME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/;
-
-function isDateTime(text: string): boolean {
-  if (!DATE_TIME.test(text)) return false;
-  // Date.parse takes 30 February for 2 March; the day must survive the way there and back.
-  const date = new Date(`${text.slice(0, 10)}T00:00:00Z`);
-  return (
-    !Number.isNaN(Date.parse(text)) &&
-    !Number.isNaN(date.getTime()) &&
-    date.toISOString().startsWith(text.slice(0, 10))
-  );
-}
-
-const ajv = new Ajv({
-  allErrors: true,
-  verbose: true,
-  // The x-kubernetes-* keywords are for others.
-  strict: false,
-  formats: { 'date-time': isDateTime, int32: true, int64: true },
-});
+import { isRecord, mapValues, type StructuralSchema } from './structural.ts';
 
 export type SchemaChecker = (value: unknown) => FieldError[];
 
@@ -63,7 +58,6 @@ export function describeExpected(schema: StructuralSchema): string {
   if (schema.enum !== undefined) return `one of ${schema.enum.map(String).join(', ')}`;
   const said = schema['x-bulkhead-expected'];
   if (said !== undefined) return said;
-  if (schema.format === 'date-time') return 'a time in quotes, such as "2026-12-01T00:00:00Z"';
   const words = typeWords(schema);
   if (schema.type === 'integer' && schema.minimum !== undefined && schema.maximum !== undefined) {
     return `${words} from ${schema.minimum} to ${schema.maximum}`;
@@ -79,24 +73,216 @@ export function describeExpected(schema: StructuralSchema): string {
   return bounds === '' ? words : `${words} of ${bounds}`;
 }
 
-/** JSON pointer to path; the value tells list indices from names. */
-function parsePointer(pointer: string, root: unknown): PathSegment[] {
-  const path: PathSegment[] = [];
-  let current = root;
-  for (const raw of pointer.split('/').slice(1)) {
-    const name = raw.replaceAll('~1', '/').replaceAll('~0', '~');
-    if (Array.isArray(current)) {
-      path.push(Number(name));
-      current = current[Number(name)];
-    } else {
-      path.push(name);
-      current = isRecord(current) ? current[name] : undefined;
-    }
+const patterns = new Map<string, RegExp>();
+
+function matches(pattern: string, text: string): boolean {
+  let compiled = patterns.get(pattern);
+  if (compiled === undefined) {
+    compiled = new RegExp(pattern, 'u');
+    patterns.set(pattern, compiled);
   }
-  return path;
+  return compiled.test(text);
 }
 
-function unknownField(path: PathSegment[], name: string, schema: StructuralSchema): FieldError {
+/** In characters, as Kubernetes counts. */
+function lengthOf(text: string): number {
+  let length = 0;
+  for (const _ of text) length += 1;
+  return length;
+}
+
+/** The type that the API server names when a value has the wrong one; undefined when it is right. */
+function wrongTypeOf({ type, nullable }: StructuralSchema, value: unknown): string | undefined {
+  const found = jsonTypeName(value);
+  if (type === undefined || found === type) return undefined;
+  if (found === 'null') return nullable === true ? undefined : found;
+  return type === 'number' && found === 'integer' ? undefined : found;
+}
+
+class Check {
+  readonly errors: FieldError[] = [];
+  readonly #hideValues: boolean;
+
+  constructor(hideValues: boolean) {
+    this.#hideValues = hideValues;
+  }
+
+  visit(schema: StructuralSchema, path: readonly PathSegment[], value: unknown): void {
+    this.#type(schema, path, value);
+    if (typeof value === 'string') this.#string(schema, path, value);
+    else if (typeof value === 'number') this.#number(schema, path, value);
+    else if (Array.isArray(value)) this.#list(schema, path, value);
+    else if (isRecord(value)) this.#mapping(schema, path, value);
+    this.#enum(schema, path, value);
+  }
+
+  #add(error: Omit<FieldError, 'found' | 'expected'>, schema: StructuralSchema, value: unknown): void {
+    const found = this.#hideValues
+      ? typeName(value)
+      : describeFound(value, error.reason === 'FieldValueTypeInvalid');
+    this.errors.push({ ...error, found, expected: describeExpected(schema) });
+  }
+
+  #type(schema: StructuralSchema, path: readonly PathSegment[], value: unknown): void {
+    const found = wrongTypeOf(schema, value);
+    if (found === undefined) return;
+    const quotes =
+      schema.type === 'string' && (typeof value === 'number' || typeof value === 'boolean')
+        ? '; put it in quotes'
+        : '';
+    this.#add(
+      {
+        reason: 'FieldValueTypeInvalid',
+        path,
+        message: wrongType(formatPath(path), schema.type ?? '', found),
+        hint: `found ${this.#hideValues ? typeName(value) : describeFound(value, true)}, expected ${describeExpected(schema)}${quotes}`,
+      },
+      schema,
+      value,
+    );
+  }
+
+  #enum(schema: StructuralSchema, path: readonly PathSegment[], value: unknown): void {
+    const values = schema.enum;
+    if (values === undefined || values.includes(value) || (value === null && schema.nullable === true))
+      return;
+    const nearest = typeof value === 'string' ? nearestName(value, values.map(String)) : undefined;
+    this.#add(
+      {
+        reason: 'FieldValueNotSupported',
+        path,
+        message: unsupportedValue(this.#shown(value), values),
+        ...(nearest === undefined ? {} : { nearest, hint: `did you mean ${nearest}?` }),
+      },
+      schema,
+      value,
+    );
+  }
+
+  #shown(value: unknown): unknown {
+    return this.#hideValues ? jsonTypeName(value) : value;
+  }
+
+  #string(schema: StructuralSchema, path: readonly PathSegment[], value: string): void {
+    const error = this.#stringMistake(schema, path, value);
+    if (error !== undefined) this.#add(error, schema, value);
+  }
+
+  #stringMistake(
+    schema: StructuralSchema,
+    path: readonly PathSegment[],
+    value: string,
+  ): Omit<FieldError, 'found' | 'expected'> | undefined {
+    const { minLength, maxLength, pattern } = schema;
+    const length = lengthOf(value);
+    if (maxLength !== undefined && length > maxLength) {
+      return { reason: 'FieldValueTooLong', path, message: tooLong(maxLength) };
+    }
+    const at = formatPath(path);
+    const shown = this.#shown(value);
+    const said = schema['x-bulkhead-expected'];
+    const hint = said === undefined ? {} : { hint: `expected ${said}` };
+    if (minLength !== undefined && length < minLength) {
+      const message = breaksBound(at, shown, `be at least ${minLength} chars long`);
+      return { reason: 'FieldValueInvalid', path, message, ...hint };
+    }
+    if (pattern !== undefined && !matches(pattern, value)) {
+      const message = breaksBound(at, shown, `match '${pattern}'`);
+      return { reason: 'FieldValueInvalid', path, message, ...hint };
+    }
+    return undefined;
+  }
+
+  #number(schema: StructuralSchema, path: readonly PathSegment[], value: number): void {
+    const { minimum, maximum } = schema;
+    // YAML has infinities, JSON has not: no bound says more about them than the type.
+    if (!Number.isFinite(value)) return;
+    const shown = this.#shown(value);
+    const at = formatPath(path);
+    const outside = (bound: string) =>
+      this.#add({ reason: 'FieldValueInvalid', path, message: breaksBound(at, shown, bound) }, schema, value);
+    if (minimum !== undefined && value < minimum) outside(`be greater than or equal to ${minimum}`);
+    if (maximum !== undefined && value > maximum) outside(`be less than or equal to ${maximum}`);
+  }
+
+  #list(schema: StructuralSchema, path: readonly PathSegment[], value: readonly unknown[]): void {
+    const { items, minItems, maxItems } = schema;
+    if (maxItems !== undefined && value.length > maxItems) {
+      this.#add(
+        { reason: 'FieldValueTooMany', path, message: tooMany(value.length, maxItems) },
+        schema,
+        value,
+      );
+    }
+    if (minItems !== undefined && value.length < minItems) {
+      const message = breaksBound(formatPath(path), value.length, `have at least ${minItems} items`);
+      this.#add({ reason: 'FieldValueInvalid', path, message }, schema, value);
+    }
+    if (items === undefined) return;
+    for (const [index, item] of value.entries()) this.visit(items, [...path, index], item);
+  }
+
+  #mapping(schema: StructuralSchema, path: readonly PathSegment[], value: Record<string, unknown>): void {
+    const { properties = {}, required = [], minProperties, maxProperties } = schema;
+    const names = Object.keys(value);
+    if (maxProperties !== undefined && names.length > maxProperties) {
+      this.#add(
+        { reason: 'FieldValueTooMany', path, message: tooMany(names.length, maxProperties) },
+        schema,
+        value,
+      );
+    }
+    if (minProperties !== undefined && names.length < minProperties) {
+      const message = breaksBound(
+        formatPath(path),
+        names.length,
+        `have at least ${minProperties} properties`,
+      );
+      this.#add({ reason: 'FieldValueInvalid', path, message }, schema, value);
+    }
+    for (const name of required) {
+      const property = properties[name] ?? {};
+      if (value[name] !== undefined && Object.hasOwn(value, name)) continue;
+      const expected = describeExpected(property);
+      this.errors.push({
+        reason: 'FieldValueRequired',
+        path: [...path, name],
+        message: REQUIRED,
+        hint: `expected ${expected}`,
+        found: 'nothing',
+        expected,
+      });
+    }
+    const values = mapValues(schema);
+    for (const name of names) {
+      const child = value[name];
+      if (child === undefined) continue;
+      const property = Object.hasOwn(properties, name) ? properties[name] : values;
+      if (property !== undefined) this.visit(property, [...path, name], child);
+      else if (schema.additionalProperties === false) this.errors.push(unknownField(path, name, schema));
+      this.#key(schema, path, name);
+    }
+  }
+
+  /** Names of a map's entries, where those are bounded too. */
+  #key(schema: StructuralSchema, path: readonly PathSegment[], name: string): void {
+    const { propertyNames } = schema;
+    if (propertyNames === undefined) return;
+    const mistake = this.#stringMistake(propertyNames, [...path, name], name);
+    if (mistake === undefined) return;
+    const expected = describeExpected(propertyNames);
+    const message = invalidValue(name, `a key must be ${expected}`);
+    this.errors.push({
+      reason: 'FieldValueInvalid',
+      path: [...path, name],
+      message,
+      found: quote(name),
+      expected,
+    });
+  }
+}
+
+function unknownField(path: readonly PathSegment[], name: string, schema: StructuralSchema): FieldError {
   const names = Object.keys(schema.properties ?? {});
   const nearest = nearestName(name, names);
   const shown = names.slice(0, NAMES_SHOWN_MAX).join(', ');
@@ -109,111 +295,19 @@ function unknownField(path: PathSegment[], name: string, schema: StructuralSchem
   return {
     reason: 'FieldUnknown',
     path: [...path, name],
-    message:
-      nearest === undefined
-        ? `unknown field, expected ${expected}`
-        : `unknown field, did you mean ${nearest}?`,
+    message: 'unknown field',
+    hint: nearest === undefined ? `expected ${expected}` : `did you mean ${nearest}?`,
     found: quote(name),
     expected,
     ...(nearest === undefined ? {} : { nearest }),
   };
 }
 
-const REASONS: Record<string, FieldError['reason']> = {
-  type: 'FieldValueTypeInvalid',
-  enum: 'FieldValueNotSupported',
-  const: 'FieldValueNotSupported',
-  maxLength: 'FieldValueTooLong',
-  maxItems: 'FieldValueTooMany',
-  maxProperties: 'FieldValueTooMany',
-};
-
-function isTooLong(keyword: string): boolean {
-  return keyword === 'maxLength' || keyword === 'maxItems' || keyword === 'maxProperties';
-}
-
-function measure(value: unknown): string {
-  if (typeof value === 'string') return `${[...value].length} characters`;
-  if (Array.isArray(value)) return `${value.length} items`;
-  return `${isRecord(value) ? Object.keys(value).length : 0} entries`;
-}
-
-function translate(error: ErrorObject, root: unknown, hideValues: boolean): FieldError | undefined {
-  const path = parsePointer(error.instancePath, root);
-  const schema = (error.parentSchema ?? {}) as StructuralSchema;
-  if (error.keyword === 'required') {
-    const name = String(error.params.missingProperty);
-    const expected = describeExpected(schema.properties?.[name] ?? {});
-    return {
-      reason: 'FieldValueRequired',
-      path: [...path, name],
-      message: `missing, expected ${expected}`,
-      found: 'nothing',
-      expected,
-    };
-  }
-  if (error.keyword === 'additionalProperties') {
-    return unknownField(path, String(error.params.additionalProperty), schema);
-  }
-  // Reported a second time by the keyword inside, which says more.
-  if (error.keyword === 'propertyNames') return undefined;
-  if (error.propertyName !== undefined) {
-    const found = quote(error.propertyName);
-    const expected = describeExpected(schema);
-    return {
-      reason: 'FieldValueInvalid',
-      path: [...path, error.propertyName],
-      message: `found the key ${found}, expected ${expected}`,
-      found,
-      expected,
-    };
-  }
-  const value: unknown = error.data;
-  const wrongType = error.keyword === 'type';
-  const found = isTooLong(error.keyword)
-    ? measure(value)
-    : hideValues
-      ? typeName(value)
-      : describeFound(value, wrongType);
-  const expected = describeExpected(schema);
-  const nearest =
-    schema.enum === undefined || typeof value !== 'string'
-      ? undefined
-      : nearestName(value, schema.enum.map(String));
-  const quoteIt =
-    wrongType && schema.type === 'string' && (typeof value === 'number' || typeof value === 'boolean')
-      ? '; put it in quotes'
-      : '';
-  const meant = nearest === undefined ? quoteIt : `; did you mean ${nearest}?`;
-  return {
-    reason: REASONS[error.keyword] ?? 'FieldValueInvalid',
-    path,
-    message: `found ${found}, expected ${expected}${meant}`,
-    found,
-    expected,
-    ...(nearest === undefined ? {} : { nearest }),
-  };
-}
-
-/** A value of a wrong type, length and pattern is one mistake, not three. */
-function oncePerPath(errors: readonly FieldError[]): FieldError[] {
-  const seen = new Set<string>();
-  return errors.filter((error) => {
-    const key = JSON.stringify(error.path);
-    if (seen.has(key)) return false;
-    seen.add(key);
-    return true;
-  });
-}
-
-/** Compiles a schema once. `hideValues`: messages never hold what stands in a field. */
+/** Prepares a schema once. `hideValues`: messages never hold what stands in a field. */
 export function compileSchema(schema: StructuralSchema, options: { hideValues: boolean }): SchemaChecker {
-  const validate = ajv.compile(schema);
   return (value) => {
-    if (validate(value)) return [];
-    const translated = (validate.errors ?? [])
-      .map((error) => translate(error, value, options.hideValues))
-      .filter((error) => error !== undefined);
-    return oncePerPath(translated);
+    const check = new Check(options.hideValues);
+    check.visit(schema, [], value);
+    return check.errors;
   };
 }

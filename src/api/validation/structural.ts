@@ -10,6 +10,8 @@ export interface StructuralSchema {
   properties?: Record<string, StructuralSchema>;
   required?: readonly string[];
   additionalProperties?: boolean | StructuralSchema;
+  /** Of the keys of a map; ours alone, no CRD has it. */
+  propertyNames?: StructuralSchema;
   items?: StructuralSchema;
   enum?: readonly unknown[];
   const?: unknown;

@@ -158,7 +158,7 @@ describe('what is valid', () => {
     const { manifest } = validateObject({ ...sandbox({}), metadata: { name: 'a', labels } });
     assert.deepEqual(manifest?.metadata.labels, labels);
     assert.deepEqual(problems(sandbox({ constructor: {} })), [
-      'spec.constructor: unknown field, expected one of image, imagePullPolicy, imagePullSecrets, operatingMode, driver, resources, main, env, workingDir, user, hostname, restartPolicy, ...',
+      'spec.constructor: unknown field (expected one of image, imagePullPolicy, imagePullSecrets, operatingMode, driver, resources, main, env, workingDir, user, hostname, restartPolicy, ...)',
     ]);
   });
 });
@@ -173,32 +173,32 @@ describe('what may not change after creation', () => {
     [
       'image',
       { image: 'debian' },
-      `spec.image: image cannot change after creation; ${recreate}, or create another Sandbox`,
+      `spec.image: Invalid value: image cannot change after creation; ${recreate}, or create another Sandbox`,
     ],
     [
       'driver',
       { driver: 'Software' },
-      `spec.driver: driver cannot change after creation; ${recreate}, or create another Sandbox`,
+      `spec.driver: Invalid value: driver cannot change after creation; ${recreate}, or create another Sandbox`,
     ],
     [
       'user',
       { user: 'root' },
-      `spec.user: user cannot change after creation; ${recreate}, or create another Sandbox`,
+      `spec.user: Invalid value: user cannot change after creation; ${recreate}, or create another Sandbox`,
     ],
     [
       'the absence of user',
       { user: undefined },
-      `spec.user: user cannot change after creation; ${recreate}, or create another Sandbox`,
+      `spec.user: Invalid value: user cannot change after creation; ${recreate}, or create another Sandbox`,
     ],
     [
       'patches',
       { patches: [] },
-      `spec.patches: patches cannot change after creation; ${recreate}, or create another Sandbox`,
+      `spec.patches: Invalid value: patches cannot change after creation; ${recreate}, or create another Sandbox`,
     ],
     [
       'a smaller disk',
       { resources: { disk: '4095Mi' } },
-      `spec.resources.disk: resources.disk cannot shrink; keep the size or grow it, or ${recreate}`,
+      `spec.resources.disk: Invalid value: resources.disk cannot shrink; keep the size or grow it, or ${recreate}`,
     ],
   ] as const) {
     test(`${field} is refused with the field and the fix`, () => {
@@ -239,7 +239,7 @@ describe('what may not change after creation', () => {
     const of1 = of('Volume', { capacity: '1Gi' });
     assert.deepEqual(problems(of('Volume', { capacity: '2Gi' }), of1), []);
     assert.deepEqual(problems(of('Volume', { capacity: '1023Mi' }), of1), [
-      'spec.capacity: capacity cannot shrink; keep the size or grow it, or create another Volume',
+      'spec.capacity: Invalid value: capacity cannot shrink; keep the size or grow it, or create another Volume',
     ]);
   });
 });
@@ -251,8 +251,8 @@ describe('policies', () => {
     const error =
       'a destination must have exactly one of group, domain, domainSuffix, cidr; keep one and remove the others';
     assert.deepEqual(problems(rule([{}, { group: 'Host', domain: 'a.b' }, { group: 'Host' }])), [
-      `spec.egress.rules[0].to[0]: ${error}`,
-      `spec.egress.rules[0].to[1]: ${error}`,
+      `spec.egress.rules[0].to[0]: Invalid value: ${error}`,
+      `spec.egress.rules[0].to[1]: Invalid value: ${error}`,
     ]);
   });
 
@@ -271,7 +271,9 @@ describe('policies', () => {
     ]) {
       assert.deepEqual(
         problems(rule([{ cidr }])),
-        ['spec.egress.rules[0].to[0].cidr: cidr must be an address range, such as 203.0.113.0/24'],
+        [
+          `spec.egress.rules[0].to[0].cidr: Invalid value: "${cidr}": cidr must be an address range, such as 203.0.113.0/24`,
+        ],
         cidr,
       );
     }
@@ -295,7 +297,7 @@ describe('policies', () => {
         text,
       );
     assert.deepEqual(domain('203.0.113.7'), [
-      'spec.egress.rules[0].to[0].domain: a domain must be a name; write an address as cidr, such as 203.0.113.7/32',
+      'spec.egress.rules[0].to[0].domain: Invalid value: "203.0.113.7": a domain must be a name; write an address as cidr, such as 203.0.113.7/32',
     ]);
     assert.match(
       problems(rule([{ domainSuffix: 'example.com' }]))[0] ?? '',
@@ -317,7 +319,7 @@ describe('policies', () => {
       of('NetworkPolicy', { egress: { mode: 'Airgapped', rules: [{ action, to: [{ group: 'Public' }] }] } });
     assert.deepEqual(problems(airgapped('Deny')), []);
     assert.deepEqual(problems(airgapped('Allow')), [
-      'spec.egress.rules: egress.rules must not allow anything in mode Airgapped, which no rule opens; use mode Deny',
+      'spec.egress.rules: Invalid value: egress.rules must not allow anything in mode Airgapped, which no rule opens; use mode Deny',
     ]);
   });
 });
@@ -370,7 +372,10 @@ test('requireValid throws INVALID with each mistake as a cause', () => {
         error.causes.map(({ field, reason }) => `${field} ${reason}`),
         ['spec.driver FieldValueNotSupported', 'spec.resources.cpus FieldValueInvalid'],
       );
-      assert.match(error.message, /spec\.driver: found "x", expected one of Auto, Libkrun, Software/);
+      assert.match(
+        error.message,
+        /spec\.driver: Unsupported value: "x": supported values: "Auto", "Libkrun", "Software"/,
+      );
       return true;
     },
   );

@@ -5,6 +5,7 @@ import { BulkheadError } from '../errors.ts';
 import { apiVersionOf, KINDS, kindNamed } from '../kinds.ts';
 import type { ObjectManifest } from '../meta.ts';
 import { ANNOTATIONS_MAX_BYTES } from '../metadata.ts';
+import { invalidValue, jsonTypeName, REQUIRED, tooLong, unsupportedValue, wrongType } from './api-words.ts';
 import {
   describeFound,
   ERRORS_PER_OBJECT_MAX,
@@ -13,6 +14,7 @@ import {
   formatPath,
   type PathSegment,
 } from './field-error.ts';
+import { checkMetadata } from './metadata-check.ts';
 import { nearestName } from './nearest.ts';
 import { checkerOf } from './object-schemas.ts';
 import { isRecord } from './structural.ts';
@@ -33,7 +35,8 @@ function notOneOf(path: readonly PathSegment[], value: unknown, names: readonly 
     return {
       reason: 'FieldValueRequired',
       path,
-      message: `missing, expected ${expected}`,
+      message: REQUIRED,
+      hint: `expected ${expected}`,
       found: 'nothing',
       expected,
     };
@@ -43,15 +46,35 @@ function notOneOf(path: readonly PathSegment[], value: unknown, names: readonly 
   return {
     reason: 'FieldValueNotSupported',
     path,
-    message: `found ${found}, expected ${expected}${nearest === undefined ? '' : `; did you mean ${nearest}?`}`,
+    message: unsupportedValue(value, names),
     found,
     expected,
-    ...(nearest === undefined ? {} : { nearest }),
+    ...(nearest === undefined ? {} : { nearest, hint: `did you mean ${nearest}?` }),
   };
 }
 
+/** Mistakes beside which Kubernetes evaluates no rules. */
+const BLOCKS_RULES: ReadonlySet<FieldError['reason']> = new Set([
+  'FieldValueRequired',
+  'FieldValueTypeInvalid',
+  'FieldValueNotSupported',
+  'FieldValueTooLong',
+  'FieldValueTooMany',
+]);
+
 function startsWith(path: readonly PathSegment[], prefix: readonly PathSegment[]): boolean {
   return prefix.length <= path.length && prefix.every((segment, index) => segment === path[index]);
+}
+
+/** The same sentence about the same field once, as in the list that Kubernetes sends. */
+function once(errors: readonly FieldError[]): FieldError[] {
+  const seen = new Set<string>();
+  return errors.filter((error) => {
+    const key = JSON.stringify([error.path, error.message]);
+    if (seen.has(key)) return false;
+    seen.add(key);
+    return true;
+  });
 }
 
 function atMost(errors: readonly FieldError[]): readonly FieldError[] {
@@ -78,7 +101,7 @@ function tooManyBytes(path: readonly PathSegment[], bytes: number, maximum: numb
     {
       reason: 'FieldValueTooLong',
       path,
-      message: `found ${bytes} bytes, expected ${expected}`,
+      message: tooLong(maximum),
       found: `${bytes} bytes`,
       expected,
     },
@@ -96,7 +119,8 @@ function checkSecretData(data: unknown): FieldError[] {
     .map(([name]) => ({
       reason: 'FieldValueInvalid' as const,
       path: ['data', name],
-      message: `found a string that is no base64, expected ${expected}`,
+      message: invalidValue('string', 'must be base64'),
+      hint: `expected ${expected}`,
       found: 'a string',
       expected,
     }));
@@ -158,10 +182,11 @@ export function validateObject(value: unknown, former?: FormerObject): Validatio
   if (!isRecord(value)) {
     const found = describeFound(value, true);
     const expected = 'a mapping with apiVersion, kind, metadata and spec';
-    const message = `found ${found}, expected ${expected}`;
+    const message = wrongType('document', 'object', jsonTypeName(value));
+    const hint = `found ${found}, expected ${expected}`;
     return {
       manifest: undefined,
-      errors: [{ reason: 'FieldValueTypeInvalid', path: [], message, found, expected }],
+      errors: [{ reason: 'FieldValueTypeInvalid', path: [], message, hint, found, expected }],
     };
   }
   const row = typeof value.kind === 'string' ? kindNamed(value.kind) : undefined;
@@ -178,14 +203,14 @@ export function validateObject(value: unknown, former?: FormerObject): Validatio
   // A document with this many mistakes is another thing altogether; more checks would cost time and help nobody.
   if (schemaErrors.length > ERRORS_PER_OBJECT_MAX)
     return { manifest: undefined, errors: atMost(schemaErrors) };
-  const mistaken = schemaErrors.filter(({ reason }) => reason !== 'FieldUnknown').map(({ path }) => path);
+  const mistaken = schemaErrors.filter(({ reason }) => BLOCKS_RULES.has(reason)).map(({ path }) => path);
   const old =
     former === undefined
       ? undefined
       : applyDefaults(schema, { apiVersion: version, kind: row.kind, spec: former.spec });
   const ruleErrors = checkRules(object, old, (path) => mistaken.some((each) => startsWith(each, path)));
-  const errors = [...schemaErrors, ...ruleErrors, ...checkSizes(object)];
-  if (errors.length > 0) return { manifest: undefined, errors: atMost(errors) };
+  const errors = [...schemaErrors, ...checkMetadata(object.metadata), ...ruleErrors, ...checkSizes(object)];
+  if (errors.length > 0) return { manifest: undefined, errors: atMost(once(errors)) };
   return { manifest: toManifest(object), errors: [] };
 }
 
