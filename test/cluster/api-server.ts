@@ -11,10 +11,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
-import { buildCache } from '../fixtures/build-cache.ts';
 
-/** Folder with `kube-apiserver`, or `kubeall` (all Kubernetes programs in one), and `etcd`. */
-export const KUBE_BIN = process.env.BULKHEAD_KUBE_BIN ?? join(buildCache(), 'kube', 'bin');
+/** Folder with `kube-apiserver`, or `kubeall` (all Kubernetes programs in one), and `etcd`; programs/build.sh fills the default. */
+export const KUBE_BIN =
+  process.env.BULKHEAD_KUBE_BIN ?? join(import.meta.dirname, '..', '..', 'build', 'cluster');
 
 /** A start takes 3 to 8 s; a machine that builds beside it takes many times that. */
 const READY_TIMEOUT_MS = 120_000;

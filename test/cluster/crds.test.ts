@@ -165,6 +165,31 @@ test('sandboxes are selected by node and phase, as a node agent asks for its own
   assert.deepEqual(await named('status.nodeName=,metadata.name=nobodys'), ['nobodys']);
 });
 
+test('volumes are selected by node too', async () => {
+  const volumes = `${API}/namespaces/default/volumes`;
+  const body = {
+    apiVersion: 'bulkhead.dev/v1alpha1',
+    kind: 'Volume',
+    metadata: { name: 'here' },
+    spec: { capacity: '1Gi' },
+  };
+  assert.equal((await server.request(volumes, { method: 'POST', body })).status, 201);
+  const { status } = await server.request(`${volumes}/here/status`, {
+    method: 'PATCH',
+    contentType: 'application/merge-patch+json',
+    body: { status: { nodeName: 'node-here' } },
+  });
+  assert.equal(status, 200);
+  const names = async (node: string) => {
+    const list = await get<{ items: { metadata: { name: string } }[] }>(
+      `${API}/volumes?fieldSelector=status.nodeName%3D${node}`,
+    );
+    return list.items.map(({ metadata }) => metadata.name);
+  };
+  assert.deepEqual(await names('node-here'), ['here']);
+  assert.deepEqual(await names('node-there'), []);
+});
+
 test('spec and status have writers of their own, and generation moves with the spec alone', async () => {
   await create('apart');
   await setStatus('apart', { phase: 'Running' });

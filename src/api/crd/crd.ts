@@ -17,7 +17,11 @@ export const CRD_KINDS = [
     schema: asStructural(SandboxSchema),
     selectable: ['.spec.driver', '.spec.operatingMode', '.status.nodeName', '.status.phase'],
   },
-  { kind: VOLUME_KIND, schema: asStructural(VolumeSchema), selectable: ['.status.phase'] },
+  {
+    kind: VOLUME_KIND,
+    schema: asStructural(VolumeSchema),
+    selectable: ['.status.nodeName', '.status.phase'],
+  },
   { kind: NETWORK_POLICY_KIND, schema: asStructural(NetworkPolicySchema), selectable: [] },
 ] as const;
 
