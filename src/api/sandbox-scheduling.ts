@@ -66,7 +66,14 @@ const values = Type.Optional(
   list(labelValue('A value.'), { description: 'Values to compare with.', maxItems: VALUES_MAX }),
 );
 
-const nodeRequirements = (description: string) =>
+/** What a Pod takes; everything else would be refused when the place is asked for, where nobody looks. */
+const FIELD_RULE: CelRule = {
+  rule: "self.key == 'metadata.name' && self.operator in ['In', 'NotIn'] && has(self.values) && self.values.size() == 1",
+  message:
+    'matchFields must compare metadata.name with one value by In or NotIn; use matchExpressions for labels',
+};
+
+const nodeRequirements = (description: string, rules: readonly CelRule[]) =>
   Type.Optional(
     list(
       object(
@@ -77,7 +84,7 @@ const nodeRequirements = (description: string) =>
           }),
           values,
         },
-        { description: 'One requirement.', rules: [IN_RULE, EXISTS_RULE, COMPARE_RULE] },
+        { description: 'One requirement.', rules },
       ),
       { description, maxItems: EXPRESSIONS_MAX },
     ),
@@ -86,8 +93,12 @@ const nodeRequirements = (description: string) =>
 const nodeTerm = () =>
   object(
     {
-      matchExpressions: nodeRequirements("Requirements on the node's labels, all of which must hold."),
-      matchFields: nodeRequirements("Requirements on the node's fields (metadata.name)."),
+      matchExpressions: nodeRequirements("Requirements on the node's labels, all of which must hold.", [
+        IN_RULE,
+        EXISTS_RULE,
+        COMPARE_RULE,
+      ]),
+      matchFields: nodeRequirements("Requirements on the node's fields (metadata.name).", [FIELD_RULE]),
     },
     { description: 'Requirements on a node. An empty one matches none.' },
   );
@@ -278,7 +289,21 @@ const SpreadSchema = object(
       }),
     ),
   },
-  { description: 'One way to spread.' },
+  {
+    description: 'One way to spread.',
+    rules: [
+      {
+        rule: "!has(self.minDomains) || self.whenUnsatisfiable == 'DoNotSchedule'",
+        message: 'minDomains must go with whenUnsatisfiable: DoNotSchedule; set that, or remove minDomains',
+        fieldPath: '.minDomains',
+      },
+      {
+        rule: '!has(self.matchLabelKeys) || has(self.labelSelector)',
+        message: 'matchLabelKeys must go with a labelSelector; add one, or remove matchLabelKeys',
+        fieldPath: '.matchLabelKeys',
+      },
+    ],
+  },
 );
 
 export const SchedulingSchema = object(
