@@ -43,7 +43,8 @@ export async function openClusterStore(
 ): Promise<ClusterStore> {
   return new ClusterStore({
     client: new ApiClient(await findApiServer(options)),
-    fieldManager: part,
+    // Agents and the controller write the same statuses, in turns.
+    fieldManager: 'bulkhead',
     events: { controller: `bulkhead.dev/${part}`, instance },
     selectors,
   });

@@ -41,6 +41,7 @@ export class TestCluster {
     const cluster = new TestCluster(dir);
     // A test that is ended by its runner leaves no cluster behind.
     process.once('exit', () => spawnSync(join(here, 'machine', 'down.sh'), [dir]));
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => process.exit(1));
     try {
       await run(join(here, 'machine', 'up.sh'), [dir], {
         env: {

@@ -1,7 +1,6 @@
 // From nothing to a running sandbox in a real cluster, as its users go: helm install, kubectl apply, and what follows.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -42,16 +41,23 @@ async function field(resource: string, path: string): Promise<string> {
   return cluster.ask('get', ...resource.split(' '), '-o', `jsonpath={${path}}`);
 }
 
-/** A command in the agent's container of node0. */
-function onAgent(args: readonly string[], input: Buffer | string = '') {
-  return cluster.kubectl(['-n', SYSTEM, 'exec', '-i', 'daemonset/bulkhead-node', '--', ...args], input);
+/** The command line as somebody on node0 has it, who talks to the node's agent. */
+function onNode(...args: string[]) {
+  const [name = '', ...rest] = args;
+  const socket = ['--socket', '/var/lib/bulkhead/bulkhead.sock'];
+  return cluster.inNode(0, join(PROJECT, 'bin', 'bulkhead'), name, ...socket, ...rest);
 }
 
 async function loadImage(): Promise<void> {
   const archive = join(scratch, 'busybox.tar');
   execFileSync(process.execPath, [join(PROJECT, 'tools', 'builtin-image.ts'), archive]);
-  const { code, stderr } = await onAgent(['bulkhead', 'image', 'load', '-'], readFileSync(archive));
+  const load = 'exec "$0" image load --socket /var/lib/bulkhead/bulkhead.sock - <"$1"';
+  const { code, stderr } = await cluster.inNode(0, 'sh', '-c', load, join(PROJECT, 'bin', 'bulkhead'), archive);
   assert.equal(code, 0, stderr);
+}
+
+async function rolledOut(): Promise<void> {
+  await cluster.ask('-n', SYSTEM, 'rollout', 'status', 'daemonset/bulkhead-node', '--timeout=120s');
 }
 
 before(async () => {
@@ -77,6 +83,8 @@ describe('a cluster', { concurrency: false }, () => {
       '3m',
       ...sets(VALUES),
     );
+    // Helm is content with a DaemonSet that has as many Pods as it may lack.
+    await rolledOut();
     await loadImage();
   });
 
@@ -91,7 +99,7 @@ describe('a cluster', { concurrency: false }, () => {
     const wide = await cluster.ask('get', 'sandboxes', '-o', 'wide');
     assert.match(wide, /READY\s+STATUS\s+IMAGE\s+NODE\s+AGE/);
     assert.match(wide, /idle\s+True\s+Running\s+bulkhead\.local\/busybox:latest\s+node0/);
-    const { code, stdout, stderr } = await onAgent(['bulkhead', 'exec', 'idle', '--', 'uname', '-n']);
+    const { code, stdout, stderr } = await onNode('exec', 'idle', '--', 'uname', '-n');
     assert.deepEqual([code, stdout.trim()], [0, 'idle'], stderr);
   });
 
@@ -118,9 +126,9 @@ describe('a cluster', { concurrency: false }, () => {
   it('keeps the VM when the agent is replaced', async () => {
     const pid = await field('sandbox idle', '.status.vm.pid');
     await cluster.ask('-n', SYSTEM, 'rollout', 'restart', 'daemonset/bulkhead-node');
-    await cluster.ask('-n', SYSTEM, 'rollout', 'status', 'daemonset/bulkhead-node', '--timeout=120s');
+    await rolledOut();
     await cluster.ask('wait', '--for=condition=AgentConnected', 'sandbox/idle', '--timeout=60s');
-    const { code, stderr } = await onAgent(['bulkhead', 'exec', 'idle', '--', 'true']);
+    const { code, stderr } = await onNode('exec', 'idle', '--', 'true');
     assert.equal(code, 0, stderr);
     assert.equal(await field('sandbox idle', '.status.vm.pid'), pid);
     assert.equal(await field('sandbox idle', '.status.restarts'), '0');

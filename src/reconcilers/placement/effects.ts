@@ -21,13 +21,8 @@ import {
   vacantStatus,
 } from './status.ts';
 
-/** A store that can also put a status in place of what all writers wrote; the version must match. */
-export interface StatusReplacer {
-  replaceStatus(object: StoredObject, status: unknown): Promise<StoredObject>;
-}
-
 export interface PlacementDeps {
-  store: Store & StatusReplacer;
+  store: Store;
   clock: Clock;
   recorder: Pick<EventRecorder, 'event'>;
   /** Of the container in each reservation: one that does nothing until it is ended. */
@@ -60,7 +55,7 @@ export const EFFECTS: Readonly<Record<Command, Effect>> = {
     for (const volume of deps.volumesOf(observation)) {
       if (volume.status?.nodeName !== undefined) continue;
       const status: VolumeStatus = { ...volume.status, nodeName };
-      await deps.store.replaceStatus(volume, status);
+      await writeStatus(deps.store, volume, status);
     }
     const placed = { nodeName, reservation: pod.metadata.name };
     await write(deps, object, () => boundStatus(object, placed, deps.clock.now()));
@@ -131,5 +126,10 @@ async function write(
 ): Promise<void> {
   if (object === undefined) return;
   const status = compute();
-  if (!isDeepStrictEqual(status, object.status)) await store.replaceStatus(object, status);
+  if (!isDeepStrictEqual(status, object.status)) await writeStatus(store, object, status);
+}
+
+async function writeStatus(store: Store, { kind, metadata }: StoredObject, status: unknown): Promise<void> {
+  const { namespace, name, resourceVersion } = metadata;
+  await store.updateStatus({ kind, namespace, name }, status, resourceVersion);
 }

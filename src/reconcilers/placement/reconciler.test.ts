@@ -9,7 +9,6 @@ import { storedObject } from '../../controller/testing/fake-store.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import { temporaryDirectory } from '../../store/embedded/testing.ts';
 import { sandboxManifest } from '../testing/world.ts';
-import type { StatusReplacer } from './effects.ts';
 import type { NodeHealth, Pod } from './observation.ts';
 import { PlacementReconciler } from './reconciler.ts';
 import { reservationName } from './reservation.ts';
@@ -30,7 +29,7 @@ afterEach(async () => {
 });
 
 class World {
-  readonly store: EmbeddedStore & StatusReplacer;
+  readonly store: EmbeddedStore;
   readonly events: string[] = [];
   readonly health = new Map<string, NodeHealth>();
   readonly clock = new FakeClock();
@@ -38,14 +37,7 @@ class World {
   readonly #reconciler: PlacementReconciler;
 
   constructor(store: EmbeddedStore) {
-    this.store = Object.assign(store, {
-      replaceStatus: ({ kind, metadata }: StoredObject, status: unknown) =>
-        store.updateStatus(
-          { kind, namespace: metadata.namespace, name: metadata.name },
-          status,
-          metadata.resourceVersion,
-        ),
-    });
+    this.store = store;
     const cache = (kind: string) => ({
       get: (namespace: string, name: string) =>
         this.#objects.find(

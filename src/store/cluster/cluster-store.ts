@@ -30,7 +30,10 @@ const MAX_ATTEMPTS = 8;
 
 export interface ClusterStoreOptions {
   client: ApiClient;
-  /** By this name the API server knows which fields of a status are ours. */
+  /**
+   * By this name the API server knows which fields are ours. Programs that write one status in turns have one name, so that
+   * each can take away what the other wrote; the version in each write keeps them from doing so unseen.
+   */
   fieldManager: string;
   events: EventSource;
   /** By kind: what every list and watch selects beside what is asked for, e.g. those objects of one node. */
@@ -136,14 +139,6 @@ export class ClusterStore implements Store {
       },
     });
     return stored(key.kind, answer);
-  }
-
-  /** Puts `status` in place of what all writers wrote; `resourceVersion` must match. */
-  async replaceStatus(object: StoredObject, status: unknown): Promise<StoredObject> {
-    const { kind, metadata } = object;
-    const key = { kind, namespace: metadata.namespace, name: metadata.name };
-    const body = { ...object, status };
-    return stored(kind, await this.#write('PUT', `${objectPath(key)}/status`, body));
   }
 
   async delete(key: ObjectKey, preconditions: DeletePreconditions = {}): Promise<StoredObject> {

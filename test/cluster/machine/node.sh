@@ -16,6 +16,7 @@ mount --bind "$S/kubelet" /var/lib/kubelet; mount --bind "$S/containerd" /var/li
 mount --bind "$S/cni" /var/lib/cni
 mount --bind "$S/log-pods" /var/log/pods; mount --bind "$S/log-containers" /var/log/containers
 mkdir -p "$S/netd"; mount --bind "$S/netd" /etc/cni/net.d
+mkdir -p "$S/bulkhead" /var/lib/bulkhead; mount --bind "$S/bulkhead" /var/lib/bulkhead
 # kubelet wants to set some machine-wide sysctls: show it the values it wants, leave the machine's alone
 i=0; for v in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
   i=$((i+1)); echo "${v#*=}" > /run/sysctl.$i; mount --bind /run/sysctl.$i "/proc/sys/${v%=*}"; done
