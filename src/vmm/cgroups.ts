@@ -23,9 +23,12 @@ const REMOVE_PAUSE_MS = 10;
 interface Hierarchy {
   version: 1 | 2;
   mountPoint: string;
-  /** Controllers of it that we use; empty for one that only names processes. */
+  /** Controllers of it that we use; empty for one that is only left, see `detect`. */
   controllers: Controller[];
 }
+
+/** In a group of this version 1 controller nothing can run before it has these, taken over from the group above. */
+const CPUSET_FILES = ['cpuset.cpus', 'cpuset.mems'];
 
 export interface CgroupLimits {
   cpus: number;
@@ -67,10 +70,17 @@ export class Cgroups {
       const controllers = CONTROLLERS.filter((name) => present.includes(name));
       hierarchies.push({ version: 2, mountPoint: unified.mountPoint, controllers });
     }
+    const ownGroups = parseOwnGroups(await readFile('/proc/self/cgroup', 'utf8'));
     for (const mount of mounts.filter((candidate) => candidate.type === 'cgroup')) {
       const controllers = CONTROLLERS.filter((name) => mount.options.includes(name));
-      // name=systemd is how a service manager knows whose process it is: out of the daemon's unit there too.
-      if (controllers.length > 0 || mount.options.includes('name=systemd'))
+      // By name=systemd a service manager knows whose process one is. A container runtime knows it by any hierarchy: where the
+      // daemon runs in a container, all of its groups are left, or its VMs would end with it.
+      const isLeft =
+        mount.options.includes('name=systemd') ||
+        ownGroups.some(
+          ({ names, path }) => path !== '/' && names.every((name) => mount.options.includes(name)),
+        );
+      if (controllers.length > 0 || isLeft)
         hierarchies.push({ version: 1, mountPoint: mount.mountPoint, controllers });
     }
     return new Cgroups(hierarchies);
@@ -99,6 +109,7 @@ export class Cgroups {
       try {
         await mkdir(supervisors, { recursive: true });
         await mkdir(vmm, { recursive: true });
+        if (hierarchy.version === 1) await fillCpuset(hierarchy.mountPoint, [parent, supervisors, vmm]);
       } catch (error) {
         made.limitations.push(
           `The cgroup hierarchy at ${hierarchy.mountPoint} cannot be written: ${error instanceof Error ? error.message : error}`,
@@ -140,6 +151,23 @@ export class Cgroups {
       for (const line of text.split('\n')) if (line !== '') pids.add(Number(line));
     }
     return [...pids];
+  }
+}
+
+/** Lines of /proc/self/cgroup for version 1, such as `4:cpu,cpuacct:/kubepods/x`. */
+function parseOwnGroups(text: string): { names: string[]; path: string }[] {
+  return text.split('\n').flatMap((line) => {
+    const [, names, ...path] = line.split(':');
+    return names === undefined || names === '' ? [] : [{ names: names.split(','), path: path.join(':') }];
+  });
+}
+
+/** Where the hierarchy is that of cpuset, `groups` get what the group above the first has. */
+async function fillCpuset(above: string, groups: readonly string[]): Promise<void> {
+  for (const file of CPUSET_FILES) {
+    const value = await readFile(join(above, file), 'utf8').catch(() => undefined);
+    if (value === undefined) return;
+    for (const group of groups) await writeFile(join(group, file), value.trim());
   }
 }
 
