@@ -52,7 +52,14 @@ async function loadImage(): Promise<void> {
   const archive = join(scratch, 'busybox.tar');
   execFileSync(process.execPath, [join(PROJECT, 'tools', 'builtin-image.ts'), archive]);
   const load = 'exec "$0" image load --socket /var/lib/bulkhead/bulkhead.sock - <"$1"';
-  const { code, stderr } = await cluster.inNode(0, 'sh', '-c', load, join(PROJECT, 'bin', 'bulkhead'), archive);
+  const { code, stderr } = await cluster.inNode(
+    0,
+    'sh',
+    '-c',
+    load,
+    join(PROJECT, 'bin', 'bulkhead'),
+    archive,
+  );
   assert.equal(code, 0, stderr);
 }
 
@@ -169,7 +176,7 @@ describe('a cluster', { concurrency: false }, () => {
 
   it('leaves nothing of a sandbox that is deleted', async () => {
     await cluster.ask('delete', 'sandbox', 'idle', '--timeout=60s');
-    assert.equal((await cluster.ask('get', 'pods', '-o', 'name')).trim(), '');
+    await cluster.ask('wait', '--for=delete', 'pod', '--all', '--timeout=60s');
     const { stdout } = await cluster.inNode(0, 'pgrep', '-c', 'qemu-system');
     const templates = Number(stdout.trim());
     const state = await cluster.inNode(0, 'ls', '/var/lib/bulkhead/sandboxes');
