@@ -56,6 +56,9 @@ void dispatch(bulkhead_agent_v1_HostMessage *m) {
     case BODY(file_action):
         answer_failure(id, session_file_action(id, &m->body.file_action, &err), &err);
         break;
+    case BODY(dial):
+        answer_failure(id, session_dial(id, &m->body.dial, &err), &err);
+        break;
     case BODY(attach):
         answer_failure(id, session_attach(id, &m->body.attach, &err), &err);
         break;

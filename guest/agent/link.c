@@ -24,7 +24,7 @@
 // Turns per call, so that a flood on the channel does not keep the loop from its other sources.
 #define TURNS 16
 
-static char *FEATURES[] = {"exec", "tty", "files", "stats", "attach", "volumes", "disks"};
+static char *FEATURES[] = {"exec", "tty", "files", "stats", "attach", "volumes", "disks", "dial"};
 
 struct queued {
     struct queued *next;

@@ -214,7 +214,7 @@ void session_release(const char *session_id) {
     struct session *s = session_find(session_id);
     if (!s)
         return;
-    if (s->is_file) {
+    if (s->is_worker) {
         // Not SIGKILL: the worker takes its unfinished file away. Before its stdin ends, which means
         // completion.
         if (s->state != EXITED)

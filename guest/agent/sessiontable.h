@@ -27,7 +27,7 @@ struct session {
     struct input input;
     bool terminal;
     bool keep_all, kill_on_release;
-    bool is_file; // the program is the agent's own file worker
+    bool is_worker; // the program is the agent's own
 
     bool attached;
     int64_t detached_at, kill_at; // 0: none

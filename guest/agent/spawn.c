@@ -15,6 +15,7 @@
 
 #include "beneath.h"
 #include "cgroup.h"
+#include "dial.h"
 #include "fileaction.h"
 #include "files.h"
 #include "mounts.h"
@@ -255,6 +256,7 @@ _Noreturn void spawn_child(const struct spawn *s) {
     int result = s->exec         ? run_exec(s, &err)
                  : s->read_file  ? files_read(s->read_file, STATUS_FD, &err)
                  : s->write_file ? files_write(s->write_file, STATUS_FD, &err)
+                 : s->dial       ? dial_run(s->dial, STATUS_FD, &err)
                                  : fileaction_run(s->file_action, STATUS_FD, &err);
     if (result < 0)
         fail(&err);

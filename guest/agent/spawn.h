@@ -1,4 +1,5 @@
-// The child's side of a session: from fork to the image's program, or to the agent's own file worker.
+// The child's side of a session: from fork to the image's program, or to the agent's own worker for files and
+// connections.
 #ifndef BULKHEAD_SPAWN_H
 #define BULKHEAD_SPAWN_H
 
@@ -17,6 +18,7 @@ struct spawn {
     const bulkhead_agent_v1_ReadFile *read_file;
     const bulkhead_agent_v1_WriteFile *write_file;
     const bulkhead_agent_v1_FileAction *file_action;
+    const bulkhead_agent_v1_Dial *dial;
 };
 
 // Never returns.

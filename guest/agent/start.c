@@ -175,8 +175,17 @@ int session_read_file(uint64_t request_id, const bulkhead_agent_v1_ReadFile *req
     struct session *s = create(request_id, request->session_id, err);
     if (!s)
         return -1;
-    s->keep_all = s->is_file = true;
+    s->keep_all = s->is_worker = true;
     struct spawn spawn = {.read_file = request};
+    return start(s, &spawn, NULL, FILE_RING, request->output_credit, err);
+}
+
+int session_dial(uint64_t request_id, const bulkhead_agent_v1_Dial *request, struct err *err) {
+    struct session *s = create(request_id, request->session_id, err);
+    if (!s)
+        return -1;
+    s->input.wanted = s->keep_all = s->is_worker = true;
+    struct spawn spawn = {.dial = request};
     return start(s, &spawn, NULL, FILE_RING, request->output_credit, err);
 }
 
@@ -193,7 +202,7 @@ int session_write_file(uint64_t request_id, const bulkhead_agent_v1_WriteFile *r
     struct session *s = create(request_id, request->session_id, err);
     if (!s)
         return -1;
-    s->input.wanted = s->keep_all = s->is_file = true;
+    s->input.wanted = s->keep_all = s->is_worker = true;
     struct spawn spawn = {.write_file = request};
     if (start(s, &spawn, NULL, RING_MIN, RING_MIN, err) < 0)
         return -1;
@@ -204,7 +213,7 @@ int session_file_action(uint64_t request_id, const bulkhead_agent_v1_FileAction 
     struct session *s = create(request_id, request->session_id, err);
     if (!s)
         return -1;
-    s->keep_all = s->is_file = true;
+    s->keep_all = s->is_worker = true;
     struct spawn spawn = {.file_action = request};
     if (start(s, &spawn, NULL, FILE_RING, request->output_credit, err) < 0)
         return -1;

@@ -146,6 +146,13 @@ export const ERRORS = {
     terminal: true,
     hint: "The file system of the sandbox refused it: see the message, and the sandbox's free space and mounts.",
   },
+  DIAL_FAILED: {
+    reason: 'ConnectionFailed',
+    httpStatus: 502,
+    exitCode: 1,
+    terminal: false,
+    hint: 'Nothing takes connections at that port of the guest: start what serves it, on all of its addresses.',
+  },
   INTERNAL: {
     reason: 'InternalError',
     httpStatus: 500,

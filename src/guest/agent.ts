@@ -1,6 +1,6 @@
 // What the host can ask of the agent in a running guest. The guest is hostile: whatever it answers was checked
 // against the bounds in limits.ts before it gets here.
-import type { Readable, Writable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { BulkheadError } from '../api/errors.ts';
 
 /** A file system to mount over the image at start. */
@@ -259,6 +259,11 @@ export interface GuestAgent {
   attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<GuestProcess>;
   stats(signal?: AbortSignal): Promise<GuestStats>;
   readonly files: GuestFiles;
+  /**
+   * A TCP connection that the guest makes, to itself as a rule: no network of the host has a part in it. Fails with DIAL_FAILED
+   * where it is not taken, and with NOT_SUPPORTED where the agent is of a release that knows no connections.
+   */
+  dial(target: { address: string; port: number }, signal?: AbortSignal): Promise<Duplex>;
   /** SIGTERM to all, SIGKILL after the grace, sync, unmount, reboot. Resolves when the guest has acknowledged. */
   shutdown(options: { graceMs: number; signal?: string }): Promise<void>;
   /** Ends the host side only; the guest and its sessions go on. What is under way here fails with the reason. */

@@ -16,6 +16,7 @@ import type {
 } from './agent.ts';
 import { type GuestClock, systemClock } from './clock.ts';
 import { Connection, SilenceError } from './connection.ts';
+import { dialGuest } from './dial.ts';
 import { SessionFiles } from './files.ts';
 import { protocolError } from './frames.ts';
 import { PING_TIMEOUT_MS, startHeartbeat } from './heartbeat.ts';
@@ -162,6 +163,10 @@ class GuestClient implements GuestAgent {
 
   attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<GuestProcess> {
     return this.#sessions.attach(sessionId, from);
+  }
+
+  dial(target: { address: string; port: number }, signal?: AbortSignal): Promise<Duplex> {
+    return dialGuest(this.#sessions, this.hello.features, target, signal);
   }
 
   async stats(signal?: AbortSignal): Promise<GuestStats> {

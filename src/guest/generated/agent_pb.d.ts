@@ -168,6 +168,12 @@ export declare type HostMessage = Message<"bulkhead.agent.v1.HostMessage"> & {
      */
     value: FileAction;
     case: "fileAction";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.Dial dial = 25;
+     */
+    value: Dial;
+    case: "dial";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1204,6 +1210,42 @@ export declare type SyncFiles = Message<"bulkhead.agent.v1.SyncFiles"> & {
 export declare const SyncFilesSchema: GenMessage<SyncFiles>;
 
 /**
+ * A session that is a TCP connection from the guest to itself or elsewhere: stdin is what is sent, stdout what comes. Started says
+ * that it stands. It ends when the other side has sent its last byte. Only from agents with the feature "dial".
+ *
+ * @generated from message bulkhead.agent.v1.Dial
+ */
+export declare type Dial = Message<"bulkhead.agent.v1.Dial"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * 4 or 16 bytes in network order.
+   *
+   * @generated from field: bytes ip = 2;
+   */
+  ip: Uint8Array;
+
+  /**
+   * @generated from field: uint32 port = 3;
+   */
+  port: number;
+
+  /**
+   * @generated from field: uint32 output_credit = 4;
+   */
+  outputCredit: number;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.Dial.
+ * Use `create(DialSchema)` to create a new message.
+ */
+export declare const DialSchema: GenMessage<Dial>;
+
+/**
  * On the stdout of FileAction, each behind its length as a varint.
  *
  * @generated from message bulkhead.agent.v1.FileEntry
@@ -1270,7 +1312,7 @@ export declare type FileEntry = Message<"bulkhead.agent.v1.FileEntry"> & {
 export declare const FileEntrySchema: GenMessage<FileEntry>;
 
 /**
- * Answer to Exec, ReadFile, WriteFile and FileAction.
+ * Answer to Exec, ReadFile, WriteFile, FileAction and Dial.
  *
  * @generated from message bulkhead.agent.v1.Started
  */

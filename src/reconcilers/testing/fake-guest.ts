@@ -1,5 +1,5 @@
 // A guest as the agent contract shows it: one state per booted VM, and a connection per daemon process.
-import { Readable } from 'node:stream';
+import { type Duplex, duplexPair, Readable } from 'node:stream';
 
 import { BulkheadError } from '../../api/errors.ts';
 import type {
@@ -85,6 +85,10 @@ export class FakeGuest {
   /** What `stats` tells of its disks. */
   fileSystems: GuestStats['fileSystems'] = [];
   readonly sessions = new Map<string, FakeSession>();
+  /** Called with each session but the main one. */
+  onExec: (session: FakeSession) => void = () => {};
+  /** What listens inside, by port. */
+  readonly servers = new Map<number, (connection: Duplex) => void>();
   /** Called on a stop that was asked for. */
   onShutdown: (options: { graceMs: number; signal?: string }) => void = () => {};
   /** Resolves when the VM is gone. */
@@ -109,6 +113,7 @@ export class FakeGuest {
     if (request.sessionId === 'main') this.mainStarts += 1;
     const session = new FakeSession(request, this.#pids);
     this.sessions.set(request.sessionId, session);
+    if (request.sessionId !== 'main') this.onExec(session);
     return session;
   }
 
@@ -233,6 +238,16 @@ export class FakeAgent implements GuestAgent {
     });
   }
 
+  dial({ port }: { port: number }, signal?: AbortSignal): Promise<Duplex> {
+    return this.#call('dial', signal, () => {
+      const serve = this.#guest.servers.get(port);
+      if (serve === undefined) throw new BulkheadError('DIAL_FAILED', `port ${port}: Connection refused`);
+      const [ours, theirs] = duplexPair();
+      serve(theirs);
+      return ours;
+    });
+  }
+
   stats(signal?: AbortSignal): Promise<GuestStats> {
     return this.#call('stats', signal, () => ({
       uptimeSeconds: 1,
@@ -293,7 +308,10 @@ export class FakeAgent implements GuestAgent {
       output: () => outputOf(session, from, over, process),
       signal: async (name) => session.end({ exitCode: 143, signal: name }),
       resize: async () => {},
-      release: async () => {},
+      release: async () => {
+        session.end({ exitCode: 137, signal: 'SIGKILL' });
+        this.#guest.sessions.delete(session.request.sessionId);
+      },
     };
   }
 }

@@ -179,6 +179,9 @@ export class FakeAgent implements GuestAgent {
   async writeVolumeFiles(): Promise<never> {
     throw new Error('not used by the server');
   }
+  async dial(): Promise<never> {
+    throw new Error('not used by the server');
+  }
   async setClock(): Promise<never> {
     throw new Error('not used by the server');
   }
