@@ -120,6 +120,15 @@ export const REASONS = {
   DeadlineExceeded: 'DeadlineExceeded',
   ShutdownTimeReached: 'ShutdownTimeReached',
   IdleTimeout: 'IdleTimeout',
+  PostStartHookRunning: 'PostStartHookRunning',
+  PostStartHookFailed: 'PostStartHookFailed',
+  /** It has no result yet; the other probes wait for it. */
+  StartupProbePending: 'StartupProbePending',
+  StartupProbeFailed: 'StartupProbeFailed',
+  /** It has no result yet. */
+  ReadinessProbePending: 'ReadinessProbePending',
+  ReadinessProbeFailed: 'ReadinessProbeFailed',
+  LivenessProbeFailed: 'LivenessProbeFailed',
   /** A referenced Secret, ConfigMap or Volume does not exist yet. */
   ReferenceNotFound: 'ReferenceNotFound',
   /** The spec asks for what this release does not act on. */

@@ -2,6 +2,12 @@
 import { type Static, Type } from 'typebox';
 import type { StoredObject } from './meta.ts';
 import { PatchesSchema, SandboxVolumesSchema, VolumeMountsSchema } from './sandbox-files.ts';
+import {
+  LifecycleSchema,
+  LivenessProbeSchema,
+  ReadinessProbeSchema,
+  StartupProbeSchema,
+} from './sandbox-probes.ts';
 import { SchedulingSchema } from './sandbox-scheduling.ts';
 import { SandboxStatusSchema } from './sandbox-status.ts';
 import {
@@ -365,6 +371,10 @@ export const SandboxSpecSchema = object(
         maximum: GRACE_SECONDS_MAX,
       }),
     ),
+    readinessProbe: Type.Optional(ReadinessProbeSchema),
+    livenessProbe: Type.Optional(LivenessProbeSchema),
+    startupProbe: Type.Optional(StartupProbeSchema),
+    lifecycle: Type.Optional(LifecycleSchema),
     activeDeadlineSeconds: Type.Optional(
       integer({
         description: 'Ends the sandbox after it has run for so long. Default: never.',

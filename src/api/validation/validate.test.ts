@@ -163,6 +163,56 @@ describe('what is valid', () => {
   });
 });
 
+describe('probes and hooks', () => {
+  const probes = { exec: { command: ['true'] } };
+  for (const [what, spec, error] of [
+    [
+      'a probe that does nothing',
+      { livenessProbe: { periodSeconds: 5 } },
+      'spec.livenessProbe: Invalid value: livenessProbe must have exactly one of exec, httpGet, tcpSocket; keep one and remove the others',
+    ],
+    [
+      'a hook that does two things',
+      { lifecycle: { preStop: { ...probes, sleep: { seconds: 1 } } } },
+      'spec.lifecycle.preStop: Invalid value: lifecycle.preStop must have exactly one of exec, httpGet, sleep; keep one and remove the others',
+    ],
+    [
+      'several successes of a liveness probe',
+      { livenessProbe: { ...probes, successThreshold: 2 } },
+      'spec.livenessProbe.successThreshold: Invalid value: 2: spec.livenessProbe.successThreshold in body should be less than or equal to 1',
+    ],
+    [
+      'a header that would end its line',
+      { readinessProbe: { httpGet: { port: 80, httpHeaders: [{ name: 'A', value: 'b\r\nC: d' }] } } },
+      `spec.readinessProbe.httpGet.httpHeaders[0].value: Invalid value: "b\\r\\nC: d": spec.readinessProbe.httpGet.httpHeaders[0].value in body should match '^[ -~]*$' (expected printable ASCII characters)`,
+    ],
+  ] as const) {
+    test(`${what} is refused`, () => {
+      assert.deepEqual(problems(sandbox(spec)), [error]);
+    });
+  }
+
+  test('what a Pod has is taken', () => {
+    const httpGet = {
+      path: '/healthz?full',
+      port: 8080,
+      scheme: 'HTTPS',
+      httpHeaders: [{ name: 'Host', value: 'a' }],
+    };
+    assert.deepEqual(
+      problems(
+        sandbox({
+          readinessProbe: { httpGet, successThreshold: 3 },
+          livenessProbe: { tcpSocket: { port: 22 }, terminationGracePeriodSeconds: 3 },
+          startupProbe: { ...probes, failureThreshold: 30, periodSeconds: 10 },
+          lifecycle: { postStart: { httpGet }, preStop: { sleep: { seconds: 5 } } },
+        }),
+      ),
+      [],
+    );
+  });
+});
+
 describe('what may not change after creation', () => {
   const before = sandbox({ user: 'app', resources: { disk: '4Gi' }, patches: [{ mkdir: { path: '/a' } }] });
   const change = (spec: Record<string, unknown>) =>

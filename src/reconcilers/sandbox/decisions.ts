@@ -14,9 +14,12 @@ import {
   RESTARTED_AT_ANNOTATION,
 } from './limits.ts';
 import type { Observation } from './observation.ts';
+import { fatalProbe } from './probes/verdicts.ts';
 import type { RunEnd, RunRecord, StopReason, Termination } from './run-record.ts';
 
 const MEBIBYTE = 1024 * 1024;
+/** Of a run that ended badly without an exit code of its own. */
+const FAILED_EXIT_CODE = 255;
 
 /** Why a sandbox cannot begin a run, and whether it goes on by itself. */
 export interface Block {
@@ -177,6 +180,11 @@ export function stopWanted(o: Observation): { reason: StopReason; message: strin
     const message = `Nobody used it for idleTimeoutSeconds (${o.object?.spec.idleTimeoutSeconds}).`;
     return { reason: 'IdleTimeout', message };
   }
+  const { postStartFailure } = o.guest;
+  if (postStartFailure !== undefined)
+    return { reason: 'PostStartHookFailed', message: `The postStart hook failed: ${postStartFailure}.` };
+  const probe = fatalProbe(o);
+  if (run !== undefined && probe !== undefined) return probe;
   if (run !== undefined && restartRequested(o))
     return { reason: 'RestartRequested', message: 'A restart was asked for.' };
   if ((bootDeadlineIn(o) ?? 1) <= 0) {
@@ -263,12 +271,21 @@ export function judge(o: Observation): RunEnd {
     case 'ShutdownTimeReached':
     case 'IdleTimeout':
       return end('Succeeded', { reason: REASONS[stop.reason], message: stop.message });
+    case 'PostStartHookFailed':
+    case 'StartupProbeFailed':
+    case 'LivenessProbeFailed':
+      // Also a main process that ended well when it was asked to: it was asked because it did not do its work.
+      return failed({
+        exitCode: o.mainExit?.exitCode || FAILED_EXIT_CODE,
+        reason: REASONS[stop.reason],
+        message: stop.message,
+      });
     case 'BootTimedOut':
     case 'BootFailed':
-      return failed({ exitCode: 255, reason: stop.reason, message: stop.message });
+      return failed({ exitCode: FAILED_EXIT_CODE, reason: stop.reason, message: stop.message });
     case undefined:
       return failed({
-        exitCode: o.exit?.exitCode ?? 255,
+        exitCode: o.exit?.exitCode ?? FAILED_EXIT_CODE,
         signal: o.exit?.signal ?? '',
         reason:
           o.exit?.oomKilled === true

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { AnyStateNode } from 'xstate';
 
 import {
+  AFTER_PRE_STOP_MS,
   AGENT_SILENCE_MS,
   BOOT_DEADLINE_MS,
   FINALIZER,
@@ -109,9 +110,20 @@ ${inner.join('\n\n')}
   directory, image lease and host resources are given back.
 - Without \`main\` the VM idles and serves exec. With \`main\` the process is the work: it ends, the VM is stopped, and its exit
   code is in \`status.lastTermination\`. A command that cannot be started ends the run with 126 or 127.
-- A run that ends badly (a failed main process, a crashed VM, a guest that is not up within ${seconds(BOOT_DEADLINE_MS)}) is followed by
+- A run that ends badly (a failed main process or probe, a crashed VM, a guest that is not up within ${seconds(BOOT_DEADLINE_MS)}) is followed by
   another as \`restartPolicy\` says, after ${seconds(RESTART_BACKOFF_BASE_MS)}, then twice as long each time up to ${seconds(RESTART_BACKOFF_MAX_MS)}; a run of ${seconds(RESTART_BACKOFF_RESET_MS)} or more starts
   the row again. Every run boots a fresh kernel on the same disks.
+- Probes have a Pod's fields, defaults and meanings. They run in the guest through its agent, HTTP and TCP too (to the guest's own
+  address, as published ports do), so that neither a network policy nor the gateway has a part in them; a server that listens on
+  127.0.0.1 alone is not reached. They begin when \`postStart\` is over, and change with the spec at once. While \`startupProbe\` or
+  \`readinessProbe\` has not succeeded the sandbox is not Ready, and published ports stay as they are. A \`livenessProbe\` or
+  \`startupProbe\` that fails stops the VM (\`LivenessProbeFailed\`, \`StartupProbeFailed\`), which counts as a run that ended badly,
+  whatever the main process then says. A guest that does not answer at all fails; one that the host holds (\`DiskFull\`) does not.
+  The first failure of a row is the event \`Unhealthy\`. Probes are no use of a sandbox for \`idleTimeoutSeconds\`. After a restart of the
+  daemon they go on, spread over their period, with the readiness that the status tells of; what was counted is counted anew.
+- \`lifecycle.postStart\` runs beside the main process, once for each run; its failure ends the run (\`PostStartHookFailed\`).
+  \`lifecycle.preStop\` comes before every stop but that after the end of the main process, and is part of the grace period; where it takes all of
+  it, ${seconds(AFTER_PRE_STOP_MS)} are left to the guest. Hooks may run twice where the daemon is killed just as they end.
 - \`operatingMode: Suspended\` stops the VM and keeps the disks. \`Running\` goes on with them, with restarts and active time at zero.
 - A new value of the annotation \`${RESTARTED_AT_ANNOTATION}\` restarts once, without waiting; also a sandbox that is finished.
 - A stop gives the guest \`terminationGracePeriodSeconds\`, and ${seconds(STOP_MARGIN_MS)} more to unmount and power off; then the VM is killed.

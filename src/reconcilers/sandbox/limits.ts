@@ -69,6 +69,21 @@ export const MAX_STEPS = 8;
 /** One secret or config map value as an environment variable; Linux's limit for one string (MAX_ARG_STRLEN). */
 export const ENV_VALUE_MAX_BYTES = 131_071;
 
+/** Between two tries of a probe that takes longer than its period. */
+export const PROBE_PAUSE_MIN_MS = 100;
+/** Of what a probe says of itself in an event or condition; the begin of it tells what is wrong. */
+export const PROBE_MESSAGE_MAX_CHARS = 256;
+/** A probe that fails and succeeds in turn is told as an event this often at most. */
+export const UNHEALTHY_EVENT_INTERVAL_MS = 30_000;
+/** After the end of a command, its last words may take so long to arrive. */
+export const ACTION_OUTPUT_WAIT_MS = 500;
+/** Of an answer to an HTTP probe, which nobody reads; the kubelet's figure. */
+export const HTTP_BODY_MAX_BYTES = 10 * 1024;
+/** Of its headers; Node's own bound, said here because the guest is hostile. */
+export const HTTP_HEADER_MAX_BYTES = 16 * 1024;
+/** What a guest has left for its stop when preStop took all of the grace period; the kubelet's figure. */
+export const AFTER_PRE_STOP_MS = 2_000;
+
 /** Console text in a termination message: status is stored and listed, so it stays small. */
 export const CONSOLE_TAIL_BYTES = 512;
 /** The kubelet's bound of a termination message is 4096; ours is one sentence and a console line. */

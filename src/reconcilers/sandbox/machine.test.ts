@@ -11,7 +11,7 @@ import { FAKE_IMAGE_CONFIG } from '../testing/fake-images.ts';
 import { IMAGE, sandboxManifest } from '../testing/world.ts';
 import { FINALIZER, RESTARTED_AT_ANNOTATION } from './limits.ts';
 import { COMMANDS, deriveState, leaves, sandboxMachine, step } from './machine.ts';
-import type { Observation, TaskKind } from './observation.ts';
+import type { Observation, ProbeKind, TaskKind } from './observation.ts';
 import type { RunRecord, StopReason } from './run-record.ts';
 import { computeStatus, isSameStatus } from './status.ts';
 
@@ -28,7 +28,11 @@ const STOPS: StopReason[] = [
   'IdleTimeout',
   'BootTimedOut',
   'BootFailed',
+  'PostStartHookFailed',
+  'StartupProbeFailed',
+  'LivenessProbeFailed',
 ];
+const PROBES: ProbeKind[] = ['startup', 'readiness', 'liveness'];
 const TASKS: TaskKind[] = ['pull', 'start', 'bring-up', 'files', 'stop', 'release'];
 
 function observationOf(next: () => number): Observation & { object: DefaultedSandbox } {
@@ -134,8 +138,14 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
       rootMounted: chance(0.6),
       personalized: chance(0.6),
       mainStarted: chance(0.5),
+      ...maybe(0.05, () => ({ postStartFailure: 'why' })),
       ...maybe(0.3, () => ({ bootMilliseconds: 5 })),
     },
+    probes: Object.fromEntries(
+      PROBES.flatMap((kind) =>
+        chance(0.2) ? [[kind, { message: 'm', ...maybe(0.7, () => ({ passed: chance(0.7) })) }]] : [],
+      ),
+    ),
     elapsed: {
       ...maybe(0.8, () => ({ sinceActive: 60_000 })),
       ...maybe(0.8, () => ({ sinceRunStart: pick([60_000, 10_000_000]) })),

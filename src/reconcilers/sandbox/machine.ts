@@ -33,6 +33,7 @@ export const COMMANDS = [
   'pullImage',
   'claimVolumes',
   'updateFiles',
+  'runProbes',
   'restVolumes',
   'releaseVolumes',
   'startVm',
@@ -206,7 +207,8 @@ export const sandboxMachine = setup({
       },
     },
     Running: {
-      description: 'The guest is up. Where a main process is asked for, it runs.',
+      description: 'The guest is up. Where a main process is asked for, it runs; so do probes.',
+      entry: 'runProbes',
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },

@@ -61,11 +61,26 @@ export interface ObservedAgent {
   silentMs: number;
 }
 
+export type ProbeKind = 'startup' | 'readiness' | 'liveness';
+
+/** What a probe last said. */
+export interface ObservedProbe {
+  /** By its thresholds; absent until there is a result. */
+  passed?: boolean;
+  /** Why it failed, as a sentence. */
+  message: string;
+}
+
+/** Those that the spec asks for. */
+export type ObservedProbes = Readonly<Partial<Record<ProbeKind, ObservedProbe>>>;
+
 export interface ObservedGuest {
   rootMounted: boolean;
   personalized: boolean;
   /** The main process runs or has run; true when none is asked for. */
   mainStarted: boolean;
+  /** Why the hook after the start failed. */
+  postStartFailure?: string;
   /** Host milliseconds from the start of the VM to a guest that was ready; set when it is up. */
   bootMilliseconds?: number;
   /** Milliseconds by stage of the start. */
@@ -108,6 +123,7 @@ export interface Observation {
   readonly network?: NetworkState;
   readonly agent: ObservedAgent;
   readonly guest: ObservedGuest;
+  readonly probes: ObservedProbes;
   readonly mainExit?: MainExit;
   readonly task?: { kind: TaskKind; pull?: ImageProgress };
   readonly failure?: TaskFailure;

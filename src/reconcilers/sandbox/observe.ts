@@ -13,6 +13,7 @@ import type {
   MissingReference,
   Observation,
   ObservedElapsed,
+  ObservedProbes,
   ObservedVm,
   ObservedVolumes,
 } from './observation.ts';
@@ -61,9 +62,11 @@ export async function observe(
       rootMounted: guest.rootMounted,
       personalized: guest.personalized,
       mainStarted: guest.mainStarted,
+      ...(guest.postStartFailure === undefined ? {} : { postStartFailure: guest.postStartFailure }),
       ...(guest.bootMilliseconds === undefined ? {} : { bootMilliseconds: guest.bootMilliseconds }),
       ...(guest.stages === undefined ? {} : { stages: guest.stages }),
     },
+    probes: probesOf(object, runtime),
     elapsed: elapsedOf(object, runtime),
     ...(record === undefined ? {} : { record }),
     ...(image === undefined ? {} : { image }),
@@ -109,6 +112,17 @@ function vmOf({ handle }: SandboxRuntime): ObservedVm | undefined {
   return {
     ...{ driver, pid, startedAt: startedAt.toISOString(), limitations },
     ...(stall === undefined ? {} : { stall }),
+  };
+}
+
+function probesOf({ spec }: DefaultedSandbox, { probes, record }: SandboxRuntime): ObservedProbes {
+  const { startupProbe, readinessProbe, livenessProbe } = spec;
+  return {
+    ...(startupProbe === undefined
+      ? {}
+      : { startup: record?.started === true ? { passed: true, message: '' } : probes.result('startup') }),
+    ...(readinessProbe === undefined ? {} : { readiness: probes.result('readiness') }),
+    ...(livenessProbe === undefined ? {} : { liveness: probes.result('liveness') }),
   };
 }
 

@@ -15,7 +15,10 @@ export type StopReason =
   | 'ShutdownTimeReached'
   | 'IdleTimeout'
   | 'BootTimedOut'
-  | 'BootFailed';
+  | 'BootFailed'
+  | 'PostStartHookFailed'
+  | 'StartupProbeFailed'
+  | 'LivenessProbeFailed';
 
 /** How the main process ended, or why it could not begin. */
 export interface MainExit extends ProcessExit {
@@ -81,6 +84,10 @@ export interface RunRecord {
   vm?: { pid: number; startedAt: string };
   /** Written when the guest was up: boot time and stages of the start, in milliseconds, for the status. */
   up?: { at: string; bootMilliseconds: number; stages?: Readonly<Record<string, number>> };
+  /** The hook after the start of the main process; absent where the spec had none at the start. */
+  postStart?: 'pending' | 'done';
+  /** The startup probe has succeeded. */
+  started?: true;
   stop?: { reason: StopReason; at: string; message: string };
   mainExit?: MainExit;
   /** How the run before this one ended. */

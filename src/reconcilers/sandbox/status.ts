@@ -30,6 +30,7 @@ import {
 } from './decisions.ts';
 import type { Step, TopState } from './machine.ts';
 import type { Observation } from './observation.ts';
+import { notReady } from './probes/verdicts.ts';
 import type { Termination } from './run-record.ts';
 
 type Update = ConditionUpdate<SandboxConditionType>;
@@ -151,6 +152,8 @@ function summarize(o: Observation, step: Step): Summary {
           kind: 'working',
         };
       }
+      const waits = notReady(o);
+      if (waits !== undefined) return { ...waits, kind: 'working' };
       return { reason: REASONS.Running, message: 'The guest is up.', kind: 'ready' };
     }
     case 'Suspended':

@@ -24,6 +24,7 @@ function observation(spec: Record<string, unknown>, part: Partial<Observation>):
     released: false,
     agent: { connected: false, silentMs: 1_000 },
     volumes: { wanted: [], claimed: false },
+    probes: {},
     guest: { rootMounted: false, personalized: false, mainStarted: false },
     elapsed: {},
     ...part,

@@ -38,6 +38,8 @@ export class FakeHost {
   stubborn = false;
   /** Templates are restored: the root is mounted already. */
   warm = false;
+  /** Told of each guest before anybody reaches it. */
+  onBoot: (guest: FakeGuest) => void = () => {};
   /** VMs have networks. */
   networked = false;
   /** VMs ever started, by directory. */
@@ -101,6 +103,7 @@ export class FakeHost {
     vm.guest.onShutdown = () => {
       if (!this.stubborn) this.end(dir, { kind: 'clean', message: 'The guest rebooted.' });
     };
+    this.onBoot(vm.guest);
     this.#vms.set(dir, vm);
     this.#guests.set(config.id, vm.guest);
     return vm;

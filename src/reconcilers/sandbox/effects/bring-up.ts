@@ -16,7 +16,9 @@ import type { ExecDefaults } from '../runtime/sandbox-runtime.ts';
 import { writeFiles } from '../volumes/files.ts';
 import { guestVolumes } from '../volumes/spec.ts';
 import { type EffectContext, known } from './context.ts';
+import { postStart } from './hooks.ts';
 import { applyPatches } from './patches.ts';
+import { clearLeftTries } from './probes.ts';
 import { establishTrust, trustVariables } from './trust.ts';
 
 /** Disks in the order in which drivers attach them. */
@@ -46,9 +48,10 @@ export async function bringUpGuest(context: EffectContext, signal: AbortSignal):
       if (runtime.record?.main === true) {
         await timed(context, 'main', () => startMain(context, agent, image, defaults, signal));
       }
-      runtime.guest.mainStarted = true;
     }
     await markUp(context, handle);
+    await postStart(context, agent, signal);
+    runtime.guest.mainStarted = true;
   } catch (error) {
     if (!signal.aborted) emit(deps.recorder, object, 'FailedBoot', asBulkheadError(error).message);
     throw error;
@@ -76,7 +79,11 @@ async function recordVm({ runtime, observation }: EffectContext, handle: VmHandl
   }));
 }
 
-async function connect(context: EffectContext, handle: VmHandle, signal: AbortSignal): Promise<GuestAgent> {
+export async function connect(
+  context: EffectContext,
+  handle: VmHandle,
+  signal: AbortSignal,
+): Promise<GuestAgent> {
   const { deps, runtime } = context;
   if (runtime.agent !== undefined && runtime.agentSilentMs < AGENT_REPLACE_MS) return runtime.agent;
   await runtime.dropAgent();
@@ -88,6 +95,7 @@ async function connect(context: EffectContext, handle: VmHandle, signal: AbortSi
   runtime.guest.rootMounted = agent.hello.rootMounted;
   runtime.guest.personalized = agent.hello.personalized;
   runtime.takeAgent(agent);
+  clearLeftTries(agent);
   return agent;
 }
 

@@ -14,6 +14,7 @@ import { claimVolumes, releaseVolumes, restVolumes } from '../volumes/claim.ts';
 import { filesChanged, updateFiles } from '../volumes/files.ts';
 import { bringUpGuest, takeExecDefaults } from './bring-up.ts';
 import { type EffectContext, known } from './context.ts';
+import { runProbes } from './probes.ts';
 import { pullImage } from './pull.ts';
 import { releaseHost } from './release.ts';
 import { startVm } from './start.ts';
@@ -39,6 +40,7 @@ const EFFECTS: Record<Command, (context: EffectContext) => Promise<EffectResult>
     (await filesChanged(context)) || (await wantsTrust(context))
       ? asTask(context, 'files', (signal) => updateGuest(context, signal))
       : 'waiting',
+  runProbes,
   restVolumes: async (context): Promise<EffectResult> => {
     await restVolumes(context);
     return 'waiting';
@@ -53,7 +55,7 @@ const EFFECTS: Record<Command, (context: EffectContext) => Promise<EffectResult>
     // A guest that was up and falls silent is dialled again by its agent's own supervision first.
     const { agent, agentSilentMs, guest } = context.runtime;
     const supervised = agent !== undefined && agentSilentMs < AGENT_REPLACE_MS;
-    if (supervised && guest.bootMilliseconds !== undefined) return 'waiting';
+    if (supervised && guest.bootMilliseconds !== undefined && guest.mainStarted) return 'waiting';
     return asTask(context, 'bring-up', (signal) => bringUpGuest(context, signal));
   },
   stopVm: async (context) => {

@@ -96,6 +96,7 @@ function nextRun(
     restartedAt: object.metadata.annotations?.[RESTARTED_AT_ANNOTATION] ?? '',
     launchDigest: launchDigest(object),
     main: object.spec.main !== undefined,
+    ...(object.spec.lifecycle?.postStart === undefined ? {} : { postStart: 'pending' }),
     ...(former?.patched === undefined ? {} : { patched: former.patched }),
     ...(former?.patchesDone === undefined ? {} : { patchesDone: former.patchesDone }),
     ...(former?.patchedFrom === undefined ? {} : { patchedFrom: former.patchedFrom }),

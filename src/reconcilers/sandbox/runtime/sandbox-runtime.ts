@@ -3,6 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { formatTime, isConditionTrue } from '../../../api/conditions.ts';
 import { BulkheadError } from '../../../api/errors.ts';
 import type { DefaultedSandbox } from '../../../api/sandbox.ts';
 import type { Clock } from '../../../controller/clock.ts';
@@ -13,6 +14,7 @@ import type { ObjectKey } from '../../../store/store.ts';
 import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
 import { ElapsedTimes, within } from '../../elapsed.ts';
 import type { GuestTrust } from '../effects/trust.ts';
+import { SandboxProbes } from '../probes/sandbox-probes.ts';
 import { type MainExit, type RunRecord, readRunRecord, writeRunRecord } from '../run-record.ts';
 import { salvageRecord } from '../salvage.ts';
 import type { ClaimedDisks, VolumeProblem } from '../volumes/claim.ts';
@@ -59,7 +61,9 @@ export interface GuestProgress {
   fileDigests: Readonly<Record<string, string>>;
   /** What it was made to trust, where the gateway opens TLS. */
   trust: GuestTrust | undefined;
+  /** Nothing of the start is left to do in this guest. */
   mainStarted: boolean;
+  postStartFailure: string | undefined;
   bootMilliseconds: number | undefined;
   /** Of the whole start, once the guest was up. */
   stages: Readonly<Record<string, number>> | undefined;
@@ -75,6 +79,7 @@ const NO_GUEST: GuestProgress = {
   fileDigests: {},
   trust: undefined,
   mainStarted: false,
+  postStartFailure: undefined,
   bootMilliseconds: undefined,
   stages: undefined,
 };
@@ -86,6 +91,7 @@ export class SandboxRuntime {
   readonly tasks: TaskSlot;
   readonly elapsed: ElapsedTimes;
   readonly use: SandboxUse;
+  readonly probes = new SandboxProbes();
   readonly #clock: Clock;
   readonly #wake: () => void;
   readonly #networks: Pick<SandboxNetworks, 'opened' | 'closed'>;
@@ -196,6 +202,7 @@ export class SandboxRuntime {
         this.#record = record;
         // A judged run has no VM: the judgement is written after its end.
         if (record?.end === undefined) await this.#find(drivers);
+        if (this.#handle !== undefined) this.probes.adopt(wasReady(object, this.#handle));
       }
     }
     this.#loaded = true;
@@ -234,6 +241,7 @@ export class SandboxRuntime {
       this.#handle = undefined;
       this.#networks.closed(this.uid);
       this.exit = exit;
+      this.probes.stop();
       this.markTakenUp();
       this.#dropGuest(exit);
       this.#wake();
@@ -266,6 +274,7 @@ export class SandboxRuntime {
     this.guest = { ...NO_GUEST };
     this.stages = {};
     this.execDefaults = undefined;
+    this.probes.reset();
     this.use.reset();
     this.lastGuestStats = undefined;
   }
@@ -279,6 +288,7 @@ export class SandboxRuntime {
 
   /** Lets go of the guest; VM and guest go on. */
   async detach(): Promise<void> {
+    this.probes.stop();
     await this.#agent?.close().catch(() => {});
     await this.main?.settled;
   }
@@ -347,6 +357,12 @@ export class SandboxRuntime {
       this.exit = exit;
     }
   }
+}
+
+/** As the status says of this very VM. */
+function wasReady({ status }: DefaultedSandbox, { pid, startedAt }: VmHandle): boolean {
+  const same = status?.vm?.pid === pid && status.vm.startedAt === formatTime(startedAt);
+  return same && isConditionTrue(status.conditions, 'Ready');
 }
 
 async function isDirectory(path: string): Promise<boolean> {
