@@ -7,7 +7,6 @@ export function unsupportedFields(spec: SandboxSpec): string[] {
   const fields: string[] = [];
   for (const [index, { copy }] of (spec.patches ?? []).entries())
     if (copy !== undefined) fields.push(`patches[${index}].copy`);
-  if (spec.updateStrategy === 'Recreate') fields.push('updateStrategy');
   for (const [index, { hostPath }] of (spec.volumes ?? []).entries())
     if (hostPath !== undefined) fields.push(`volumes[${index}].hostPath`);
   for (const [index, { protocol }] of (spec.ports ?? []).entries())

@@ -1,6 +1,8 @@
 // kill -9 of the daemon at every moment of a sandbox's life, before and after each call to the outside: the next daemon
 // converges, nothing is started twice, nothing is lost, nothing is left behind.
 import assert from 'node:assert/strict';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { FakeGuest } from '../testing/fake-guest.ts';
 import { World } from '../testing/world.ts';
@@ -150,6 +152,58 @@ const scenarios: Scenario[] = [
       assert.equal(guest.root.get('/b')?.content, '/c');
       await world.delete('replaced');
       await world.untilGone('replaced');
+    },
+  },
+  {
+    name: 'a sandbox that gets another root file system',
+    async run(world) {
+      const patches = [{ text: { path: '/etc/a', content: 'a' } }];
+      await world.create('anew', { patches, updateStrategy: 'Recreate' });
+      const dir = await world.dirOf('anew');
+      const upper = join(dir, 'upper.ext4');
+      await world.untilPhase('anew', 'Running');
+      writeFileSync(upper, 'of the first');
+      await world.patch('anew', { spec: { image: 'registry.example/app:2' } });
+      await world.until('another root', async () => {
+        const status = await world.status('anew');
+        return status.phase === 'Running' && status.image?.reference === 'registry.example/app:2';
+      });
+      await world.until('its guest', () => world.host.guest(dir)?.root.get('/etc/a')?.content === 'a');
+      assert.ok(!existsSync(upper));
+      assert.equal(world.host.starts.get(dir), 2);
+      await world.delete('anew');
+      await world.untilGone('anew');
+    },
+  },
+  {
+    name: 'a sandbox with hooks and probes, whose liveness probe fails once',
+    async run(world) {
+      let alive = true;
+      world.host.onBoot = (guest) => {
+        guest.onExec = (session) =>
+          session.end({ exitCode: session.request.argv[0] !== 'alive' || alive ? 0 : 1 });
+      };
+      const exec = (name: string) => ({ exec: { command: [name] } });
+      await world.create('probed', {
+        restartPolicy: 'Always',
+        lifecycle: { postStart: exec('hello'), preStop: exec('bye') },
+        startupProbe: exec('started'),
+        readinessProbe: exec('ready'),
+        livenessProbe: { ...exec('alive'), periodSeconds: 1, failureThreshold: 2 },
+      });
+      const dir = await world.dirOf('probed');
+      const isReady = async () => (await world.condition('probed', 'Ready')) === 'True/Ready';
+      await world.until('ready', isReady);
+      alive = false;
+      await world.until('the end', () => world.host.running.length === 0);
+      alive = true;
+      await world.until('a second start', () => world.host.starts.get(dir) === 2);
+      await world.until('ready again', isReady);
+      const status = await world.status('probed');
+      assert.equal(status.lastTermination?.reason, 'LivenessProbeFailed');
+      assert.equal(status.restarts, 1);
+      await world.delete('probed');
+      await world.untilGone('probed');
     },
   },
   {

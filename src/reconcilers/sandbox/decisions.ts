@@ -18,6 +18,8 @@ import { fatalProbe } from './probes/verdicts.ts';
 import type { RunEnd, RunRecord, StopReason, Termination } from './run-record.ts';
 
 const MEBIBYTE = 1024 * 1024;
+const RECREATING_MESSAGE =
+  'The spec asks for another root file system (image, driver, user, patches or a smaller disk); volumes stay.';
 /** Of a run that ended badly without an exit code of its own. */
 const FAILED_EXIT_CODE = 255;
 
@@ -46,9 +48,10 @@ export function currentRun(o: Observation): RunRecord | undefined {
   return o.record?.end === undefined ? o.record : undefined;
 }
 
-/** Was the last run ended because a restart was asked for? Such a restart counts as a new beginning. */
+/** Was the last run ended because a restart, or another root, was asked for? Such a restart counts as a new beginning. */
 export function endedForRestart(record: RunRecord): boolean {
-  return record.end?.outcome === 'Restart' && record.stop?.reason === 'RestartRequested';
+  const asked = record.stop?.reason === 'RestartRequested' || record.stop?.reason === 'Recreating';
+  return record.end?.outcome === 'Restart' && asked;
 }
 
 /**
@@ -104,6 +107,21 @@ export function restartRequested(o: Observation): boolean {
   return asked !== o.record.restartedAt;
 }
 
+/**
+ * Was the root file system made from something else than the spec now says? The spec can change so only with updateStrategy
+ * Recreate, so that whatever the strategy is by now, another root was asked for.
+ */
+export function needsNewRoot({ record, root }: Pick<Observation, 'record' | 'root'>): boolean {
+  if (record?.rootDiscarded === true) return true;
+  if (record?.root === undefined) return false;
+  return record.root.digest !== root.digest || record.root.diskBytes > root.diskBytes;
+}
+
+/** Is something asked for that makes also a finished sandbox run again? */
+export function runsAnew(o: Observation): boolean {
+  return restartRequested(o) || needsNewRoot(o);
+}
+
 /** Milliseconds until `activeDeadlineSeconds` is over; `undefined` when there is none or nothing ran yet. */
 export function activeDeadlineIn(o: Observation): number | undefined {
   const seconds = o.object?.spec.activeDeadlineSeconds;
@@ -130,6 +148,8 @@ export function shutdownTimeIn(o: Observation): number | undefined {
 
 /** Milliseconds until the restart that the judgement over the last run asks for. */
 export function backoffIn(o: Observation): number {
+  // What failed is no longer what is asked for.
+  if (needsNewRoot(o)) return 0;
   return (o.record?.end?.delayMs ?? 0) - (o.elapsed.sinceEnd ?? 0);
 }
 
@@ -187,6 +207,9 @@ export function stopWanted(o: Observation): { reason: StopReason; message: strin
   if (run !== undefined && probe !== undefined) return probe;
   if (run !== undefined && restartRequested(o))
     return { reason: 'RestartRequested', message: 'A restart was asked for.' };
+  // A VM that runs is not given up for a spec that cannot be met.
+  if (run !== undefined && needsNewRoot(o) && blockedBy(o) === undefined)
+    return { reason: 'Recreating', message: RECREATING_MESSAGE };
   if ((bootDeadlineIn(o) ?? 1) <= 0) {
     const cause = o.failure?.task === 'bring-up' ? ` Last error: ${o.failure.message}` : '';
     return {
@@ -261,8 +284,12 @@ export function judge(o: Observation): RunEnd {
     case 'Suspended':
       return end('Suspended', { reason: REASONS.Suspended, message: stop.message });
     case 'RestartRequested':
+    case 'Recreating':
       return {
-        ...end('Restart', { reason: REASONS.Restarting, message: stop.message }),
+        ...end('Restart', {
+          reason: stop.reason === 'Recreating' ? REASONS.Recreating : REASONS.Restarting,
+          message: stop.message,
+        }),
         delayMs: 0,
         failures: 0,
       };

@@ -132,6 +132,11 @@ ${inner.join('\n\n')}
   \`shutdownTime\` alone follows the host's clock.
 - A change of \`env\`, \`main\`, \`workingDir\`, \`hostname\` or \`resources\` applies at the next start; until then the condition
   \`RestartRequired\` says so.
+- A change of \`image\`, \`driver\`, \`user\`, \`patches\` or to a smaller disk is taken with \`updateStrategy: Recreate\` alone. It stops the VM
+  (\`Recreating\`), and the next run, without back-off, has a new root file system from the image as the registry has it then; volumes
+  stay. A sandbox that is finished runs again; one that is suspended gets the new root when it goes on. The old root goes at the last
+  moment before the new run starts: until then, taking the change back keeps it. A VM that runs is not stopped for a spec
+  that this host cannot meet.
 - \`patches\` change the root file system once, in their order, before the main process first runs. The guest's agent makes them, so
   that no path and no link leads out of the VM. A start that is cut short goes on with the first that is not
   yet on the disk; when all are, they are never made again. One that cannot be made ends the run with \`BootFailed\` and is named. Lines that are

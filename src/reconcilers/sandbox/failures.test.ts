@@ -21,16 +21,20 @@ const secret = (name: string, data: Record<string, string>) => ({
 test('a field that is not supported stalls the sandbox, names the field, and starts nothing', async () => {
   await using world = new World();
   const daemon = await world.daemon();
-  await world.create('idle', { updateStrategy: 'Recreate' });
+  const volumes = [{ name: 'host', hostPath: { path: '/srv', type: 'Directory' as const } }];
+  await world.create('idle', { volumes });
   await world.settle();
   assert.equal(await world.condition('idle', 'Stalled'), 'True/NotSupported');
   assert.equal(await world.condition('idle', 'Ready'), 'False/NotSupported');
   assert.equal(await world.condition('idle', 'Reconciling'), undefined);
   const { conditions } = await world.status('idle');
-  assert.match(conditions?.find(({ type }) => type === 'Stalled')?.message ?? '', /spec\.updateStrategy/);
+  assert.match(
+    conditions?.find(({ type }) => type === 'Stalled')?.message ?? '',
+    /spec\.volumes\[0\]\.hostPath/,
+  );
   assert.ok(daemon.outcomes.some(({ type }) => type === 'terminal'));
   assert.deepEqual(world.directories, []);
-  await world.patch('idle', { spec: { updateStrategy: 'Refuse' } });
+  await world.patch('idle', { spec: { volumes: [] } });
   await world.untilPhase('idle', 'Running');
 });
 
@@ -39,7 +43,7 @@ test('an unsupported field that is added to a running sandbox stalls it and leav
   await world.daemon();
   await world.create('idle');
   await world.untilPhase('idle', 'Running');
-  await world.patch('idle', { spec: { updateStrategy: 'Recreate' } });
+  await world.patch('idle', { spec: { volumes: [{ name: 'host', hostPath: { path: '/srv' } }] } });
   await world.settle();
   assert.equal(await world.condition('idle', 'Stalled'), 'True/NotSupported');
   assert.equal(world.host.running.length, 1);

@@ -2,11 +2,13 @@
 import { createHash, randomBytes } from 'node:crypto';
 
 import { BulkheadError } from '../../api/errors.ts';
+import { parseBytes } from '../../api/quantity.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import type { ExecRequest, Personality } from '../../guest/agent.ts';
 import type { ImageConfig } from '../../images/images.ts';
 import type { GuestNetwork } from '../../network/network-plane.ts';
 import { patchedHosts } from './patches.ts';
+import type { RootOrigin } from './run-record.ts';
 import type { ExecDefaults } from './runtime/sandbox-runtime.ts';
 
 /** Session id of the main process in every guest. */
@@ -25,6 +27,21 @@ export function launchDigest(object: DefaultedSandbox): string {
   return createHash('sha256')
     .update(JSON.stringify([...parts.map((part) => part ?? null), ...mounted]))
     .digest('hex');
+}
+
+/** What the spec makes a root file system from. Another one needs another root. */
+export function rootOrigin({
+  spec: { image, driver, user, patches, resources },
+}: DefaultedSandbox): RootOrigin {
+  const parts = [image, driver, user ?? null, patches ?? null];
+  const digest = createHash('sha256').update(JSON.stringify(parts, inOrder)).digest('hex');
+  return { digest, diskBytes: parseBytes(resources.disk) };
+}
+
+/** Equal objects are equal text, in whatever order their fields were written. */
+function inOrder(_key: string, value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /**

@@ -170,6 +170,31 @@ test('a run that held for ten minutes starts the back-off again', async () => {
   assert.equal(Math.round((world.clock.monotonic() - ended) / 1_000), 10);
 });
 
+test('a run of less than ten minutes does not, also where another daemon saw its end', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  await world.create('job', { main: {}, restartPolicy: 'Always' });
+  const dir = await world.dirOf('job');
+  await world.untilPhase('job', 'Running');
+  for (const [minutes, wait, run] of [
+    [9, 10, 2],
+    [9, 20, 3],
+    [9, 40, 4],
+    [11, 10, 5],
+  ] as const) {
+    await world.advance(minutes * 60_000);
+    if (run === 3) {
+      first.process.kill();
+      await world.daemon();
+    }
+    const ended = world.clock.monotonic();
+    world.host.guest(dir)?.main?.end({ exitCode: 1 });
+    await world.until(`start ${run}`, () => world.host.starts.get(dir) === run);
+    assert.equal(Math.round((world.clock.monotonic() - ended) / 1_000), wait, `before start ${run}`);
+    await world.untilPhase('job', 'Running');
+  }
+});
+
 test('Always restarts a main process that ended well', async () => {
   await using world = new World();
   await world.daemon();

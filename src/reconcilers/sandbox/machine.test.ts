@@ -23,6 +23,7 @@ const STOPS: StopReason[] = [
   'MainExited',
   'Suspended',
   'RestartRequested',
+  'Recreating',
   'DeadlineExceeded',
   'ShutdownTimeReached',
   'IdleTimeout',
@@ -76,6 +77,7 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
         launchDigest: pick(['a', 'b']),
         main: chance(0.5),
         previousExit: '',
+        ...maybe(0.5, () => ({ root: { digest: pick(['a', 'a', 'b']), diskBytes: pick([1, 1, 2]) } })),
         ...maybe(0.5, () => ({ vm: { pid: 1, startedAt: AT } })),
         ...maybe(0.5, () => ({ up: { at: AT, bootMilliseconds: 5 } })),
         ...maybe(0.3, () => ({ stop: { reason: pick(STOPS), at: AT, message: 'why' } })),
@@ -122,6 +124,7 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
     missing: chance(0.1) ? [{ kind: 'Secret', name: 's', field: 'spec.env[0]' }] : [],
     hostMemoryBytes: chance(0.1) ? 0 : 2 ** 40,
     launchDigest: 'a',
+    root: { digest: 'a', diskBytes: 1 },
     directory: record !== undefined || chance(0.5),
     released: chance(0.3),
     agent: chance(0.5)

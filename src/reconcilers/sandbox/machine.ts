@@ -16,8 +16,8 @@ import {
   isReachable,
   judge,
   overdue,
-  restartRequested,
   runIsOver,
+  runsAnew,
   stopWanted,
   ttlIn,
   wantsSuspension,
@@ -80,10 +80,10 @@ export const sandboxMachine = setup({
     'run ends suspended': ({ context }) => judge(context.observation).outcome === 'Suspended',
     'run succeeded': ({ context }) => judge(context.observation).outcome === 'Succeeded',
     'back-off is over': ({ context }) => backoffIn(context.observation) <= 0,
-    'restart cannot be met': ({ context: { observation } }) =>
-      restartRequested(observation) && blockedBy(observation) !== undefined,
-    'restart is asked for': ({ context }) =>
-      restartRequested(context.observation) && !wantsSuspension(context.observation),
+    'new run cannot be met': ({ context: { observation } }) =>
+      runsAnew(observation) && blockedBy(observation) !== undefined,
+    'new run is asked for': ({ context }) =>
+      runsAnew(context.observation) && !wantsSuspension(context.observation),
     'time to live is over': ({ context }) => (ttlIn(context.observation) ?? 1) <= 0,
     // Without a directory there may still be a lease or a cgroup: only a release that succeeded shows that there is none.
     'host holds something': ({ context: { observation } }) =>
@@ -282,26 +282,26 @@ export const sandboxMachine = setup({
       },
     },
     Succeeded: {
-      description: 'Finished well; nothing runs again unless a restart is asked for.',
+      description: 'Finished well; nothing runs again unless a restart or another root is asked for.',
       entry: 'releaseVolumes',
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },
-          { guard: 'restart cannot be met', target: 'Pending' },
-          { guard: 'restart is asked for', target: 'Preparing' },
+          { guard: 'new run cannot be met', target: 'Pending' },
+          { guard: 'new run is asked for', target: 'Preparing' },
           { guard: 'time to live is over', target: 'Succeeded', reenter: true, actions: 'deleteObject' },
           { target: 'Succeeded', reenter: true },
         ],
       },
     },
     Failed: {
-      description: 'Finished badly; nothing runs again unless a restart is asked for.',
+      description: 'Finished badly; nothing runs again unless a restart or another root is asked for.',
       entry: 'releaseVolumes',
       on: {
         OBSERVE: [
           { guard: 'object is deleted', target: 'Deleting' },
-          { guard: 'restart cannot be met', target: 'Pending' },
-          { guard: 'restart is asked for', target: 'Preparing' },
+          { guard: 'new run cannot be met', target: 'Pending' },
+          { guard: 'new run is asked for', target: 'Preparing' },
           { guard: 'time to live is over', target: 'Failed', reenter: true, actions: 'deleteObject' },
           { target: 'Failed', reenter: true },
         ],

@@ -7,7 +7,7 @@ import type { ImageProgress } from '../../api/wire.ts';
 import type { BootableImage } from '../../images/images.ts';
 import type { NetworkState } from '../../network/network-plane.ts';
 import type { DriverName, VmExit, VmStall } from '../../vmm/driver.ts';
-import type { MainExit, RunRecord } from './run-record.ts';
+import type { MainExit, RootOrigin, RunRecord } from './run-record.ts';
 
 /** Long effects; a sandbox has at most one of them under way. */
 export type TaskKind = 'pull' | 'start' | 'bring-up' | 'files' | 'stop' | 'release';
@@ -111,8 +111,11 @@ export interface Observation {
   readonly hostMemoryBytes: number;
   /** Digest of what applies at start only, of the spec as it is now. */
   readonly launchDigest: string;
+  /** What the spec as it is now makes a root file system from. */
+  readonly root: RootOrigin;
   readonly directory: boolean;
   readonly record?: RunRecord;
+  /** In the cache, and the one that the spec as it is now asks for. */
   readonly image?: BootableImage;
   readonly volumes: ObservedVolumes;
   /** A VM process that is alive. */

@@ -8,7 +8,7 @@ import type { Store } from '../../store/store.ts';
 import { VOLUME_DISKS_MAX } from '../../vmm/driver.ts';
 import { activeSince } from './decisions.ts';
 import type { SandboxReconcilerDeps } from './dependencies.ts';
-import { launchDigest } from './launch.ts';
+import { launchDigest, rootOrigin } from './launch.ts';
 import type {
   MissingReference,
   Observation,
@@ -18,6 +18,7 @@ import type {
   ObservedVolumes,
 } from './observation.ts';
 import { hasReferences, resolveReferences } from './references.ts';
+import type { RootOrigin } from './run-record.ts';
 import type { SandboxRuntime } from './runtime/sandbox-runtime.ts';
 import { wantedDisks } from './volumes/spec.ts';
 
@@ -42,6 +43,7 @@ export async function observe(
   const inputs = `${object.metadata.generation} ${version} ${restart}`;
   const { record, image, exit, guest } = runtime;
   const run = record?.end === undefined ? record : undefined;
+  const launch = launchOf(object, runtime);
   const vm = vmOf(runtime);
   const mainExit = runtime.mainExit ?? run?.mainExit;
   const network = vm === undefined ? undefined : networks.stateOf(runtime.uid);
@@ -54,7 +56,8 @@ export async function observe(
     volumes: volumesOf(object, runtime),
     missing,
     hostMemoryBytes,
-    launchDigest: digestOf(object, runtime),
+    launchDigest: launch.digest,
+    root: launch.root,
     directory: runtime.directory,
     released: runtime.released,
     agent: { connected: runtime.agent?.connected === true, silentMs: runtime.agentSilentMs },
@@ -69,7 +72,7 @@ export async function observe(
     probes: probesOf(object, runtime),
     elapsed: elapsedOf(object, runtime),
     ...(record === undefined ? {} : { record }),
-    ...(image === undefined ? {} : { image }),
+    ...(image === undefined || runtime.imageRoot !== launch.root.digest ? {} : { image }),
     ...(vm === undefined ? {} : { vm }),
     ...(network === undefined ? {} : { network }),
     ...(vm !== undefined || exit === undefined || run === undefined ? {} : { exit }),
@@ -137,12 +140,12 @@ async function references(
   return { missing, version };
 }
 
-function digestOf(object: DefaultedSandbox, runtime: SandboxRuntime): string {
+function launchOf(object: DefaultedSandbox, runtime: SandboxRuntime): { digest: string; root: RootOrigin } {
   const { generation } = object.metadata;
-  if (runtime.launchDigest?.generation !== generation) {
-    runtime.launchDigest = { generation, digest: launchDigest(object) };
+  if (runtime.launch?.generation !== generation) {
+    runtime.launch = { generation, digest: launchDigest(object), root: rootOrigin(object) };
   }
-  return runtime.launchDigest.digest;
+  return runtime.launch;
 }
 
 function elapsedOf(object: DefaultedSandbox, runtime: SandboxRuntime): ObservedElapsed {

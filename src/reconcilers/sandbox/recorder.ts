@@ -17,6 +17,7 @@ export const EVENTS = {
   FailedBoot: 'Warning',
   NetworkUnavailable: 'Warning',
   Limited: 'Warning',
+  Recreated: 'Normal',
   Running: 'Normal',
   DiskFull: 'Warning',
   Resumed: 'Normal',

@@ -11,6 +11,7 @@ export type StopReason =
   | 'MainExited'
   | 'Suspended'
   | 'RestartRequested'
+  | 'Recreating'
   | 'DeadlineExceeded'
   | 'ShutdownTimeReached'
   | 'IdleTimeout'
@@ -47,6 +48,14 @@ export interface Termination {
   finishedAt: string;
 }
 
+/** The parts of a spec that make a root file system. */
+export interface RootOrigin {
+  /** Of image, driver, user and patches. */
+  digest: string;
+  /** Of the upper disk, which only grows. */
+  diskBytes: number;
+}
+
 /** One run: from the intent to start a VM to the judgement over its end. Times are RFC 3339. */
 export interface RunRecord {
   version: 1;
@@ -66,6 +75,10 @@ export interface RunRecord {
   imageDigest: string;
   driver: DriverName;
   driverReason: string;
+  /** What the root file system was made from; absent in records of releases that made none anew. */
+  root?: RootOrigin;
+  /** The upper disk is void: it is removed, or about to be, and the next run makes another. */
+  rootDiscarded?: true;
   /** Digest of the parts of the spec that apply at start only. */
   launchDigest: string;
   /** This run has a main process; the spec may say otherwise by now. */

@@ -25,6 +25,7 @@ import {
   blockedBy,
   currentRun,
   judge,
+  needsNewRoot,
   restartRequired,
   stopWanted,
 } from './decisions.ts';
@@ -49,6 +50,12 @@ const PHASES: Record<TopState, Phase> = {
   Failed: 'Failed',
   Deleting: 'Stopping',
   Gone: 'Unknown',
+};
+
+/** Of stops after which something else follows than an end. */
+const STOPPING_REASONS: Record<string, string> = {
+  Suspended: REASONS.Suspending,
+  Recreating: REASONS.Recreating,
 };
 
 /** As many as the schema of status.network allows. */
@@ -172,7 +179,7 @@ function summarize(o: Observation, step: Step): Summary {
     case 'Stopping':
     case 'Ended': {
       const stop = stopWanted(o);
-      const reason = stop?.reason === 'Suspended' ? REASONS.Suspending : REASONS.Stopping;
+      const reason = STOPPING_REASONS[stop?.reason ?? ''] ?? REASONS.Stopping;
       return { reason, message: stop?.message ?? 'The VM is stopping.', kind: 'working' };
     }
     case 'BackingOff': {
@@ -329,7 +336,7 @@ function sourceCondition({ object }: Observation, set: Setter): Update {
 }
 
 function imageCondition(o: Observation, set: Setter): Update {
-  const digest = o.image?.digest ?? (o.record?.imageDigest || undefined);
+  const digest = o.image?.digest ?? usedDigest(o);
   if (digest !== undefined)
     return set('ImageReady', true, REASONS.ImagePresent, `Image ${digest} is in the cache.`);
   if (o.failure?.task === 'pull') return set('ImageReady', false, o.failure.reason, o.failure.message);
@@ -408,8 +415,14 @@ function guestConditions(o: Observation, step: Step, set: Setter): Update[] {
   ];
 }
 
+/** Of the image that the root file system is on, unless it is about to be another one. */
+function usedDigest(o: Observation): string | undefined {
+  if (o.vm === undefined && needsNewRoot(o)) return undefined;
+  return o.record?.imageDigest || undefined;
+}
+
 function imageOf(o: Observation): SandboxStatus['image'] {
-  const digest = o.record?.imageDigest || o.image?.digest;
+  const digest = usedDigest(o) ?? o.image?.digest;
   if (digest === undefined || o.object === undefined) return undefined;
   const former = o.object.status?.image;
   const sizeBytes = o.image?.sizeBytes ?? (former?.digest === digest ? former.sizeBytes : undefined);

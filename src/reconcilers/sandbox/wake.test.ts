@@ -20,6 +20,7 @@ function observation(spec: Record<string, unknown>, part: Partial<Observation>):
     missing: [],
     hostMemoryBytes: 2 ** 40,
     launchDigest: 'same',
+    root: { digest: 'same', diskBytes: 1 },
     directory: true,
     released: false,
     agent: { connected: false, silentMs: 1_000 },

@@ -214,13 +214,14 @@ async function markUp({ deps, runtime, object }: EffectContext, handle: VmHandle
   await runtime.changeRecord((record) => ({ ...known(record), up }));
 }
 
-async function imageOf({ deps, runtime }: EffectContext): Promise<BootableImage> {
+async function imageOf({ deps, runtime, observation }: EffectContext): Promise<BootableImage> {
   if (runtime.image !== undefined) return runtime.image;
   const digest = runtime.record?.imageDigest ?? '';
   const image = await deps.images.lookupDigest(digest);
   if (image === undefined)
     throw new BulkheadError('IMAGE_NOT_PRESENT', `Image ${digest} is not in the cache.`);
   runtime.image = image;
+  runtime.imageRoot = runtime.record?.root?.digest ?? observation.root.digest;
   return image;
 }
 

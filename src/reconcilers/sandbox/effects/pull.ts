@@ -1,16 +1,19 @@
 // Brings the image into the cache and keeps it there for this sandbox.
 import { BulkheadError } from '../../../api/errors.ts';
 import type { BootableImage } from '../../../images/images.ts';
+import { needsNewRoot } from '../decisions.ts';
 import { emit } from '../recorder.ts';
 import { registryCredentials, resolveReferences } from '../references.ts';
 import type { EffectContext } from './context.ts';
 
-/** Looks in the cache, then asks the registry as `imagePullPolicy` says. A sandbox that has run keeps its image. */
+/** Looks in the cache, then asks the registry as `imagePullPolicy` says. A sandbox that has run keeps its image with its root. */
 export async function pullImage(
-  { deps, runtime, object }: EffectContext,
+  { deps, runtime, object, observation: { root } }: EffectContext,
   signal: AbortSignal,
 ): Promise<void> {
-  const pinned = runtime.record?.imageDigest || undefined;
+  const { record } = runtime;
+  const pinned =
+    record === undefined || needsNewRoot({ record, root }) ? undefined : record.imageDigest || undefined;
   const reference = pinned === undefined ? object.spec.image : pinnedReference(object.spec.image, pinned);
   runtime.imageReference = reference;
   const held = pinned === undefined ? undefined : await deps.images.lookupDigest(pinned);
@@ -36,6 +39,7 @@ export async function pullImage(
       }));
     signal.throwIfAborted();
     runtime.image = await lease(deps, runtime.uid, image);
+    runtime.imageRoot = root.digest;
     runtime.imageReference = undefined;
     runtime.imageMilliseconds = deps.clock.monotonic() - began;
     if (pulling) emit(deps.recorder, object, 'Pulled', `Pulled image ${reference} (${image.digest}).`);

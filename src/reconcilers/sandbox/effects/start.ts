@@ -1,22 +1,24 @@
 // Starts the VM of a new run: the intent on disk, then the driver.
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { asBulkheadError, BulkheadError } from '../../../api/errors.ts';
 import { parseBytes } from '../../../api/quantity.ts';
-import { activeSince, endedForRestart } from '../decisions.ts';
+import { activeSince, endedForRestart, needsNewRoot } from '../decisions.ts';
 import { launchDigest } from '../launch.ts';
 import { RESTARTED_AT_ANNOTATION } from '../limits.ts';
 import { emit } from '../recorder.ts';
 import type { RunRecord } from '../run-record.ts';
 import { requireVolumes } from '../volumes/claim.ts';
-import type { EffectContext } from './context.ts';
+import { type EffectContext, known } from './context.ts';
 
+const UPPER_FILE = 'upper.ext4';
 /** The guest's memory is given in whole MiB. */
 const MEMORY_UNIT = 1024 * 1024;
 
 export async function startVm(context: EffectContext, signal: AbortSignal): Promise<void> {
   const { deps, runtime, object } = context;
-  const { image } = runtime;
+  const { image } = context.observation;
   if (image === undefined) throw new BulkheadError('INTERNAL', 'The image is not in the cache.');
   const { cpus, memory, disk } = object.spec.resources;
   try {
@@ -25,9 +27,10 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
     const { attached, disks } = await requireVolumes(context);
     const previousExit = await driver.lastExit(runtime.dir);
     signal.throwIfAborted();
+    const fresh = runtime.record === undefined || (await discardRoot(context));
     runtime.beginRun();
     await runtime.changeRecord((former) =>
-      nextRun(former, context, {
+      nextRun(former, context, fresh, {
         imageDigest: image.digest,
         driver: driver.name,
         driverReason: reason,
@@ -43,7 +46,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
         cpus,
         memoryBytes: Math.ceil(parseBytes(memory) / MEMORY_UNIT) * MEMORY_UNIT,
         image: { path: image.diskPath, digest: image.digest },
-        upper: { path: join(runtime.dir, 'upper.ext4'), sizeBytes: parseBytes(disk) },
+        upper: { path: join(runtime.dir, UPPER_FILE), sizeBytes: parseBytes(disk) },
         volumes: disks,
       },
       signal,
@@ -67,6 +70,29 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
   }
 }
 
+/**
+ * Takes away the root file system of the runs before, where the spec asks for another one: at the last moment, so that a change
+ * that is taken back before costs nothing. That it is void is on the disk before anything of it goes.
+ */
+async function discardRoot({
+  deps,
+  runtime,
+  object,
+  observation: { root },
+}: EffectContext): Promise<boolean> {
+  const { record } = runtime;
+  if (record === undefined || !needsNewRoot({ record, root })) return false;
+  await runtime.changeRecord((former) => ({ ...known(former), rootDiscarded: true }));
+  await rm(join(runtime.dir, UPPER_FILE), { force: true });
+  emit(
+    deps.recorder,
+    object,
+    'Recreated',
+    `The root file system is made anew, from image ${object.spec.image}.`,
+  );
+  return true;
+}
+
 /** An image that somebody removed in spite of its lease is pulled again. */
 async function checkImage({ deps, runtime }: EffectContext, digest: string): Promise<void> {
   if ((await deps.images.lookupDigest(digest)) !== undefined) return;
@@ -74,10 +100,11 @@ async function checkImage({ deps, runtime }: EffectContext, digest: string): Pro
   throw new BulkheadError('VM_START_FAILED', `Image ${digest} is no longer in the cache.`);
 }
 
-/** The intent of the next run. One whose VM never ran is tried again under its own number. */
+/** The intent of the next run, on a `fresh` root or that of the former. One whose VM never ran is tried again under its own number. */
 function nextRun(
   former: RunRecord | undefined,
-  { deps, object }: EffectContext,
+  { deps, object, observation }: EffectContext,
+  fresh: boolean,
   part: Pick<RunRecord, 'imageDigest' | 'driver' | 'driverReason' | 'previousExit' | 'volumes'>,
 ): RunRecord {
   const startedAt = new Date(deps.clock.now()).toISOString();
@@ -94,13 +121,21 @@ function nextRun(
     startedAt,
     activeSince: activeSince(former) ?? startedAt,
     restartedAt: object.metadata.annotations?.[RESTARTED_AT_ANNOTATION] ?? '',
+    root: observation.root,
     launchDigest: launchDigest(object),
     main: object.spec.main !== undefined,
     ...(object.spec.lifecycle?.postStart === undefined ? {} : { postStart: 'pending' }),
-    ...(former?.patched === undefined ? {} : { patched: former.patched }),
-    ...(former?.patchesDone === undefined ? {} : { patchesDone: former.patchesDone }),
-    ...(former?.patchedFrom === undefined ? {} : { patchedFrom: former.patchedFrom }),
+    ...(fresh || former === undefined ? {} : patchesOf(former)),
     ...(last === undefined ? {} : { former: last }),
     ...part,
+  };
+}
+
+/** How far the patches of a root file system are. */
+function patchesOf({ patched, patchesDone, patchedFrom }: RunRecord): Partial<RunRecord> {
+  return {
+    ...(patched === undefined ? {} : { patched }),
+    ...(patchesDone === undefined ? {} : { patchesDone }),
+    ...(patchedFrom === undefined ? {} : { patchedFrom }),
   };
 }

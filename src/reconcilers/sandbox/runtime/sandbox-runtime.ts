@@ -15,7 +15,13 @@ import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
 import { ElapsedTimes, within } from '../../elapsed.ts';
 import type { GuestTrust } from '../effects/trust.ts';
 import { SandboxProbes } from '../probes/sandbox-probes.ts';
-import { type MainExit, type RunRecord, readRunRecord, writeRunRecord } from '../run-record.ts';
+import {
+  type MainExit,
+  type RootOrigin,
+  type RunRecord,
+  readRunRecord,
+  writeRunRecord,
+} from '../run-record.ts';
 import { salvageRecord } from '../salvage.ts';
 import type { ClaimedDisks, VolumeProblem } from '../volumes/claim.ts';
 import type { MainProcess } from './main-process.ts';
@@ -102,6 +108,8 @@ export class SandboxRuntime {
   imageReference: string | undefined;
   /** Leased for this sandbox. */
   image: BootableImage | undefined;
+  /** Digest of the root's origin for which the image was looked up. */
+  imageRoot: string | undefined;
   /** What it took to have the image there; part of the next start alone. */
   imageMilliseconds: number | undefined;
   /** Digests of the files that were last to be written, whether or not it succeeded. */
@@ -120,8 +128,8 @@ export class SandboxRuntime {
   lastGuestStats: { at: Date; stats: GuestStats } | undefined;
   /** Monotonic time of the last status write; what only tells of progress waits for its turn. */
   statusWrittenAt: number | undefined;
-  /** Digest of what applies at start only, by generation. */
-  launchDigest: { generation: number; digest: string } | undefined;
+  /** What is made of the spec, by its generation. */
+  launch: { generation: number; digest: string; root: RootOrigin } | undefined;
 
   readonly #takenUp = Promise.withResolvers<void>();
   #loaded = false;
