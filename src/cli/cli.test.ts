@@ -328,6 +328,45 @@ test('run waits until it is ready, runs the command and removes the sandbox', as
   assert.equal((await client.list(SANDBOX_KIND)).items.length, 0);
 });
 
+test('run --replace stops and removes the older sandbox of its name first', async () => {
+  await using harness = await startHarness();
+  const { socketPath, client, store } = harness;
+  const run = ['run', '-d', '--name', 'job', '--replace'];
+  assert.deepEqual(await bulkhead(socketPath, ...run, 'busybox:1.36'), {
+    code: 0,
+    stdout: 'job\n',
+    stderr: '',
+  });
+  const older = await store.patch({ ...KEY, name: 'job' }, { metadata: { finalizers: ['bulkhead.dev/vm'] } });
+
+  const invalid = await bulkhead(socketPath, ...run, '--memory', '1Ki', 'busybox:1.36');
+  assert.equal(invalid.code, 125);
+  assert.match(invalid.stderr, /resources\.memory/);
+  const { metadata } = await client.get(SANDBOX_KIND, 'default', 'job');
+  assert.equal(metadata.deletionTimestamp, undefined, 'nothing is given up for what is not valid');
+
+  const replacing = start(socketPath, [...run, 'busybox:1.37']);
+  for await (const { object } of client.watch(SANDBOX_KIND, { signal: AbortSignal.timeout(60_000) }))
+    if (object.metadata.deletionTimestamp !== undefined) break;
+  const [only] = (await client.list(SANDBOX_KIND)).items;
+  assert.equal(only?.metadata.uid, older.metadata.uid, 'it waits for the end of the older one');
+  await store.patch({ ...KEY, name: 'job' }, { metadata: { finalizers: [] } });
+  assert.deepEqual(await replacing.result, { code: 0, stdout: 'job\n', stderr: '' });
+  const newer = await client.get(SANDBOX_KIND, 'default', 'job');
+  assert.notEqual(newer.metadata.uid, older.metadata.uid);
+  assert.equal((newer.spec as { image: string }).image, 'busybox:1.37');
+
+  await store.patch(
+    { ...KEY, name: 'job' },
+    { metadata: { labels: { 'bulkhead.dev/managed-by': 'folder' } } },
+  );
+  const ofFolder = await bulkhead(socketPath, ...run, 'busybox:1.36');
+  assert.equal(ofFolder.code, 125);
+  assert.match(ofFolder.stderr, /manifest folder/);
+  const nameless = await bulkhead(socketPath, 'run', '-d', '--replace', 'busybox:1.36');
+  assert.match(nameless.stderr, /--replace needs --name/);
+});
+
 test('run of what can never start says why, exits 125 and leaves nothing', async () => {
   await using harness = await startHarness();
   const { socketPath, store, client } = harness;

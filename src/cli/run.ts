@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { type Command, Option } from 'commander';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type StoredObject } from '../api/meta.ts';
+import { requireValid } from '../api/validation/validate.ts';
 import type { BulkheadClient } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { parseDuration } from './duration.ts';
 import { commandOf, execSession, repeat, terminalOf } from './exec.ts';
 import { CommandFailure, EXIT, usage, withGuestExitCode } from './failure.ts';
-import { removeEnded } from './removal.ts';
+import { removeEnded, removeOlder } from './removal.ts';
 import { conditionsOf, type Goal, waitFor } from './waiting.ts';
 
 interface Options extends ConnectionOptions {
@@ -16,6 +17,7 @@ interface Options extends ConnectionOptions {
   tty?: true;
   rm: boolean;
   name?: string;
+  replace?: true;
   env?: string[];
   cpus?: string;
   memory?: string;
@@ -36,6 +38,7 @@ export function define(command: Command): void {
     .option('--rm', 'remove the sandbox when the command has ended (default)', true)
     .option('--no-rm', 'keep the sandbox')
     .option('--name <name>', 'name of the sandbox; made up when absent')
+    .option('--replace', 'with --name: stop and remove an older sandbox of that name first')
     .option('-e, --env <NAME=VALUE>', 'environment variable; may be repeated', repeat)
     .option('--cpus <number>', 'virtual CPUs')
     .option('-m, --memory <size>', 'memory, e.g. 512Mi')
@@ -107,8 +110,16 @@ async function run(
   options: Options,
 ): Promise<number> {
   if (options.detach && (options.stdin || options.tty)) throw usage('--detach does not go with -i or -t');
+  if (options.replace && options.name === undefined) throw usage('--replace needs --name');
   const { namespace } = options;
-  const created = await client.create(SANDBOX_KIND, namespace, manifestOf(image, command, options));
+  const manifest = manifestOf(image, command, options);
+  if (options.replace) {
+    // Before anything is given up for it.
+    requireValid(manifest);
+    const deadline = AbortSignal.timeout(Math.max(1, parseDuration(options.timeout)));
+    await removeOlder(client, namespace, manifest.metadata.name, deadline);
+  }
+  const created = await client.create(SANDBOX_KIND, namespace, manifest);
   const { name } = created.metadata;
   if (options.detach) {
     process.stdout.write(`${name}\n`);
