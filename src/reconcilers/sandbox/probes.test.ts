@@ -229,6 +229,26 @@ test('probes go on after a restart of the daemon, without a flicker and at diffe
   await world.until('a restart', async () => (await world.status('app')).restarts === 1);
 });
 
+test('a guest that a new daemon has not reached yet is not probed', async () => {
+  await using world = new World();
+  answering(world, {});
+  const first = await world.daemon();
+  const often = { periodSeconds: 1, failureThreshold: 1 };
+  await world.create('app', { livenessProbe: probe('alive', often), readinessProbe: probe('ready', often) });
+  await world.until('ready', async () => (await world.condition('app', 'Ready')) === 'True/Ready');
+  first.process.kill();
+  world.faults.delay('connect', 8_000);
+  await world.daemon();
+  await world.advance(60_000);
+  assert.equal((await world.status('app')).phase, 'Running');
+  const changes = world.statusWrites
+    .get('app')
+    ?.filter(({ conditions }) =>
+      conditions?.some(({ type, reason }) => type === 'Ready' && reason.startsWith('ReadinessProbe')),
+    );
+  assert.equal(changes?.length, 0);
+});
+
 test('what a killed daemon left of its tries is taken away', async () => {
   await using world = new World();
   answering(world, { ready: 'hangs' });
