@@ -168,6 +168,35 @@ test('a program that ends and one that fails are told apart, with their output a
   for (const name of ['good', 'bad', 'again']) await daemon.remove(`${name}.yaml`);
 });
 
+test('Ready follows a probe over HTTP, whatever the network of the sandbox is, and a failing one restarts', async () => {
+  const server = 'rm -f /dead; mkdir -p /www; echo yes > /www/ok; exec httpd -f -p 8080 -h /www';
+  const often = { periodSeconds: 1, timeoutSeconds: 60 };
+  await daemon.write(
+    'probed.yaml',
+    sandboxYaml('probed', {
+      main: { command: ['sh', '-c', server] },
+      restartPolicy: 'Always',
+      readinessProbe: { httpGet: { port: 8080, path: '/ok' }, ...often },
+      livenessProbe: { exec: { command: ['test', '!', '-e', '/dead'] }, ...often },
+      lifecycle: { postStart: { exec: { command: ['sh', '-c', 'echo hello >> /hooks'] } } },
+    }),
+  );
+  await until('probed', holds('Ready'));
+  const probed = await connect('probed');
+  await probed.shell('rm /www/ok');
+  await until('probed', ({ status }) =>
+    status.conditions.some(({ type, reason }) => type === 'Ready' && reason === 'ReadinessProbeFailed'),
+  );
+  await probed.shell('touch /dead');
+  const { status } = await until('probed', ({ status: { restarts = 0 } }) => restarts >= 1);
+  assert.equal(status.lastTermination?.reason, 'LivenessProbeFailed');
+  await until('probed', holds('Ready'));
+  const hooks = await (await connect('probed')).fs().readString('/hooks');
+  assert.equal(hooks, 'hello\nhello\n');
+  await daemon.remove('probed.yaml');
+  await untilGone('probed');
+});
+
 test('a VMM that is killed is a crash of that VM, with the true reason', async () => {
   const { status } = await until('box', holds('Ready'));
   process.kill(status.vm?.pid ?? Number.NaN, 'SIGKILL');

@@ -28,6 +28,7 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'network-bypass.test.ts':
     'what the gateway decides, the same with any driver; network.test.ts has the traffic',
   'patches.test.ts': "the agent's files, the same with any driver",
+  'probes.test.ts': 'times of the daemon; parity has a probe',
   'sandbox-volumes.test.ts': 'minutes of daemons there; the mounts of volumes go through the same disks',
   'sdk.test.ts': 'clients of the daemon, the same with any driver',
   'sdk-package.test.ts': 'a package, without a VM',
