@@ -46,9 +46,10 @@ export async function stopVm(context: EffectContext, signal: AbortSignal): Promi
 }
 
 /** What is left of the grace period, counted from the recorded decision: a restart of the daemon does not begin it anew. */
-function graceLeft({ object: { spec }, observation, runtime }: EffectContext): number {
+function graceLeft({ object: { spec, metadata }, observation, runtime }: EffectContext): number {
   const probes = { StartupProbeFailed: spec.startupProbe, LivenessProbeFailed: spec.livenessProbe };
-  const reason = runtime.record?.stop?.reason;
+  // Who deletes it meanwhile says how long that may take.
+  const reason = metadata.deletionTimestamp === undefined ? runtime.record?.stop?.reason : undefined;
   const probe =
     reason === 'StartupProbeFailed' || reason === 'LivenessProbeFailed' ? probes[reason] : undefined;
   const seconds = probe?.terminationGracePeriodSeconds ?? spec.terminationGracePeriodSeconds;
