@@ -158,7 +158,9 @@ function statusOf(
     for (const [name, value] of Object.entries(basic))
       if (!given.has(name.toLowerCase())) asked.setHeader(name, value);
     for (const { name, value } of httpHeaders) asked.appendHeader(name, value);
+    let status: number | undefined;
     asked.on('response', (response) => {
+      status = response.statusCode ?? 0;
       // A server is let finish what it has to say, within bounds: many log a client that leaves as an error.
       let left = HTTP_BODY_MAX_BYTES;
       response.on('data', (chunk: Buffer) => {
@@ -166,9 +168,13 @@ function statusOf(
         if (left < 0) response.destroy();
       });
       response.on('error', () => {});
-      response.on('close', () => resolve(response.statusCode ?? 0));
+      response.on('close', () => asked.destroy());
     });
     asked.on('error', reject);
+    // Also where what came was no answer, as a change of protocols.
+    asked.on('close', () =>
+      status === undefined ? reject(new BulkheadError('DIAL_FAILED', 'no answer')) : resolve(status),
+    );
     asked.end();
   });
 }
