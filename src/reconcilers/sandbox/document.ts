@@ -115,7 +115,7 @@ ${inner.join('\n\n')}
   the row again. Every run boots a fresh kernel on the same disks.
 - Probes have a Pod's fields, defaults and meanings. They run in the guest through its agent, HTTP and TCP too (to the guest's own
   address, as published ports do), so that neither a network policy nor the gateway has a part in them; a server that listens on
-  127.0.0.1 alone is not reached. They begin when \`postStart\` is over, and change with the spec at once. While \`startupProbe\` or
+  127.0.0.1 alone is not reached. Ports are numbers, and there is no probe of gRPC. They begin when \`postStart\` is over, and change with the spec at once. While \`startupProbe\` or
   \`readinessProbe\` has not succeeded the sandbox is not Ready, and published ports stay as they are. A \`livenessProbe\` or
   \`startupProbe\` that fails stops the VM (\`LivenessProbeFailed\`, \`StartupProbeFailed\`), which counts as a run that ended badly,
   whatever the main process then says. A guest that does not answer at all fails; one that the host holds (\`DiskFull\`) does not.
