@@ -101,11 +101,23 @@ BH_API int bh_jail_connect(int32_t pid, const char *path, int32_t *fd, char *err
 BH_API int bh_send_fd(int32_t socket, const uint8_t *data, size_t size, int32_t fd, char *error,
                       size_t error_size);
 
+// Descriptors of bh_plane_open, in this order.
+enum bh_plane_socket {
+    BH_PLANE_TCP,  // transparent listener
+    BH_PLANE_UDP,  // transparent, for bh_datagram_receive
+    BH_PLANE_DNS4, // port 53 of the gateway's addresses
+    BH_PLANE_DNS6,
+    BH_PLANE_SOCKETS
+};
+
 // Moves into the network namespace of a VM's process (this thread, for the length of the call), gives its TAP
-// the addresses of the gateway, makes a transparent TCP listener on `port` and UDP sockets on port 53 of both
-// addresses, and last runs `rules` (nftables), which replace the launcher's rule that drops every frame.
+// the addresses of the gateway, makes transparent TCP and UDP sockets on `port` and UDP sockets on port 53 of
+// both addresses, and last runs `rules` (nftables), which replace the launcher's rule that drops every frame.
 // Repeating it is harmless once the former sockets are closed. Needs CAP_SYS_ADMIN and libnftables.so.1;
-// -ESRCH when the process is gone.
+// -ESRCH when the process is gone. `sockets` has room for BH_PLANE_SOCKETS.
+BH_API int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6,
+                         uint16_t port, const char *rules, int32_t *sockets, char *error, size_t error_size);
+
 /*
  * Begins a TCP connection from the namespace of the VM whose process this is to an IPv4 address and port of
  * its guest. The rules of bh_plane_open let its answers pass, as the socket is a transparent one. *fd is
@@ -117,9 +129,23 @@ BH_API int bh_plane_dial(int32_t pid, uint64_t start_time, const char *address, 
 /* How a connection that was begun goes: *connected is 0 while it goes on. Fails as the connection did. */
 BH_API int bh_dial_result(int32_t fd, int32_t *connected, char *error, size_t error_size);
 
-BH_API int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6,
-                         uint16_t port, const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6,
+/*
+ * A transparent UDP socket in the namespace of the VM whose process this is, bound to an address and port
+ * whether the namespace has that address or not; port 0 is a free one. Others may be bound to the same. Once
+ * it is connected to a port of the guest, the rules of bh_plane_open give it what comes from there.
+ */
+BH_API int bh_plane_bind(int32_t pid, uint64_t start_time, const char *address, uint16_t port, int32_t *fd,
                          char *error, size_t error_size);
+
+// Room for the text of a flow.
+#define BH_FLOW_BYTES 128
+
+/*
+ * Takes one datagram from the UDP socket of bh_plane_open, and writes where it came from and where it was
+ * sent, as "ADDRESS PORT ADDRESS PORT". *length is its size, cut to `size`; -1 where none waits.
+ */
+BH_API int bh_datagram_receive(int32_t fd, uint8_t *data, size_t size, char *flow, int32_t *length,
+                               char *error, size_t error_size);
 
 // ---- measurements
 // ---------------------------------------------------------------------------------------------

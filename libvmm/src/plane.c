@@ -115,14 +115,32 @@ static int set_addresses(const struct in6_addr *gateway) {
     return result;
 }
 
+static int set_transparent(int fd) {
+    const int on = 1;
+    if (setsockopt(fd, SOL_IP, IP_TRANSPARENT, &on, sizeof on) != 0 ||
+        setsockopt(fd, SOL_IPV6, IPV6_TRANSPARENT, &on, sizeof on) != 0)
+        return -1;
+    return 0;
+}
+
+// A datagram says where it was sent.
+static int tell_destinations(int fd) {
+    const int on = 1;
+    if (setsockopt(fd, SOL_IP, IP_RECVORIGDSTADDR, &on, sizeof on) != 0 ||
+        setsockopt(fd, SOL_IPV6, IPV6_RECVORIGDSTADDR, &on, sizeof on) != 0)
+        return -1;
+    return 0;
+}
+
 static int bind_to(int type, const struct sockaddr_in6 *address, int transparent, int *out) {
     const int on = 1, off = 0;
     CLEANUP_FD fd = socket(AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &off, sizeof off) != 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0)
+    if (fd < 0 || setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &off, sizeof off) != 0)
         return -errno;
-    if (transparent && (setsockopt(fd, SOL_IP, IP_TRANSPARENT, &on, sizeof on) != 0 ||
-                        setsockopt(fd, SOL_IPV6, IPV6_TRANSPARENT, &on, sizeof on) != 0))
+    // A free port that two may have would be given to both.
+    if (address->sin6_port != 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0)
+        return -errno;
+    if (transparent && (set_transparent(fd) != 0 || (type == SOCK_DGRAM && tell_destinations(fd) != 0)))
         return -errno;
     if (bind(fd, (const struct sockaddr *)address, sizeof *address) != 0 ||
         (type == SOCK_STREAM && listen(fd, BACKLOG) != 0))
@@ -160,19 +178,15 @@ static int run_rules(const char *rules, char *error, size_t error_size) {
     return result;
 }
 
-struct plane_sockets {
-    int tcp, dns4, dns6;
-};
-
 struct plane_open {
     const char *gateway4, *gateway6, *rules;
     uint16_t port;
-    struct plane_sockets sockets;
+    int32_t *sockets;
 };
 
 static int open_inside(void *context, char *error, size_t error_size) {
     struct plane_open *plane = context;
-    struct plane_sockets *sockets = &plane->sockets;
+    int32_t *sockets = plane->sockets;
     struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(plane->port)};
     struct sockaddr_in6 dns4 = {.sin6_family = AF_INET6, .sin6_port = htons(53)}, dns6 = dns4;
     char mapped[INET6_ADDRSTRLEN];
@@ -183,11 +197,13 @@ static int open_inside(void *context, char *error, size_t error_size) {
     int result = set_addresses(&dns6.sin6_addr);
     if (result != 0)
         return bh_fail(error, error_size, -result, "addresses of the VM's network");
-    result = bind_to(SOCK_STREAM, &any, 1, &sockets->tcp);
+    result = bind_to(SOCK_STREAM, &any, 1, &sockets[BH_PLANE_TCP]);
     if (result == 0)
-        result = bind_to(SOCK_DGRAM, &dns4, 0, &sockets->dns4);
+        result = bind_to(SOCK_DGRAM, &any, 1, &sockets[BH_PLANE_UDP]);
     if (result == 0)
-        result = bind_to(SOCK_DGRAM, &dns6, 0, &sockets->dns6);
+        result = bind_to(SOCK_DGRAM, &dns4, 0, &sockets[BH_PLANE_DNS4]);
+    if (result == 0)
+        result = bind_to(SOCK_DGRAM, &dns6, 0, &sockets[BH_PLANE_DNS6]);
     if (result != 0)
         return bh_fail(error, error_size, -result, "sockets in the VM's network");
     // Last: until now the launcher's rule drops every frame of the guest.
@@ -263,21 +279,42 @@ int bh_dial_result(int32_t fd, int32_t *connected, char *error, size_t error_siz
     return 0;
 }
 
+struct bind {
+    struct sockaddr_in6 address;
+    int fd;
+};
+
+static int bind_inside(void *context, char *error, size_t error_size) {
+    struct bind *wanted = context;
+    int result = bind_to(SOCK_DGRAM, &wanted->address, 1, &wanted->fd);
+    return result == 0 ? 0 : bh_fail(error, error_size, -result, "socket in the VM's network");
+}
+
+int bh_plane_bind(int32_t pid, uint64_t start_time, const char *address, uint16_t port, int32_t *fd,
+                  char *error, size_t error_size) {
+    struct bind wanted = {.address = {.sin6_family = AF_INET6, .sin6_port = htons(port)}, .fd = -1};
+    char text[INET6_ADDRSTRLEN + sizeof "::ffff:"];
+    if (!address || !fd)
+        return bh_fail(error, error_size, EINVAL, "address");
+    (void)snprintf(text, sizeof text, "%s%.45s", strchr(address, ':') ? "" : "::ffff:", address);
+    if (inet_pton(AF_INET6, text, &wanted.address.sin6_addr) != 1)
+        return bh_fail(error, error_size, EINVAL, "address");
+    int result = run_inside(pid, start_time, bind_inside, &wanted, error, error_size);
+    if (result == 0)
+        *fd = wanted.fd;
+    return result;
+}
+
 int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6, uint16_t port,
-                  const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6, char *error,
-                  size_t error_size) {
-    if (!gateway4 || !gateway6 || !rules || !tcp || !dns4 || !dns6)
+                  const char *rules, int32_t *sockets, char *error, size_t error_size) {
+    if (!gateway4 || !gateway6 || !rules || !sockets)
         return bh_fail(error, error_size, EINVAL, "network of a VM");
-    struct plane_open plane = {gateway4, gateway6, rules, port, {-1, -1, -1}};
+    for (int each = 0; each < BH_PLANE_SOCKETS; each++)
+        sockets[each] = -1;
+    struct plane_open plane = {gateway4, gateway6, rules, port, sockets};
     int result = run_inside(pid, start_time, open_inside, &plane, error, error_size);
-    if (result != 0) {
-        bh_close_fd(&plane.sockets.tcp);
-        bh_close_fd(&plane.sockets.dns4);
-        bh_close_fd(&plane.sockets.dns6);
-        return result;
-    }
-    *tcp = plane.sockets.tcp;
-    *dns4 = plane.sockets.dns4;
-    *dns6 = plane.sockets.dns6;
-    return 0;
+    if (result != 0)
+        for (int each = 0; each < BH_PLANE_SOCKETS; each++)
+            bh_close_fd(&sockets[each]);
+    return result;
 }

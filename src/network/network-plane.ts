@@ -14,6 +14,7 @@ export interface NamespaceHolder {
 /** A port of the guest that the host is to publish. */
 export interface WantedPort {
   readonly name: string;
+  readonly protocol: 'TCP' | 'UDP';
   /** In the guest. */
   readonly port: number;
   readonly hostIP: string;

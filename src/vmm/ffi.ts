@@ -8,6 +8,10 @@ import { BulkheadError } from '../api/errors.ts';
 const ABI_VERSION = 1;
 /** BH_ERROR_BYTES. */
 const ERROR_BYTES = 256;
+/** BH_PLANE_SOCKETS. */
+const PLANE_SOCKETS = 4;
+/** BH_FLOW_BYTES. */
+const FLOW_BYTES = 128;
 /** BH_SPAWN_FIRST_FD: number of the first inherited descriptor in the launcher. */
 export const FIRST_INHERITED_FD = 5;
 
@@ -45,7 +49,7 @@ export type WatcherPointer = unknown;
 export interface PlaneSetup {
   gateway4: string;
   gateway6: string;
-  /** Of the transparent TCP listener. */
+  /** Of the transparent sockets. */
   port: number;
   /** For nftables. */
   rules: string;
@@ -54,6 +58,7 @@ export interface PlaneSetup {
 /** Descriptors. */
 export interface PlaneSockets {
   tcp: number;
+  udp: number;
   dns4: number;
   dns6: number;
 }
@@ -85,8 +90,26 @@ export interface HostLibrary {
   planeDial(process: { pid: number; startTime: bigint }, address: string, port: number): number;
   /** Whether a connection that was begun is there; throws when it failed. */
   dialResult(fd: number): boolean;
+  /** A transparent UDP socket in the network of that VM, bound to any address; port 0 is a free one. Gives its descriptor. */
+  planeBind(process: { pid: number; startTime: bigint }, address: string, port: number): number;
+  /**
+   * Takes a datagram from the UDP socket of `planeOpen`: its size, and where it came from and was sent, as
+   * `ADDRESS PORT ADDRESS PORT`. Undefined where none waits.
+   */
+  receiveDatagram(fd: number, data: Uint8Array): { length: number; flow: string } | undefined;
+  /** Calls back each time that the descriptor can be read, until it is stopped. */
+  poll(fd: number, readable: () => void): PollHandle;
   /** Opens the network of the VM whose process this is; gives the descriptors of its sockets. */
   planeOpen(process: { pid: number; startTime: bigint }, plane: PlaneSetup): PlaneSockets;
+}
+
+/** A descriptor that is watched. */
+export interface PollHandle {
+  stop(): void;
+  /** After a stop. */
+  start(): void;
+  /** The descriptor may be closed then. */
+  close(): void;
 }
 
 type Argument = string | number | bigint | ArrayBufferView | WatcherPointer;
@@ -167,11 +190,19 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
   const sendFd = declare('bh_send_fd', 'int32_t socket, const uint8_t *data, size_t size, int32_t fd');
   const planeOpen = declare(
     'bh_plane_open',
-    'int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6, uint16_t port, const char *rules, int32_t *tcp, int32_t *dns4, int32_t *dns6',
+    'int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6, uint16_t port, const char *rules, int32_t *sockets',
   );
   const planeDial = declare(
     'bh_plane_dial',
     'int32_t pid, uint64_t start_time, const char *address, uint16_t port, int32_t *fd',
+  );
+  const planeBind = declare(
+    'bh_plane_bind',
+    'int32_t pid, uint64_t start_time, const char *address, uint16_t port, int32_t *fd',
+  );
+  const datagramReceive = declare(
+    'bh_datagram_receive',
+    'int32_t fd, uint8_t *data, size_t size, uint8_t *flow, int32_t *length',
   );
   const dialResult = declare('bh_dial_result', 'int32_t fd, int32_t *connected');
   const tscKhz = declare('bh_tsc_khz', 'uint32_t *khz');
@@ -257,14 +288,34 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
       sendFd.now(socket, data, data.length, fd);
     },
     planeOpen({ pid, startTime: start }, { gateway4, gateway6, port, rules }) {
-      const [tcp, dns4, dns6] = [new Int32Array(1), new Int32Array(1), new Int32Array(1)];
-      planeOpen.now(pid, start, gateway4, gateway6, port, rules, tcp, dns4, dns6);
-      return { tcp: first(tcp), dns4: first(dns4), dns6: first(dns6) };
+      const sockets = new Int32Array(PLANE_SOCKETS);
+      planeOpen.now(pid, start, gateway4, gateway6, port, rules, sockets);
+      const [tcp = -1, udp = -1, dns4 = -1, dns6 = -1] = sockets;
+      return { tcp, udp, dns4, dns6 };
     },
     planeDial({ pid, startTime: start }, address, port) {
       const out = new Int32Array(1);
       planeDial.now(pid, start, address, port, out);
       return first(out);
+    },
+    planeBind({ pid, startTime: start }, address, port) {
+      const out = new Int32Array(1);
+      planeBind.now(pid, start, address, port, out);
+      return first(out);
+    },
+    receiveDatagram(fd, data) {
+      const [flow, length] = [Buffer.alloc(FLOW_BYTES), new Int32Array(1)];
+      datagramReceive.now(fd, data, data.length, flow, length);
+      if (first(length) < 0) return undefined;
+      return { length: first(length), flow: flow.toString('latin1', 0, flow.indexOf(0)) };
+    },
+    poll(fd, readable) {
+      const handle = koffi.node.poll(fd, { readable: true }, () => readable());
+      return {
+        stop: () => handle.stop(),
+        start: () => handle.start({ readable: true }, () => readable()),
+        close: () => handle.close(),
+      };
     },
     dialResult(fd) {
       const out = new Int32Array(1);

@@ -6,7 +6,7 @@ import type { InterceptionInputs } from './interceptor.ts';
 import { CONTROL_MESSAGE_MAX } from './limits.ts';
 
 /** Of these messages. A daemon does not use a gateway of another version. */
-export const CONTROL_VERSION = 2;
+export const CONTROL_VERSION = 3;
 
 /** The descriptor on which a gateway finds its listening socket: its daemon made it, so that nobody waits for it to be there. */
 export const LISTENER_FD = 3;

@@ -40,6 +40,14 @@ export class EgressRate {
     });
   }
 
+  /** May a datagram of so many bytes go now? One that may not is dropped, as nothing holds its sender back. */
+  admit(bytes: number): boolean {
+    if (this.#perSecond === undefined) return true;
+    if (this.#paidAt > this.#clock.monotonic()) return false;
+    this.#take(bytes);
+    return true;
+  }
+
   /** Milliseconds until so many bytes may go. */
   #take(bytes: number): number {
     if (this.#perSecond === undefined) return 0;

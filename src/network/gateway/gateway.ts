@@ -8,8 +8,9 @@ import { LeafCache } from '../intercept/leaf-cache.ts';
 import type { NamespaceHolder } from '../network-plane.ts';
 import { addressKey, parseAddress } from '../policy/addresses.ts';
 import { EFFECTIVE_FORMAT, type EffectivePolicy } from '../policy/effective.ts';
-import { PLANE_SETUP } from './address-plan.ts';
+import { GATEWAY_V4, GUEST_V4, PLANE_SETUP } from './address-plan.ts';
 import { type Attached, CONTROL_VERSION, type ControlRequest } from './control.ts';
+import type { Endpoint } from './datagram-session.ts';
 import { socketTransport } from './dns-transport.ts';
 import {
   addCounters,
@@ -18,7 +19,7 @@ import {
   NO_DECISIONS,
   NO_TRAFFIC,
 } from './flow-log.ts';
-import { dialGuest } from './guest-dial.ts';
+import { bindTowardsGuest, dialGuest } from './guest-dial.ts';
 import { hostNameServers } from './host-name-servers.ts';
 import { PublishedPorts } from './published-ports.ts';
 import { SandboxNetwork } from './sandbox-network.ts';
@@ -108,11 +109,17 @@ export class Gateway {
     this.#detach(uid);
     const process = { pid: holder.pid, startTime: BigInt(holder.startTime) };
     const sockets = this.#library.planeOpen(process, PLANE_SETUP);
+    const bind = (local: Endpoint) => bindTowardsGuest(this.#library, process, local);
     const network = new SandboxNetwork({
-      ...{ sockets, policy, interception, leaves: this.#leaves },
+      ...{ library: this.#library, bind, sockets, policy, interception, leaves: this.#leaves },
       ...{ upstream: this.#upstream, clock: this.#clock },
       ...{ hostServers: this.#hostServers, isHostAddress },
-      ports: new PublishedPorts((port) => dialGuest(this.#library, process, port)),
+      ports: new PublishedPorts({
+        dial: (port) => dialGuest(this.#library, process, port),
+        address: GUEST_V4,
+        bind: () => bind({ host: GATEWAY_V4, port: 0 }),
+        clock: this.#clock,
+      }),
     });
     this.#attached.set(uid, { holder, network });
     return network;

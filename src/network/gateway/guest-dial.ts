@@ -1,4 +1,5 @@
-// Connections into a guest, from the network namespace of its VM.
+// Sockets towards a guest, in the network namespace of its VM.
+import { createSocket, type Socket as Datagrams } from 'node:dgram';
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -6,10 +7,27 @@ import type { HostLibrary } from '../../vmm/ffi.ts';
 import { GUEST_V4 } from './address-plan.ts';
 import { GUEST_DIAL_CHECK_MAX_MS, GUEST_DIAL_CHECK_MS, GUEST_DIAL_MS } from './limits.ts';
 
+type VmProcess = Parameters<HostLibrary['planeDial']>[0];
+
+/** A UDP socket with this address and port, whoever has them elsewhere; port 0 is a free one. Throws where the VM is gone. */
+export function bindTowardsGuest(
+  library: Pick<HostLibrary, 'planeBind'>,
+  process: VmProcess,
+  { host, port }: { readonly host: string; readonly port: number },
+): Datagrams {
+  const fd = library.planeBind(process, host, port);
+  try {
+    return createSocket('udp6').bind({ fd });
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
 /** Rejects where the guest does not take it. The kernel has no event for us here: Node cannot wait for a foreign socket. */
 export async function dialGuest(
   library: Pick<HostLibrary, 'planeDial' | 'dialResult'>,
-  process: { pid: number; startTime: bigint },
+  process: VmProcess,
   port: number,
 ): Promise<Socket> {
   const fd = library.planeDial(process, GUEST_V4, port);

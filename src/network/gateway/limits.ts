@@ -8,13 +8,32 @@ export const CONNECT_TIMEOUT_MS = 30_000;
 export const INSPECT_MS = 30_000;
 /** Hosts of the requests in one HTTP/2 connection; browsers put in those of one certificate. */
 export const HTTP2_HOSTS_MAX = 256;
+/** UDP sessions of one sandbox at a time, each with two sockets; they count as connections too. */
+export const UDP_SESSIONS_MAX = 256;
+/** A session that no answer came to, and one with answers, is forgotten after so long; as Linux does for those it tracks. */
+export const UDP_UNANSWERED_MS = 30_000;
+export const UDP_IDLE_MS = 120_000;
+/** How often sessions are looked at for that. */
+export const UDP_SWEEP_MS = 5_000;
+/** Datagrams that wait for a session's sockets, which takes a moment; more are dropped, as a network would. */
+export const UDP_PENDING_MAX = 16;
+/** Bytes that a session's socket has not taken yet; more are dropped, as a network would. */
+export const UDP_QUEUE_BYTES = 256 * 1024;
+/** Datagrams without a session that are taken in one go: others have their turn between. */
+export const UDP_BATCH = 32;
+/** Between two full goes: so a guest that only makes refusals costs no more than a part of one core. */
+export const UDP_BATCH_PAUSE_MS = 2;
+/** Refused flows that are remembered, so that a datagram that follows makes no further entry. */
+export const UDP_REFUSED_MAX = 1_024;
+/** Not longer than clients wait before they try again: a name may be resolved, or a server come, meanwhile. */
+export const UDP_REFUSED_MS = 1_000;
 /** A name server's client that says nothing (RFC 7766 asks for seconds). */
 export const DNS_IDLE_MS = 10_000;
 /** Connections to the name server at a time, of one sandbox; they count as connections too. */
 export const DNS_CONNECTIONS_MAX = 32;
 /** Datagrams that one sandbox's filter works on at a time; more are dropped, as a network would. */
 export const DNS_DATAGRAMS_MAX = 256;
-/** Connections to one published port at a time. */
+/** Connections to one published port at a time; of a UDP port, clients. */
 export const PORT_CONNECTIONS_MAX = 512;
 /** A guest that does not take a connection in this time does not listen. */
 export const GUEST_DIAL_MS = 5_000;

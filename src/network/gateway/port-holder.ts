@@ -1,16 +1,20 @@
-// Who listens on a TCP port of this host.
+// Who has a port of this host.
 import { readdir, readFile, readlink } from 'node:fs/promises';
 
-/** State of a listening socket in /proc/net/tcp. */
-const LISTEN = '0A';
+/** For each protocol the tables of its sockets, and the state in them of one that takes what comes from anywhere. */
+const TABLES = {
+  TCP: { files: ['/proc/net/tcp', '/proc/net/tcp6'], state: '0A' },
+  UDP: { files: ['/proc/net/udp', '/proc/net/udp6'], state: '07' },
+};
 
 /** `NAME (pid PID)`; undefined where nobody is seen, as when it ended meanwhile. */
-export async function portHolder(port: number): Promise<string | undefined> {
+export async function portHolder(protocol: 'TCP' | 'UDP', port: number): Promise<string | undefined> {
   const inodes = new Set<string>();
-  for (const table of ['/proc/net/tcp', '/proc/net/tcp6'])
+  const { files, state: open } = TABLES[protocol];
+  for (const table of files)
     for (const line of (await readText(table)).split('\n').slice(1)) {
       const [, local = '', , state, , , , , , inode] = line.trim().split(/\s+/);
-      if (state === LISTEN && inode !== undefined && Number.parseInt(local.split(':')[1] ?? '', 16) === port)
+      if (state === open && inode !== undefined && Number.parseInt(local.split(':')[1] ?? '', 16) === port)
         inodes.add(`socket:[${inode}]`);
     }
   if (inodes.size === 0) return undefined;

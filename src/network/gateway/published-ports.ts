@@ -1,26 +1,39 @@
 // Ports of one guest that the host publishes.
+import type { Socket as Datagrams } from 'node:dgram';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../../controller/clock.ts';
 import type { PublishedPort, WantedPort } from '../network-plane.ts';
 import { IDLE_MS, PORT_CONNECTIONS_MAX } from './limits.ts';
 import { portHolder } from './port-holder.ts';
+import { PublishedDatagrams } from './published-datagrams.ts';
 
 interface Listener {
   readonly wanted: WantedPort;
-  readonly server: Server;
   readonly hostPort: number;
+  readonly close: () => void;
+}
+
+/** Ways into the guest. */
+export interface GuestWays {
+  /** Connects to a port of it. */
+  readonly dial: (port: number) => Promise<Socket>;
+  /** Its IPv4 address. */
+  readonly address: string;
+  /** A UDP socket of family IPv6 from which its ports can be reached. */
+  readonly bind: () => Datagrams;
+  readonly clock: Clock;
 }
 
 export class PublishedPorts {
-  readonly #dial: (port: number) => Promise<Socket>;
+  readonly #ways: GuestWays;
   readonly #listeners = new Map<string, Listener>();
   readonly #sockets = new Set<Socket>();
   #closed = false;
   #setting: Promise<unknown> = Promise.resolve();
 
-  /** `dial` connects to a port of the guest. */
-  constructor(dial: (port: number) => Promise<Socket>) {
-    this.#dial = dial;
+  constructor(ways: GuestWays) {
+    this.#ways = ways;
   }
 
   /** Publishes these and no others; those that are as they were keep their connections. One result for each, in order. */
@@ -43,7 +56,7 @@ export class PublishedPorts {
     for (const each of wanted) {
       const { name, hostIP } = each;
       try {
-        const { hostPort } = this.#listeners.get(name) ?? (await this.#publish(each));
+        const { hostPort } = this.#listeners.get(name) ?? (await this.#add(each));
         results.push({ name, hostIP, hostPort });
       } catch (error) {
         results.push({ name, problem: await explain(each, error) });
@@ -52,9 +65,23 @@ export class PublishedPorts {
     return results;
   }
 
-  async #publish(wanted: WantedPort): Promise<Listener> {
+  async #add(wanted: WantedPort): Promise<Listener> {
+    const { hostPort, close } =
+      wanted.protocol === 'UDP'
+        ? await PublishedDatagrams.open(wanted, this.#ways)
+        : await this.#listen(wanted);
+    if (this.#closed) {
+      close();
+      throw new Error('The VM is gone.');
+    }
+    const listener = { wanted, hostPort, close };
+    this.#listeners.set(wanted.name, listener);
+    return listener;
+  }
+
+  async #listen(wanted: WantedPort): Promise<Pick<Listener, 'hostPort' | 'close'>> {
     let open = 0;
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
+    const server: Server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
       open += 1;
       client.on('close', () => {
         open -= 1;
@@ -66,19 +93,12 @@ export class PublishedPorts {
     server.listen({ host: wanted.hostIP, port: wanted.hostPort ?? 0, exclusive: true });
     await once(server, 'listening');
     server.on('error', () => {});
-    if (this.#closed) {
-      server.close();
-      throw new Error('The VM is gone.');
-    }
-    const { port } = server.address() as AddressInfo;
-    const listener = { wanted, server, hostPort: port };
-    this.#listeners.set(wanted.name, listener);
-    return listener;
+    return { hostPort: (server.address() as AddressInfo).port, close: () => void server.close() };
   }
 
-  /** Nobody new comes in; connections that stand go on. */
+  /** Nobody new comes in; connections that stand go on, which UDP has none of. */
   #unpublish(name: string): void {
-    this.#listeners.get(name)?.server.close();
+    this.#listeners.get(name)?.close();
     this.#listeners.delete(name);
   }
 
@@ -86,7 +106,7 @@ export class PublishedPorts {
     this.#hold(client);
     let guest: Socket;
     try {
-      guest = await this.#dial(port);
+      guest = await this.#ways.dial(port);
     } catch {
       client.resetAndDestroy();
       return;
@@ -117,15 +137,21 @@ export class PublishedPorts {
 }
 
 function isSame(a: WantedPort, b: WantedPort): boolean {
-  return a.name === b.name && a.port === b.port && a.hostIP === b.hostIP && a.hostPort === b.hostPort;
+  return (
+    a.name === b.name &&
+    a.protocol === b.protocol &&
+    a.port === b.port &&
+    a.hostIP === b.hostIP &&
+    a.hostPort === b.hostPort
+  );
 }
 
-async function explain({ hostIP, hostPort = 0 }: WantedPort, error: unknown): Promise<string> {
+async function explain({ protocol, hostIP, hostPort = 0 }: WantedPort, error: unknown): Promise<string> {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   const where = `${hostIP.includes(':') ? `[${hostIP}]` : hostIP}:${hostPort}`;
   if (code === 'EADDRINUSE') {
-    const holder = await portHolder(hostPort);
-    return `${where} is taken${holder === undefined ? '' : ` by ${holder}`}.`;
+    const holder = await portHolder(protocol, hostPort);
+    return `${where}${protocol === 'UDP' ? ' (UDP)' : ''} is taken${holder === undefined ? '' : ` by ${holder}`}.`;
   }
   if (code === 'EADDRNOTAVAIL') return `${hostIP} is no address of this host.`;
   return error instanceof Error ? error.message : String(error);

@@ -4,7 +4,6 @@ import { asBulkheadError, BulkheadError, type ErrorCode } from '../../api/errors
 import type { StoredObject } from '../../api/meta.ts';
 import type { DefaultedNetworkPolicy } from '../../api/networkpolicy.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
-import { unsupportedPolicyFields } from '../../api/supported.ts';
 import {
   closedPolicy,
   PolicyCompiler,
@@ -18,7 +17,7 @@ import { AUTHORITIES_BYTES_MAX } from './limits.ts';
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
 /** What may be wrong with a policy itself. */
-const UNUSABLE: ReadonlySet<ErrorCode> = new Set(['REFERENCE_NOT_FOUND', 'INVALID', 'NOT_SUPPORTED']);
+const UNUSABLE: ReadonlySet<ErrorCode> = new Set(['REFERENCE_NOT_FOUND', 'INVALID']);
 
 function nameOf({ metadata }: StoredObject): string {
   return `${metadata.namespace}/${metadata.name}`;
@@ -74,7 +73,6 @@ export async function readPolicies(store: Store, namespace?: string): Promise<Po
     const { metadata, spec } = policy;
     generations.set(nameOf(policy), metadata.generation);
     try {
-      requireSupported(policy);
       const upstreamCAs = await readAuthorities(store, policy);
       sources.push({ namespace: metadata.namespace, name: metadata.name, spec, upstreamCAs });
     } catch (error) {
@@ -85,12 +83,6 @@ export async function readPolicies(store: Store, namespace?: string): Promise<Po
     }
   }
   return new Policies(sources, generations, unusable);
-}
-
-function requireSupported({ spec }: DefaultedNetworkPolicy): void {
-  const fields = unsupportedPolicyFields(spec);
-  if (fields.length > 0)
-    throw new BulkheadError('NOT_SUPPORTED', `This release does not act on ${fields.join(', ')} yet.`);
 }
 
 /** Secrets and ConfigMaps that a policy refers to. */

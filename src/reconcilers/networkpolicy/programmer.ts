@@ -8,8 +8,8 @@ import type { ProgrammerDeps } from './dependencies.ts';
 import { readSecrets } from './secrets.ts';
 
 function wantedPorts({ spec }: DefaultedSandbox): WantedPort[] {
-  return (spec.ports ?? []).map(({ name, port, hostIP = '127.0.0.1', hostPort }) => ({
-    ...{ name, port, hostIP },
+  return (spec.ports ?? []).map(({ name, port, hostIP = '127.0.0.1', hostPort, protocol = 'TCP' }) => ({
+    ...{ name, protocol, port, hostIP },
     ...(hostPort === undefined ? {} : { hostPort }),
   }));
 }
