@@ -363,6 +363,13 @@ export const ERRORS = {
     terminal: false,
     hint: 'Free the port of the host or choose another hostPort; it is tried again by itself.',
   },
+  PORT_UNREACHABLE: {
+    reason: 'PortUnreachable',
+    httpStatus: 502,
+    exitCode: 1,
+    terminal: false,
+    hint: 'Start the server in the sandbox, and let it listen on all addresses: one on 127.0.0.1 is reached from within alone.',
+  },
   INSUFFICIENT_RESOURCES: {
     reason: 'InsufficientResources',
     httpStatus: 507,

@@ -18,6 +18,7 @@ export const COMMANDS = [
   { name: 'attach', summary: "join a sandbox's main process" },
   { name: 'cp', summary: 'copy files and directories into and out of a sandbox' },
   { name: 'logs', summary: "show a main process's output" },
+  { name: 'port-forward', summary: 'reach ports of a sandbox on this machine' },
   { name: 'start', summary: 'resume sandboxes and wait until they are ready' },
   { name: 'stop', summary: 'suspend sandboxes and wait until their VMs are gone' },
   { name: 'suspend', summary: 'end the VM of sandboxes and keep their disks' },

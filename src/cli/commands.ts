@@ -24,6 +24,7 @@ export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
   attach: () => import('./attach.ts'),
   cp: () => import('./cp.ts'),
   logs: () => import('./logs.ts'),
+  'port-forward': () => import('./port-forward.ts'),
   start: () => import('./start.ts'),
   stop: () => import('./stop.ts'),
   suspend: () => import('./suspend.ts'),

@@ -7,7 +7,18 @@ const SHELLS = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof SHELLS)[number];
 
 /** Commands whose first argument is a sandbox. */
-const BY_NAME = ['exec', 'attach', 'logs', 'start', 'stop', 'suspend', 'resume', 'restart', 'top'];
+const BY_NAME = [
+  'exec',
+  'attach',
+  'logs',
+  'port-forward',
+  'start',
+  'stop',
+  'suspend',
+  'resume',
+  'restart',
+  'top',
+];
 /** Commands whose first argument is a kind. */
 const BY_KIND = ['get', 'describe', 'delete', 'edit', 'wait', 'events'];
 const IMAGE_COMMANDS = ['pull', 'load', 'save', 'ls', 'rm', 'prune'];

@@ -1,5 +1,5 @@
 // The typed client of the daemon's HTTP API.
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import { apiVersionOf } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
@@ -305,6 +305,12 @@ export class BulkheadClient {
     return this.#stream(`${sandbox(namespace, name)}/attach`, { ...query });
   }
 
+  /** Connects to a TCP port of the guest. Fails with PORT_UNREACHABLE where nothing takes it. */
+  async portForward(namespace: string, name: string, port: number): Promise<Duplex> {
+    const { openPortForward } = await import('./port-forward.ts');
+    return openPortForward(this.#transport.socketPath, `${sandbox(namespace, name)}/portforward`, port);
+  }
+
   /** The WebSocket library is loaded by who needs it. */
   async #stream(path: string, query: Record<string, QueryValue>): Promise<StreamConnection> {
     const { openStream } = await import('./stream.ts');
@@ -324,7 +330,7 @@ export class BulkheadClient {
     return (await this.#transport.request<VersionInfo>('GET', '/version')).body;
   }
 
-  /** Closes every connection but those of exec and attach. */
+  /** Closes every connection but those of exec, attach and port-forward. */
   close(): void {
     this.#transport.close();
   }

@@ -61,12 +61,23 @@ export async function openStream(
   path: string,
   query: Record<string, QueryValue>,
 ): Promise<StreamConnection> {
-  const socket = new WebSocket(`ws://localhost${path}${queryString(query)}`, [...STREAM_PROTOCOLS], {
+  const socket = startWebSocket(socketPath, `${path}${queryString(query)}`, STREAM_PROTOCOLS);
+  const connection = new Connection(socket, socketPath);
+  await opened(socket, socketPath);
+  return connection;
+}
+
+/** Not open yet, so that who it is for hears all of it. */
+export function startWebSocket(socketPath: string, path: string, protocols: readonly string[]): WebSocket {
+  return new WebSocket(`ws://localhost${path}`, [...protocols], {
     createConnection: () => connect(socketPath),
     perMessageDeflate: false,
     maxPayload: MESSAGE_BYTES_MAX,
   });
-  const connection = new Connection(socket, socketPath);
+}
+
+/** Fails with the server's own error where it refuses the upgrade. */
+export async function opened(socket: WebSocket, socketPath: string): Promise<void> {
   const { promise, resolve, reject } = deferred<void>();
   socket.once('open', resolve);
   socket.once('error', (error) => reject(connectionError(error, socketPath)));
@@ -77,7 +88,6 @@ export async function openStream(
       .finally(() => request.destroy());
   });
   await promise;
-  return connection;
 }
 
 class Connection implements StreamConnection {

@@ -16,6 +16,7 @@ import { openImages } from '../images/cache/open-images.ts';
 import { openRegistries } from '../images/registry/client.ts';
 import type { RegistryOptions } from '../images/registry/hosts.ts';
 import type { Refusal } from '../network/gateway/flow-log.ts';
+import { dialGuest } from '../network/gateway/guest-dial.ts';
 import { GatewayProcess } from '../network/gateway/process.ts';
 import { HostNetworks } from '../network/host-networks.ts';
 import { AuthorityFile } from '../network/intercept/authority-file.ts';
@@ -197,7 +198,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const server = createServer({
     store,
     rules,
-    sandboxes: sandboxAccess(store, sandboxes, metrics.lifecycle),
+    sandboxes: sandboxAccess(store, sandboxes, networks, metrics.lifecycle),
     holds: leases,
     images,
     imageExporter: images,
@@ -313,14 +314,16 @@ function openNetworks(
   log: Logger,
   tell: (uid: string, message: string) => void,
 ): HostNetworks {
+  const library = loadHostLibrary(BUILD_DIR);
   const gateway = new GatewayProcess({
-    library: loadHostLibrary(BUILD_DIR),
+    library,
     clock,
     buildDir: BUILD_DIR,
     dir,
   });
   return new HostNetworks({
     connect: (signal) => gateway.connect(signal),
+    dial: ({ pid, startTime }, port) => dialGuest(library, { pid, startTime: BigInt(startTime) }, port),
     authority: () => authority.read(),
     clock,
     onProblem: (error) => log.warn({ error }, 'no gateway serves; the networks of all sandboxes are closed'),

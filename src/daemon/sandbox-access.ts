@@ -2,6 +2,7 @@
 import { BulkheadError } from '../api/errors.ts';
 import type { StoredObject } from '../api/meta.ts';
 import type { LifecycleMetrics } from '../metrics/lifecycle-metrics.ts';
+import type { HostNetworks } from '../network/host-networks.ts';
 import type { SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import type { LiveSandbox } from '../reconcilers/sandbox/runtime/sandbox-runtime.ts';
 import type {
@@ -20,6 +21,7 @@ const TAKE_UP_WAIT_MS = 10_000;
 export function sandboxAccess(
   store: Store,
   reconciler: SandboxReconciler,
+  networks: Pick<HostNetworks, 'dial'>,
   metrics: LifecycleMetrics,
 ): SandboxAccess {
   /** VMs that were used: the first use of each is measured. */
@@ -50,6 +52,7 @@ export function sandboxAccess(
         agent,
         execDefaults: live.execDefaults,
         vmStats: () => live.handle.stats(),
+        dial: (port) => networks.dial(uid, port),
         attachMain: () => attachMain(live, reconciler.logs),
         use: () => {
           noteUse(live);

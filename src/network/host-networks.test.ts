@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { Socket } from 'node:net';
 import { test } from 'node:test';
 import { FakeClock } from '../controller/testing/fake-clock.ts';
 import type { Attached } from './gateway/control.ts';
@@ -53,12 +54,17 @@ async function networks() {
   const changes: string[] = [];
   const refused: SandboxRefusals[] = [];
   let refusal: Error | undefined;
+  const socket = new Socket();
   const host = new HostNetworks({
     connect: async () => {
       if (refusal !== undefined) throw refusal;
       const gateway = new FakeGateway();
       gateways.push(gateway);
       return gateway;
+    },
+    dial: async (_holder, port) => {
+      if (port === 8000) return socket;
+      throw Object.assign(new Error('connection to the guest'), { code: 'ECONNREFUSED' });
     },
     authority: async () => ({ certificate: 'certificate', key: 'key' }),
     clock,
@@ -71,6 +77,7 @@ async function networks() {
   };
   return {
     host,
+    socket,
     clock,
     gateways,
     refused,
@@ -178,5 +185,26 @@ test('what was refused is told once, also by a gateway that follows another', as
   await clock.advance(5_000);
   await settle();
   assert.equal(refused.length, 2);
+  await host.stop();
+});
+
+test('ports of a guest are reached while its network is open, and why not otherwise', async () => {
+  const { host, socket, settle } = await networks();
+  await host.start();
+  await settle();
+  await assert.rejects(host.dial('a', 8000), { code: 'SANDBOX_NOT_RUNNING' });
+  host.opened('a', HOLDER);
+  await assert.rejects(host.dial('a', 8000), { code: 'NETWORK_UNAVAILABLE' });
+  await host.program('a', wanted);
+  assert.equal(await host.dial('a', 8000), socket);
+  await assert.rejects(host.dial('a', 81), {
+    code: 'PORT_UNREACHABLE',
+    message: 'Nothing listens on port 81 of the guest.',
+  });
+  await host.program('a', { ...wanted, effective: effectiveOf({ egress: { mode: 'Airgapped' } }) });
+  await assert.rejects(host.dial('a', 8000), {
+    code: 'PORT_UNREACHABLE',
+    message: /Airgapped of default\/a/,
+  });
   await host.stop();
 });

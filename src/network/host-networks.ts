@@ -1,4 +1,5 @@
 // The networks of this host's sandboxes: keeps a gateway running, and has each VM's network opened there under its policy.
+import type { Socket } from 'node:net';
 import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import type { FlowEntry } from '../api/wire.ts';
 import { type Clock, sleep } from '../controller/clock.ts';
@@ -40,6 +41,8 @@ export interface Gateway {
 }
 
 export interface HostNetworksOptions {
+  /** To a TCP port of the guest of a VM. Rejects where it does not take the connection. */
+  dial: (holder: NamespaceHolder, port: number) => Promise<Socket>;
   /** To the gateway that runs, or to one that is started. */
   connect: (signal: AbortSignal) => Promise<Gateway>;
   /** Read where TLS is opened. */
@@ -182,6 +185,31 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
       throw new BulkheadError('SANDBOX_NOT_RUNNING', 'The sandbox has no running VM.');
     if (this.#gateway === undefined) throw unavailable(this.#problem ?? 'it is being reached');
     return this.#gateway.log(uid);
+  }
+
+  /**
+   * Connects to a TCP port of a guest, which its answers can leave as the gateway has opened its network. Fails with
+   * SANDBOX_NOT_RUNNING, NETWORK_UNAVAILABLE or PORT_UNREACHABLE.
+   */
+  async dial(uid: string, port: number): Promise<Socket> {
+    const network = this.#networks.get(uid);
+    if (network === undefined)
+      throw new BulkheadError('SANDBOX_NOT_RUNNING', 'The sandbox has no running VM.');
+    const { acknowledged, problem = this.#problem } = network;
+    if (acknowledged === undefined) throw unavailable(problem ?? 'it is being reached');
+    if (acknowledged.mode.value === 'Airgapped')
+      throw new BulkheadError(
+        'PORT_UNREACHABLE',
+        `Mode Airgapped of ${acknowledged.mode.policy} closes the ports of the guest too.`,
+      );
+    try {
+      return await this.#options.dial(network.holder, port);
+    } catch (error) {
+      const refused = error instanceof Error && 'code' in error && error.code === 'ECONNREFUSED';
+      const why = refused ? `Nothing listens on port ${port} of the guest` : `Port ${port} of the guest`;
+      const text = refused ? `${why}.` : `${why}: ${error instanceof Error ? error.message : String(error)}`;
+      throw new BulkheadError('PORT_UNREACHABLE', text, { cause: error });
+    }
   }
 
   /** Undefined while there is no gateway. Fails with NETWORK_UNAVAILABLE. */

@@ -1,5 +1,5 @@
 // What the server needs from the rest of the product. The daemon wires it; tests give fakes.
-import type { Readable, Writable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ObjectManifest, ResourceKind, StoredObject } from '../api/meta.ts';
 import type { DoctorCheck, FlowEntry, VmFigures, VolumeDiskInfo } from '../api/wire.ts';
@@ -58,6 +58,8 @@ export interface LiveSandbox {
     cmd: readonly string[];
   };
   vmStats(): Promise<VmFigures>;
+  /** Connects to a TCP port of the guest. Fails with PORT_UNREACHABLE or NETWORK_UNAVAILABLE. */
+  dial(port: number): Promise<Duplex>;
   attachMain(): Promise<MainAttachment>;
   /** The sandbox counts as used until the returned function is called. */
   use(): () => void;

@@ -32,7 +32,8 @@ function subresources(kind: ServedKind): [string, string[]][] {
   if (kind.kind === 'Volume')
     return [...status, ['export', ['create']], ['import', ['create']], ['clone', ['create']]];
   if (kind.kind !== 'Sandbox') return status;
-  return [...status, ['exec', ['get']], ['attach', ['get']], ['log', ['get']], ['stats', ['get']]];
+  const readable = ['exec', 'attach', 'portforward', 'log', 'stats'];
+  return [...status, ...readable.map((name): [string, string[]] => [name, ['get']])];
 }
 
 const EVENTS = {

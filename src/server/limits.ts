@@ -20,6 +20,10 @@ export const CONFLICT_RETRIES = 8;
 export const STREAMS_PER_SANDBOX_MAX = 64;
 /** All open execs and attaches: each holds buffers of up to 2 MiB. */
 export const STREAMS_MAX = 512;
+/** Forwarded connections of one sandbox: browsers open some dozens to one server. */
+export const FORWARDS_PER_SANDBOX_MAX = 128;
+/** All of them: each holds buffers of up to 1 MiB. */
+export const FORWARDS_MAX = 512;
 /** File operations of one sandbox at the same time: each is a process in the guest, beside those of its execs. */
 export const FILE_OPERATIONS_PER_SANDBOX = 8;
 /** File operations of one sandbox that wait for their turn; more are refused. */
@@ -38,7 +42,7 @@ const UNREAD_BYTES_MAX = 256 * 1024 * 1024;
 const STALL_TIMEOUT_MS = 60_000;
 /** The API: every follower and stream there may be, and as many more. */
 export const API_CONNECTION_LIMITS: ConnectionLimits = {
-  connections: 2 * (FOLLOWERS_MAX + STREAMS_MAX),
+  connections: 2 * (FOLLOWERS_MAX + STREAMS_MAX + FORWARDS_MAX),
   requests: FOLLOWERS_MAX + SHORT_REQUESTS_MAX,
   requestsPerConnection: REQUESTS_PER_CONNECTION_MAX,
   unreadBytes: UNREAD_BYTES_MAX,

@@ -104,7 +104,7 @@ export function registerSandboxRoutes(app: FastifyInstance, deps: Dependencies, 
     await stream.write(`${JSON.stringify({ uid })}\n`);
   });
 
-  for (const verb of ['exec', 'attach']) {
+  for (const verb of ['exec', 'attach', 'portforward']) {
     app.get(`${ITEM}/${verb}`, () => {
       throw new BulkheadError('BAD_REQUEST', `${verb} needs a WebSocket: send an Upgrade request`);
     });

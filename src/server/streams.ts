@@ -1,4 +1,4 @@
-// WebSocket upgrades: exec and attach.
+// WebSocket upgrades: exec, attach and port-forward.
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -6,25 +6,34 @@ import { WebSocketServer } from 'ws';
 import { STREAM_PROTOCOLS, type StreamProtocol } from '../api/channels.ts';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
+import { PORT_FORWARD_PROTOCOL } from '../api/port-forward.ts';
 import type { ExecRequest, GuestProcess } from '../guest/agent.ts';
+import { Admission } from './admission.ts';
 import type { LiveSandbox, SandboxAccess } from './contracts.ts';
 import { sendRawFailure } from './failures.ts';
 import {
+  FORWARDS_MAX,
+  FORWARDS_PER_SANDBOX_MAX,
   HANGUP_GRACE_MS,
   STREAM_MESSAGE_BYTES_MAX,
   STREAMS_MAX,
   STREAMS_PER_SANDBOX_MAX,
   TERMINAL_SIZE_MAX,
 } from './limits.ts';
+import { carryPortForward } from './port-forward.ts';
 import { boolean, integer, parseQuery, type Query, repeated, single } from './query.ts';
 import { StreamSession } from './stream-session.ts';
 
-const PATH = new RegExp(`^/apis/${GROUP_VERSION}/namespaces/([^/]+)/sandboxes/([^/]+)/(exec|attach)$`);
+const PATH = new RegExp(
+  `^/apis/${GROUP_VERSION}/namespaces/([^/]+)/sandboxes/([^/]+)/(exec|attach|portforward)$`,
+);
 const ENV_ENTRY = /^[^=\0]+=[^\0]*$/;
 /** Size of a terminal whose client has not told it yet. */
 const DEFAULT_SIZE = { columns: 80, rows: 24 };
 
-/** Serves exec and attach on `server`. Fail before the upgrade: HTTP and a `Status`; after it: the error channel. */
+const PORT_MAX = 65_535;
+
+/** Serves exec, attach and port-forward on `server`. Fail before the upgrade: HTTP and a `Status`; after it: the error channel. */
 export class StreamEndpoints {
   readonly #sandboxes: SandboxAccess;
   readonly #closing: AbortSignal;
@@ -32,11 +41,20 @@ export class StreamEndpoints {
     noServer: true,
     maxPayload: STREAM_MESSAGE_BYTES_MAX,
     perMessageDeflate: false,
-    handleProtocols: (offered) => STREAM_PROTOCOLS.find((protocol) => offered.has(protocol)) ?? false,
+    handleProtocols: (offered) =>
+      [...STREAM_PROTOCOLS, PORT_FORWARD_PROTOCOL].find((protocol) => offered.has(protocol)) ?? false,
   });
-  readonly #openBySandbox = new Map<string, number>();
+  readonly #streams = new Admission({
+    what: 'execs and attaches',
+    total: STREAMS_MAX,
+    perSandbox: STREAMS_PER_SANDBOX_MAX,
+  });
+  readonly #forwards = new Admission({
+    what: 'forwarded connections',
+    total: FORWARDS_MAX,
+    perSandbox: FORWARDS_PER_SANDBOX_MAX,
+  });
   readonly #running = new Set<Promise<void>>();
-  #open = 0;
 
   constructor(server: Server, sandboxes: SandboxAccess, closing: AbortSignal) {
     this.#sandboxes = sandboxes;
@@ -65,11 +83,15 @@ export class StreamEndpoints {
     if (url === null || namespace === undefined || name === undefined) {
       throw new BulkheadError('NOT_FOUND', `no WebSocket at ${url?.pathname ?? target}`);
     }
-    const protocol = offeredProtocol(request);
     const query = parseQuery(url.searchParams);
+    if (verb === 'portforward') {
+      await this.#forward(request, socket, head, await this.#sandboxes.live(namespace, name), query);
+      return;
+    }
+    const protocol = offeredProtocol(request);
     const sandbox = await this.#sandboxes.live(namespace, name);
     const serve = verb === 'exec' ? prepareExec(sandbox, query) : prepareAttach(sandbox, query);
-    const release = this.#admit(sandbox.uid);
+    const release = this.#streams.admit(sandbox.uid);
     try {
       const session = await this.#accept(request, socket, head, protocol, query);
       const unuse = sandbox.use();
@@ -96,26 +118,52 @@ export class StreamEndpoints {
     return promise;
   }
 
-  #admit(uid: string): () => void {
-    const ofSandbox = this.#openBySandbox.get(uid) ?? 0;
-    if (this.#open >= STREAMS_MAX || ofSandbox >= STREAMS_PER_SANDBOX_MAX) {
-      const limit =
-        this.#open >= STREAMS_MAX ? `${STREAMS_MAX} in all` : `${STREAMS_PER_SANDBOX_MAX} per sandbox`;
-      throw new BulkheadError('TOO_MANY_REQUESTS', `too many open execs and attaches: at most ${limit}`);
+  /** Connects to the guest first, so that a port that does not answer is a failed request. */
+  async #forward(
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+    sandbox: LiveSandbox,
+    query: Query,
+  ): Promise<void> {
+    if (!offeredProtocols(request).includes(PORT_FORWARD_PROTOCOL))
+      throw new BulkheadError(
+        'BAD_REQUEST',
+        `the WebSocket must offer the subprotocol ${PORT_FORWARD_PROTOCOL}`,
+      );
+    const port = integer(query, 'port', 1, PORT_MAX);
+    if (port === undefined) throw new BulkheadError('BAD_REQUEST', 'query parameter port: which port?');
+    const release = this.#forwards.admit(sandbox.uid);
+    const unuse = sandbox.use();
+    try {
+      const guest = await sandbox.dial(port);
+      // Until it is carried nobody else would hear of it.
+      const ignore = () => {};
+      guest.on('error', ignore);
+      if (socket.destroyed) {
+        guest.destroy();
+        return;
+      }
+      const { promise, resolve } = Promise.withResolvers<void>();
+      socket.once('close', () => resolve());
+      this.#sockets.handleUpgrade(request, socket, head, (webSocket) =>
+        resolve(carryPortForward(webSocket, guest, this.#closing)),
+      );
+      await promise;
+      guest.destroy();
+    } finally {
+      unuse();
+      release();
     }
-    this.#open++;
-    this.#openBySandbox.set(uid, ofSandbox + 1);
-    return () => {
-      this.#open--;
-      const left = (this.#openBySandbox.get(uid) ?? 1) - 1;
-      if (left > 0) this.#openBySandbox.set(uid, left);
-      else this.#openBySandbox.delete(uid);
-    };
   }
 }
 
+function offeredProtocols(request: IncomingMessage): string[] {
+  return (request.headers['sec-websocket-protocol'] ?? '').split(',').map((each) => each.trim());
+}
+
 function offeredProtocol(request: IncomingMessage): StreamProtocol {
-  const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((each) => each.trim());
+  const offered = offeredProtocols(request);
   const protocol = STREAM_PROTOCOLS.find((each) => offered.includes(each));
   if (protocol !== undefined) return protocol;
   throw new BulkheadError(

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer as createNetServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Readable } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
 import { SANDBOX_KIND } from '../../api/kinds.ts';
 import type { CachedImage, VmFigures } from '../../api/wire.ts';
@@ -46,6 +46,10 @@ export class FakeSandboxes implements SandboxAccess {
   readonly logs = new Map<string, LogEntry[]>();
   main: FakeCommand = BASIC_COMMANDS.cat as FakeCommand;
   mainTty = false;
+  /** Connects to a port of every guest. */
+  dial: (port: number) => Promise<Duplex> = async (port) => {
+    throw new BulkheadError('PORT_UNREACHABLE', `Nothing listens on port ${port} of the guest.`);
+  };
   /** Streams that count as use now. */
   inUse = 0;
   logOptions: LogOptions[] = [];
@@ -83,6 +87,7 @@ export class FakeSandboxes implements SandboxAccess {
         cmd: ['default'],
       },
       vmStats: async () => ZERO_STATS,
+      dial: (port) => this.dial(port),
       attachMain: async () => this.#attach(),
       use: () => {
         this.inUse++;
