@@ -107,14 +107,17 @@ enum bh_plane_socket {
     BH_PLANE_UDP,  // transparent, for bh_datagram_receive
     BH_PLANE_DNS4, // port 53 of the gateway's addresses
     BH_PLANE_DNS6,
+    BH_PLANE_ECHO4, // for bh_echo_receive and bh_echo_answer
+    BH_PLANE_ECHO6,
     BH_PLANE_SOCKETS
 };
 
 // Moves into the network namespace of a VM's process (this thread, for the length of the call), gives its TAP
-// the addresses of the gateway, makes transparent TCP and UDP sockets on `port` and UDP sockets on port 53 of
-// both addresses, and last runs `rules` (nftables), which replace the launcher's rule that drops every frame.
-// Repeating it is harmless once the former sockets are closed. Needs CAP_SYS_ADMIN and libnftables.so.1;
-// -ESRCH when the process is gone. `sockets` has room for BH_PLANE_SOCKETS.
+// the addresses of the gateway, makes transparent TCP and UDP sockets on `port`, raw sockets for the echo
+// requests of ICMP, which the kernel answers no longer there, and UDP sockets on port 53 of both addresses,
+// and last runs `rules` (nftables), which replace the launcher's rule that drops every frame. Repeating it is
+// harmless once the former sockets are closed. Needs CAP_SYS_ADMIN, CAP_NET_RAW and libnftables.so.1; -ESRCH
+// when the process is gone. `sockets` has room for BH_PLANE_SOCKETS.
 BH_API int bh_plane_open(int32_t pid, uint64_t start_time, const char *gateway4, const char *gateway6,
                          uint16_t port, const char *rules, int32_t *sockets, char *error, size_t error_size);
 
@@ -146,6 +149,22 @@ BH_API int bh_plane_bind(int32_t pid, uint64_t start_time, const char *address, 
  */
 BH_API int bh_datagram_receive(int32_t fd, uint8_t *data, size_t size, char *flow, int32_t *length,
                                char *error, size_t error_size);
+
+/*
+ * The same for an echo request of ICMP. Its ports in the text are the identifier and 0; the data begins with
+ * the header of ICMP.
+ */
+BH_API int bh_echo_receive(int32_t fd, uint8_t *data, size_t size, char *flow, int32_t *length, char *error,
+                           size_t error_size);
+
+// Sends the guest an echo reply, which begins with the header of ICMP, as if it came from `source`. Writes
+// its checksum.
+BH_API int bh_echo_answer(int32_t fd, const char *source, const char *guest, uint8_t *data, size_t size,
+                          char *error, size_t error_size);
+
+// A socket of the host for echoes of ICMP or, with `ipv6`, of ICMPv6; -EACCES where net.ipv4.ping_group_range
+// leaves this process out.
+BH_API int bh_ping_open(int32_t ipv6, int32_t *fd, char *error, size_t error_size);
 
 // ---- measurements
 // ---------------------------------------------------------------------------------------------

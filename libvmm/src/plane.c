@@ -19,6 +19,7 @@
 
 #include "../include/libvmm.h"
 #include "cleanup.h"
+#include "echo.h"
 #include "error.h"
 
 #define TAP "tap0"
@@ -90,10 +91,7 @@ static int add_address6(int fd, const struct in6_addr *address) {
 static int set_ipv6(const char *name, const char *value) {
     char path[96];
     (void)snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/" TAP "/%s", name);
-    CLEANUP_FD fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    return write(fd, value, strlen(value)) < 0 ? -errno : 0;
+    return bh_write_setting(path, value);
 }
 
 // No address by itself, no router of the guest's word.
@@ -204,6 +202,10 @@ static int open_inside(void *context, char *error, size_t error_size) {
         result = bind_to(SOCK_DGRAM, &dns4, 0, &sockets[BH_PLANE_DNS4]);
     if (result == 0)
         result = bind_to(SOCK_DGRAM, &dns6, 0, &sockets[BH_PLANE_DNS6]);
+    if (result == 0)
+        result = bh_echo_open(AF_INET, &sockets[BH_PLANE_ECHO4]);
+    if (result == 0)
+        result = bh_echo_open(AF_INET6, &sockets[BH_PLANE_ECHO6]);
     if (result != 0)
         return bh_fail(error, error_size, -result, "sockets in the VM's network");
     // Last: until now the launcher's rule drops every frame of the guest.

@@ -120,6 +120,20 @@ async function checkNetwork(): Promise<Finding> {
   }
 }
 
+/** Echoes of ICMP go out by sockets that the kernel gives to groups of its choice alone. */
+async function checkPing(): Promise<Finding> {
+  const text = await readText('/proc/sys/net/ipv4/ping_group_range');
+  const [first = 1, last = 0] = (text ?? '').split(/\s+/).map(Number);
+  const group = process.getgid?.() ?? 0;
+  if (group >= first && group <= last)
+    return { status: 'ok', message: 'echoes of ICMP can be carried, by policy' };
+  return {
+    status: 'warn',
+    message: `no echoes of ICMP: net.ipv4.ping_group_range leaves out group ${group}, so that ping in a sandbox gets no answer`,
+    fix: `sysctl net.ipv4.ping_group_range="0 ${Math.max(group, 0)}"`,
+  };
+}
+
 async function checkArtefacts(): Promise<Finding> {
   const missing: string[] = [];
   for (const artefact of ARTEFACTS) if (!(await isPresent(join(BUILD, artefact)))) missing.push(artefact);
@@ -189,6 +203,7 @@ export async function hostChecks(stateDir: string): Promise<DoctorCheck[]> {
     ...Object.entries(TOOLS).map(([tool, name]): [string, Promise<Finding>] => [tool, checkTool(tool, name)]),
     ['build', checkArtefacts()],
     ['network', checkNetwork()],
+    ['ping', checkPing()],
     ['state directory', checkStateDir(stateDir)],
     ['limits', checkLimits()],
   ];

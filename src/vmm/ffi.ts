@@ -9,7 +9,7 @@ const ABI_VERSION = 1;
 /** BH_ERROR_BYTES. */
 const ERROR_BYTES = 256;
 /** BH_PLANE_SOCKETS. */
-const PLANE_SOCKETS = 4;
+const PLANE_SOCKETS = 6;
 /** BH_FLOW_BYTES. */
 const FLOW_BYTES = 128;
 /** BH_SPAWN_FIRST_FD: number of the first inherited descriptor in the launcher. */
@@ -61,6 +61,8 @@ export interface PlaneSockets {
   udp: number;
   dns4: number;
   dns6: number;
+  echo4: number;
+  echo6: number;
 }
 
 /** The calls of libvmm. Names follow the header; every failure throws (or rejects with) a HostError. */
@@ -97,6 +99,12 @@ export interface HostLibrary {
    * `ADDRESS PORT ADDRESS PORT`. Undefined where none waits.
    */
   receiveDatagram(fd: number, data: Uint8Array): { length: number; flow: string } | undefined;
+  /** The same of an echo request of ICMP, from `echo4` or `echo6`; its ports are the identifier and 0. */
+  receiveEcho(fd: number, data: Uint8Array): { length: number; flow: string } | undefined;
+  /** Sends the guest an echo reply that begins with the header of ICMP, whose checksum is written. */
+  answerEcho(fd: number, source: string, guest: string, data: Uint8Array): void;
+  /** A socket of the host for echoes; its descriptor. EACCES where the host does not let this process have one. */
+  pingOpen(family: 4 | 6): number;
   /** Calls back each time that the descriptor can be read, until it is stopped. */
   poll(fd: number, readable: () => void): PollHandle;
   /** Opens the network of the VM whose process this is; gives the descriptors of its sockets. */
@@ -204,9 +212,24 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     'bh_datagram_receive',
     'int32_t fd, uint8_t *data, size_t size, uint8_t *flow, int32_t *length',
   );
+  const echoReceive = declare(
+    'bh_echo_receive',
+    'int32_t fd, uint8_t *data, size_t size, uint8_t *flow, int32_t *length',
+  );
+  const echoAnswer = declare(
+    'bh_echo_answer',
+    'int32_t fd, const char *source, const char *guest, uint8_t *data, size_t size',
+  );
+  const pingOpen = declare('bh_ping_open', 'int32_t ipv6, int32_t *fd');
   const dialResult = declare('bh_dial_result', 'int32_t fd, int32_t *connected');
   const tscKhz = declare('bh_tsc_khz', 'uint32_t *khz');
 
+  const receive = (call: typeof datagramReceive, fd: number, data: Uint8Array) => {
+    const [flow, length] = [Buffer.alloc(FLOW_BYTES), new Int32Array(1)];
+    call.now(fd, data, data.length, flow, length);
+    if (first(length) < 0) return undefined;
+    return { length: first(length), flow: flow.toString('latin1', 0, flow.indexOf(0)) };
+  };
   const first = (array: Int32Array | Uint32Array): number => array[0] ?? -1;
 
   return {
@@ -290,8 +313,8 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     planeOpen({ pid, startTime: start }, { gateway4, gateway6, port, rules }) {
       const sockets = new Int32Array(PLANE_SOCKETS);
       planeOpen.now(pid, start, gateway4, gateway6, port, rules, sockets);
-      const [tcp = -1, udp = -1, dns4 = -1, dns6 = -1] = sockets;
-      return { tcp, udp, dns4, dns6 };
+      const [tcp = -1, udp = -1, dns4 = -1, dns6 = -1, echo4 = -1, echo6 = -1] = sockets;
+      return { tcp, udp, dns4, dns6, echo4, echo6 };
     },
     planeDial({ pid, startTime: start }, address, port) {
       const out = new Int32Array(1);
@@ -303,11 +326,15 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
       planeBind.now(pid, start, address, port, out);
       return first(out);
     },
-    receiveDatagram(fd, data) {
-      const [flow, length] = [Buffer.alloc(FLOW_BYTES), new Int32Array(1)];
-      datagramReceive.now(fd, data, data.length, flow, length);
-      if (first(length) < 0) return undefined;
-      return { length: first(length), flow: flow.toString('latin1', 0, flow.indexOf(0)) };
+    receiveDatagram: (fd, data) => receive(datagramReceive, fd, data),
+    receiveEcho: (fd, data) => receive(echoReceive, fd, data),
+    answerEcho(fd, source, guest, data) {
+      echoAnswer.now(fd, source, guest, data, data.length);
+    },
+    pingOpen(family) {
+      const out = new Int32Array(1);
+      pingOpen.now(family === 6 ? 1 : 0, out);
+      return first(out);
     },
     poll(fd, readable) {
       const handle = koffi.node.poll(fd, { readable: true }, () => readable());

@@ -109,8 +109,8 @@ test(
 test('the gateway can do as root what it needs and nothing else', () => {
   const status = readFileSync(`/proc/${gatewayPid()}/status`, 'utf8');
   const bits = Number.parseInt(/^CapEff:\s+(\w+)$/m.exec(status)?.[1] ?? '', 16);
-  // dac_read_search, net_bind_service, net_admin, sys_ptrace, sys_admin: capability.h.
-  assert.equal(bits, (1 << 2) | (1 << 10) | (1 << 12) | (1 << 19) | (1 << 21));
+  // dac_read_search, net_bind_service, net_admin, net_raw, sys_ptrace, sys_admin: capability.h.
+  assert.equal(bits, (1 << 2) | (1 << 10) | (1 << 12) | (1 << 13) | (1 << 19) | (1 << 21));
   assert.match(status, /^NoNewPrivs:\s+1$/m);
 });
 

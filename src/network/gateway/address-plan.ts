@@ -20,6 +20,8 @@ const CONNECTIONS_PER_SECOND = 1_000;
 const QUESTIONS_PER_SECOND = 1_000;
 /** Datagrams of all kinds: about 240 Mbit/s of full ones, which takes a part of one core. */
 const DATAGRAMS_PER_SECOND = 20_000;
+/** A ping makes one a second. */
+const ECHOES_PER_SECOND = 50;
 
 /** What the agent is told at Personalize. */
 export const GUEST_NETWORK = {
@@ -34,8 +36,8 @@ export const GUEST_NETWORK = {
 
 /**
  * One transaction that replaces the closed TAP. On the TAP only the guest's own address and hardware address pass, in whole
- * packets without options and extension headers; what passes is a question to the gateway's name server, or a connection or
- * datagram, which goes to the gateway's sockets. Without them nothing takes it and it is dropped.
+ * packets without options and extension headers; what passes is a question to the gateway's name server, or a connection,
+ * datagram or echo, which goes to the gateway's sockets. Without them nothing takes it and it is dropped.
  */
 const RULES = `
 add table netdev bulkhead
@@ -48,6 +50,8 @@ table inet bulkhead {
     ip daddr ${GATEWAY_V4} udp dport 53 accept
     ip6 daddr ${GATEWAY_V6} udp dport 53 accept
     icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    icmp type echo-request accept
+    icmpv6 type echo-request accept
     meta l4proto tcp tproxy to :${LISTENER_PORT} accept
     meta l4proto udp tproxy to :${LISTENER_PORT} accept
   }
@@ -62,9 +66,13 @@ table netdev bulkhead {
     tcp flags & (fin | syn | rst | ack) == syn limit rate over ${CONNECTIONS_PER_SECOND}/second burst ${CONNECTIONS_PER_SECOND} packets drop
     udp dport 53 limit rate over ${QUESTIONS_PER_SECOND}/second burst ${QUESTIONS_PER_SECOND} packets drop
     meta l4proto udp limit rate over ${DATAGRAMS_PER_SECOND}/second burst ${DATAGRAMS_PER_SECOND} packets drop
+    icmp type echo-request limit rate over ${ECHOES_PER_SECOND}/second burst ${ECHOES_PER_SECOND} packets drop
+    icmpv6 type echo-request limit rate over ${ECHOES_PER_SECOND}/second burst ${ECHOES_PER_SECOND} packets drop
     arp htype 1 arp ptype ip arp operation { request, reply } arp saddr ether ${GUEST_MAC} arp saddr ip ${GUEST_V4} arp daddr ip ${GATEWAY_V4} accept
     ip saddr ${GUEST_V4} ip hdrlength 5 ip frag-off & 0x3fff == 0 ip protocol { tcp, udp } accept
+    ip saddr ${GUEST_V4} ip hdrlength 5 ip frag-off & 0x3fff == 0 icmp type echo-request accept
     ip6 saddr ${GUEST_V6} ip6 nexthdr { tcp, udp } accept
+    ip6 saddr ${GUEST_V6} ip6 nexthdr icmpv6 icmpv6 type echo-request accept
     ip6 saddr { ${GUEST_V6}, fe80::/10 } ip6 hoplimit 255 ip6 nexthdr icmpv6 icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
   }
 }

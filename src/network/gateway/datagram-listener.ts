@@ -9,8 +9,10 @@ const DATAGRAM_BYTES_MAX = 65_535;
 /** `flow` is `ADDRESS PORT ADDRESS PORT`: where it came from and where it was sent. */
 export type TakeDatagram = (flow: string, payload: Buffer) => void;
 
+type Receive = HostLibrary['receiveDatagram'];
+
 export class DatagramListener {
-  readonly #library: Pick<HostLibrary, 'receiveDatagram'>;
+  readonly #receive: Receive;
   readonly #fd: number;
   readonly #take: TakeDatagram;
   readonly #poll: ReturnType<HostLibrary['poll']>;
@@ -18,9 +20,9 @@ export class DatagramListener {
   #pause: NodeJS.Timeout | undefined;
   #closed = false;
 
-  /** Takes over the descriptor, which `planeOpen` made. */
-  constructor(library: Pick<HostLibrary, 'receiveDatagram' | 'poll'>, fd: number, take: TakeDatagram) {
-    this.#library = library;
+  /** Takes over the descriptor, which `planeOpen` made for `receive`. */
+  constructor(library: Pick<HostLibrary, 'poll'>, fd: number, receive: Receive, take: TakeDatagram) {
+    this.#receive = receive;
     this.#fd = fd;
     this.#take = take;
     this.#poll = library.poll(fd, () => this.#read());
@@ -34,10 +36,20 @@ export class DatagramListener {
     closeSync(this.#fd);
   }
 
+  /** What a guest made that is no datagram is dropped. */
+  #next(): ReturnType<Receive> | 'bad' {
+    try {
+      return this.#receive(this.#fd, this.#buffer);
+    } catch {
+      return 'bad';
+    }
+  }
+
   #read(): void {
     for (let taken = 0; taken < UDP_BATCH; taken += 1) {
-      const found = this.#library.receiveDatagram(this.#fd, this.#buffer);
+      const found = this.#next();
       if (found === undefined) return;
+      if (found === 'bad') continue;
       this.#take(found.flow, Buffer.from(this.#buffer.subarray(0, found.length)));
       if (this.#closed) return;
     }

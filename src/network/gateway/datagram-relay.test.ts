@@ -7,9 +7,11 @@ import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import type { FlowVerdict } from '../policy/flow.ts';
 import { flow } from '../testing/policies.ts';
 import { DatagramRelay, type DatagramRelayOptions } from './datagram-relay.ts';
+import { DatagramSession, type Endpoint } from './datagram-session.ts';
 import { EgressRate } from './egress-rate.ts';
-import { UDP_IDLE_MS, UDP_REFUSED_MS, UDP_SESSIONS_MAX, UDP_SWEEP_MS, UDP_UNANSWERED_MS } from './limits.ts';
+import { UDP_IDLE_MS, UDP_REFUSED_MS, UDP_SWEEP_MS, UDP_UNANSWERED_MS } from './limits.ts';
 
+const SESSIONS_MAX = 8;
 const MODE = { kind: 'Mode', mode: 'AllowAll' } as const;
 const ALLOW: FlowVerdict = { allowed: true, by: MODE, inspect: false };
 const DENY: FlowVerdict = { allowed: false, by: MODE, inspect: false };
@@ -23,24 +25,34 @@ async function bound(t: TestContext): Promise<Socket> {
 }
 
 /** A guest's socket, and a relay whose every destination is one server. */
-async function world(t: TestContext, more: Partial<DatagramRelayOptions> = {}) {
+async function world(
+  t: TestContext,
+  more: Partial<DatagramRelayOptions> = {},
+  { perSecond, target }: { perSecond?: number; target?: Endpoint } = {},
+) {
   const clock = new FakeClock();
+  const rate = new EgressRate(clock);
+  rate.set(perSecond);
   const [guest, server] = [await bound(t), await bound(t)];
   const reports: string[] = [];
   const counted = { egress: 0, ingress: 0 };
   const relay = new DatagramRelay({
     clock,
-    rate: new EgressRate(clock),
-    bind: () => createSocket('udp6').bind(0),
+    sessionsMax: SESSIONS_MAX,
+    open: (from, _destination, closed) =>
+      new DatagramSession({
+        ...{ rate, closed, guest: from, now: () => clock.monotonic() },
+        socket: createSocket('udp6').bind(0),
+        target: target ?? { host: '127.0.0.1', port: server.address().port },
+        count: (egress, ingress) => {
+          counted.egress += egress;
+          counted.ingress += ingress;
+        },
+      }),
     flowTo: ({ host, port }) => flow(host, { protocol: 'UDP', port }),
-    targetOf: () => ({ host: '127.0.0.1', port: server.address().port }),
     decide: () => ALLOW,
     mayOpen: () => true,
     report: ({ host, port }, result) => reports.push(`${result} ${host} ${port}`),
-    count: (egress, ingress) => {
-      counted.egress += egress;
-      counted.ingress += ingress;
-    },
     ...more,
   });
   t.after(() => relay.close());
@@ -124,9 +136,9 @@ test('sessions without an answer are forgotten sooner than those with', async (t
 test('sessions are bounded, and those that the sandbox may not open are refused', async (t) => {
   let free = true;
   const { relay, send, reports } = await world(t, { mayOpen: () => free });
-  for (let port = 1; port <= UDP_SESSIONS_MAX; port += 1) send('x', `20.0.0.10 ${port}`);
+  for (let port = 1; port <= SESSIONS_MAX; port += 1) send('x', `20.0.0.10 ${port}`);
   send('x', '20.0.0.11 1');
-  assert.equal(relay.size, UDP_SESSIONS_MAX);
+  assert.equal(relay.size, SESSIONS_MAX);
   assert.equal(reports.at(-1), 'Flow/Limited 20.0.0.11 1');
   relay.close();
   assert.equal(relay.size, 0);
@@ -137,21 +149,15 @@ test('sessions are bounded, and those that the sandbox may not open are refused'
 });
 
 test('a destination that takes nothing ends the session', async (t) => {
-  const { relay, send, reports, server } = await world(t, {
-    // Nobody has port 1.
-    targetOf: () => ({ host: '127.0.0.1', port: 1 }),
-  });
+  // Nobody has port 1.
+  const { relay, send, reports } = await world(t, {}, { target: { host: '127.0.0.1', port: 1 } });
   send('x');
   while (relay.size > 0) await new Promise((resolve) => setImmediate(resolve));
   assert.deepEqual(reports, ['Flow/Allowed 20.0.0.10 9999', 'Flow/Failed 20.0.0.10 9999']);
-  assert.equal(server.address().address, '127.0.0.1');
 });
 
 test('what exceeds the rate is dropped', async (t) => {
-  const clock = new FakeClock();
-  const rate = new EgressRate(clock);
-  rate.set(1_000);
-  const { send, received, server, counted } = await world(t, { rate });
+  const { clock, send, received, server, counted } = await world(t, {}, { perSecond: 1_000 });
   send('x'.repeat(500));
   await received(server);
   send('dropped');
@@ -161,10 +167,13 @@ test('what exceeds the rate is dropped', async (t) => {
   assert.equal(counted.egress, 506);
 });
 
-test('ports that no socket can have are left alone', async (t) => {
-  const { relay, send, reports } = await world(t);
-  send('x', '20.0.0.10 0');
-  relay.take('127.0.0.1 0 20.0.0.10 9999', Buffer.from('x'));
+test('a session that cannot be opened is told as failed', async (t) => {
+  const { relay, send, reports } = await world(t, {
+    open: () => {
+      throw new Error('no socket');
+    },
+  });
+  send('x');
   assert.equal(relay.size, 0);
-  assert.deepEqual(reports, []);
+  assert.deepEqual(reports, ['Flow/Failed 20.0.0.10 9999']);
 });

@@ -1,31 +1,42 @@
-// What a guest sends over UDP: one session for each pair of its port and a destination.
-import type { Socket } from 'node:dgram';
+// What a guest sends without a connection, over UDP or as echoes of ICMP: one session for each pair of its port, or
+// identifier, and a destination.
 import type { Clock } from '../../controller/clock.ts';
 import type { Decider, Flow, FlowVerdict } from '../policy/flow.ts';
-import { DatagramSession, type Endpoint } from './datagram-session.ts';
-import type { EgressRate } from './egress-rate.ts';
-import { UDP_REFUSED_MAX, UDP_REFUSED_MS, UDP_SESSIONS_MAX, UDP_SWEEP_MS } from './limits.ts';
+import type { Endpoint } from './datagram-session.ts';
+import { UDP_REFUSED_MAX, UDP_REFUSED_MS, UDP_SWEEP_MS } from './limits.ts';
 
 export type DatagramResult = 'Flow/Allowed' | 'Flow/Denied' | 'Flow/Cut' | 'Flow/Failed' | 'Flow/Limited';
 
 export interface DatagramRelayOptions {
   readonly clock: Clock;
-  readonly rate: Pick<EgressRate, 'admit'>;
-  /** A socket of family IPv6 in the guest's network with the address and port that the guest sent to. */
-  readonly bind: (destination: Endpoint) => Socket;
+  readonly sessionsMax: number;
+  /**
+   * Opens one. Throws where it cannot be had; calls back once when it is over, `failed` where the destination refused it before
+   * it had answered.
+   */
+  readonly open: (
+    guest: Endpoint,
+    destination: Endpoint,
+    closed: (end: 'ended' | 'failed') => void,
+  ) => RelaySession;
   /** All that is known of a flow to there. */
   readonly flowTo: (destination: Endpoint) => Flow;
-  /** Where to send what is for there. */
-  readonly targetOf: (destination: Endpoint) => Endpoint;
   readonly decide: (flow: Flow) => FlowVerdict;
   /** May the sandbox open one more? */
   readonly mayOpen: () => boolean;
   readonly report: (destination: Endpoint, result: DatagramResult, by?: Decider) => void;
-  readonly count: (egressBytes: number, ingressBytes: number) => void;
+}
+
+export interface RelaySession {
+  /** Of the guest, to the destination. */
+  send(payload: Buffer): void;
+  /** Nothing went either way for so long that it may be forgotten. */
+  readonly isIdle: boolean;
+  end(): void;
 }
 
 interface Held {
-  readonly session: DatagramSession;
+  readonly session: RelaySession;
   readonly flow: Flow;
   readonly destination: Endpoint;
 }
@@ -72,12 +83,11 @@ export class DatagramRelay {
   }
 
   #open(key: string, payload: Buffer): void {
-    const { bind, flowTo, targetOf, decide, mayOpen, report, rate, count, clock } = this.#options;
+    const { open, flowTo, decide, sessionsMax, mayOpen, report, clock } = this.#options;
     const [guest = '', guestPort, host = '', port] = key.split(' ');
     const destination = { host, port: Number(port) };
-    // No socket can answer from port 0, nor send there.
-    if (this.#closed || destination.port === 0 || guestPort === '0') return;
-    if (this.#sessions.size >= UDP_SESSIONS_MAX || !mayOpen()) {
+    if (this.#closed) return;
+    if (this.#sessions.size >= sessionsMax || !mayOpen()) {
       this.#refuse(key, destination, 'Flow/Limited');
       return;
     }
@@ -87,23 +97,17 @@ export class DatagramRelay {
       this.#refuse(key, destination, 'Flow/Denied', by);
       return;
     }
-    let socket: Socket;
+    let session: RelaySession;
     try {
-      socket = bind(destination);
+      session = open({ host: guest, port: Number(guestPort) }, destination, (end) => {
+        this.#sessions.delete(key);
+        if (end === 'failed') this.#refuse(key, destination, 'Flow/Failed', by);
+      });
     } catch {
       this.#refuse(key, destination, 'Flow/Failed', by);
       return;
     }
     report(destination, 'Flow/Allowed', by);
-    const session = new DatagramSession({
-      ...{ socket, rate, count, now: () => clock.monotonic() },
-      guest: { host: guest.includes(':') ? guest : `::ffff:${guest}`, port: Number(guestPort) },
-      target: targetOf(destination),
-      closed: (end) => {
-        this.#sessions.delete(key);
-        if (end === 'failed') this.#refuse(key, destination, 'Flow/Failed', by);
-      },
-    });
     this.#sessions.set(key, { session, flow, destination });
     session.send(payload);
     this.#endSweep ??= clock.after(UDP_SWEEP_MS, () => this.#sweep());

@@ -1,5 +1,6 @@
 // Datagrams between one port of a guest and one destination: decided once, and again when the policy changes.
 import { createSocket, type Socket } from 'node:dgram';
+import type { RelaySession } from './datagram-relay.ts';
 import type { EgressRate } from './egress-rate.ts';
 import { UDP_IDLE_MS, UDP_PENDING_MAX, UDP_QUEUE_BYTES, UDP_UNANSWERED_MS } from './limits.ts';
 
@@ -11,19 +12,19 @@ export interface Endpoint {
 export interface DatagramSessionOptions {
   /** With the destination's address, of family IPv6; not connected yet. */
   readonly socket: Socket;
-  /** The guest's port, in IPv6 form. */
+  /** The guest's port. */
   readonly guest: Endpoint;
   readonly target: Endpoint;
   /** Of all that the sandbox sends. */
   readonly rate: Pick<EgressRate, 'admit'>;
   readonly now: () => number;
   readonly count: (egressBytes: number, ingressBytes: number) => void;
-  /** Once; `failed` where the destination refused it before it had answered. */
+  /** As of DatagramRelayOptions.open. */
   readonly closed: (end: 'ended' | 'failed') => void;
 }
 
 /** Each end has a socket of its own that is connected: the kernel lets nobody else's datagrams in. */
-export class DatagramSession {
+export class DatagramSession implements RelaySession {
   readonly #options: DatagramSessionOptions;
   readonly #guest: Socket;
   readonly #server: Socket;
@@ -45,11 +46,10 @@ export class DatagramSession {
     }
     this.#guest.on('message', (payload) => this.send(payload));
     this.#server.on('message', (payload) => this.#receive(payload));
-    this.#guest.connect(guest.port, guest.host);
+    this.#guest.connect(guest.port, guest.host.includes(':') ? guest.host : `::ffff:${guest.host}`);
     this.#server.connect(target.port, target.host);
   }
 
-  /** Of the guest, to the destination. */
   send(payload: Buffer): void {
     if (this.#ended) return;
     if (this.#pending !== undefined) {
@@ -65,7 +65,6 @@ export class DatagramSession {
     });
   }
 
-  /** Nothing went either way for so long that it may be forgotten. */
   get isIdle(): boolean {
     const idle = this.#options.now() - this.#usedAt;
     return idle >= (this.#answered ? UDP_IDLE_MS : UDP_UNANSWERED_MS);

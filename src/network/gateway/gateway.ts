@@ -19,7 +19,7 @@ import {
   NO_DECISIONS,
   NO_TRAFFIC,
 } from './flow-log.ts';
-import { bindTowardsGuest, dialGuest } from './guest-dial.ts';
+import { bindTowardsGuest, dialGuest, openPing } from './guest-dial.ts';
 import { hostNameServers } from './host-name-servers.ts';
 import { PublishedPorts } from './published-ports.ts';
 import { SandboxNetwork } from './sandbox-network.ts';
@@ -111,6 +111,7 @@ export class Gateway {
     const sockets = this.#library.planeOpen(process, PLANE_SETUP);
     const bind = (local: Endpoint) => bindTowardsGuest(this.#library, process, local);
     const network = new SandboxNetwork({
+      ping: (family) => openPing(this.#library, family),
       ...{ library: this.#library, bind, sockets, policy, interception, leaves: this.#leaves },
       ...{ upstream: this.#upstream, clock: this.#clock },
       ...{ hostServers: this.#hostServers, isHostAddress },

@@ -1,4 +1,4 @@
-// Sockets towards a guest, in the network namespace of its VM.
+// Sockets towards a guest, in the network namespace of its VM, and those that stand for it outside.
 import { createSocket, type Socket as Datagrams } from 'node:dgram';
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
@@ -15,9 +15,17 @@ export function bindTowardsGuest(
   process: VmProcess,
   { host, port }: { readonly host: string; readonly port: number },
 ): Datagrams {
-  const fd = library.planeBind(process, host, port);
+  return socketOf('udp6', library.planeBind(process, host, port));
+}
+
+/** A socket of this host for echoes of ICMP. Throws where the host does not let this process have one. */
+export function openPing(library: Pick<HostLibrary, 'pingOpen'>, family: 4 | 6): Datagrams {
+  return socketOf(`udp${family}`, library.pingOpen(family));
+}
+
+function socketOf(type: 'udp4' | 'udp6', fd: number): Datagrams {
   try {
-    return createSocket('udp6').bind({ fd });
+    return createSocket(type).bind({ fd });
   } catch (error) {
     closeSync(fd);
     throw error;

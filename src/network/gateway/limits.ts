@@ -13,6 +13,8 @@ export const UDP_SESSIONS_MAX = 256;
 /** A session that no answer came to, and one with answers, is forgotten after so long; as Linux does for those it tracks. */
 export const UDP_UNANSWERED_MS = 30_000;
 export const UDP_IDLE_MS = 120_000;
+/** Identifiers and destinations of echoes of one sandbox at a time; a ping has one. They count as connections too. */
+export const ECHO_SESSIONS_MAX = 32;
 /** How often sessions are looked at for that. */
 export const UDP_SWEEP_MS = 5_000;
 /** Datagrams that wait for a session's sockets, which takes a moment; more are dropped, as a network would. */

@@ -10,10 +10,17 @@ import { GatewayClient } from './client.ts';
 const MAIN = join(import.meta.dirname, 'main.ts');
 /**
  * All that the process that works on guests' bytes may do as root: enter the namespace of a VM (sys_admin, and sys_ptrace as its
- * processes are of another user), rules and transparent sockets there (net_admin), low ports that are published
+ * processes are of another user), rules and transparent sockets there (net_admin), raw ones for its echoes (net_raw), low ports that are published
  * (net_bind_service), and look for who has a port that is taken (dac_read_search).
  */
-const CAPABILITIES = ['sys_admin', 'sys_ptrace', 'net_admin', 'net_bind_service', 'dac_read_search'];
+const CAPABILITIES = [
+  'sys_admin',
+  'sys_ptrace',
+  'net_admin',
+  'net_raw',
+  'net_bind_service',
+  'dac_read_search',
+];
 /** How often a killed process is looked at until it is gone. */
 const DEATH_CHECK_MS = 10;
 

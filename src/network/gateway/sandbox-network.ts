@@ -9,21 +9,28 @@ import type { Upstream } from '../dns/upstream.ts';
 import type { LeafCache } from '../intercept/leaf-cache.ts';
 import { DNS_PORT, decideFlow } from '../policy/decide.ts';
 import type { EffectivePolicy } from '../policy/effective.ts';
-import type { Flow, FlowProtocol } from '../policy/flow.ts';
+import type { Decider, Flow, FlowProtocol } from '../policy/flow.ts';
 import { GATEWAY_V4, GATEWAY_V6 } from './address-plan.ts';
 import { DatagramListener } from './datagram-listener.ts';
-import { DatagramRelay } from './datagram-relay.ts';
-import type { Endpoint } from './datagram-session.ts';
+import { DatagramRelay, type DatagramResult } from './datagram-relay.ts';
+import { DatagramSession, type Endpoint } from './datagram-session.ts';
 import { serveDatagrams, serveStream } from './dns-sockets.ts';
+import { EchoSession } from './echo-session.ts';
 import { EgressRate } from './egress-rate.ts';
 import { FlowLog, type NetworkCounters } from './flow-log.ts';
 import { type InterceptionInputs, Interceptor } from './interceptor.ts';
-import { DNS_CONNECTIONS_MAX } from './limits.ts';
+import { DNS_CONNECTIONS_MAX, ECHO_SESSIONS_MAX, UDP_SESSIONS_MAX } from './limits.ts';
 import type { PublishedPorts } from './published-ports.ts';
 import { Relay, type RelayResult } from './relay.ts';
 
+/** Types of ICMP and of ICMPv6. */
+const ECHO_REPLY_V4 = 0;
+const ECHO_REPLY_V6 = 129;
+
 export interface SandboxNetworkOptions {
-  readonly library: Pick<HostLibrary, 'receiveDatagram' | 'poll'>;
+  readonly library: Pick<HostLibrary, 'receiveDatagram' | 'receiveEcho' | 'answerEcho' | 'poll'>;
+  /** A socket of this host for echoes of ICMP; throws where there can be none. */
+  readonly ping: (family: 4 | 6) => Datagrams;
   readonly sockets: PlaneSockets;
   /** A UDP socket in the sandbox's namespace with any address. */
   readonly bind: (local: Endpoint) => Datagrams;
@@ -42,8 +49,9 @@ export class SandboxNetwork {
   readonly #filter: DnsFilter;
   readonly #server: Server;
   readonly #nameServers: Datagrams[];
-  readonly #listener: DatagramListener;
+  readonly #listeners: readonly DatagramListener[];
   readonly #datagrams: DatagramRelay;
+  readonly #echoes: DatagramRelay;
   readonly #relays = new Set<Relay>();
   readonly #dnsStreams = new Set<Socket>();
   readonly log: FlowLog;
@@ -71,9 +79,19 @@ export class SandboxNetwork {
     });
     this.#nameServers = [sockets.dns4, sockets.dns6].map((fd) => serveDatagrams(fd, this.#filter));
     this.#datagrams = this.#relayDatagrams();
-    this.#listener = new DatagramListener(options.library, sockets.udp, (flow, payload) =>
-      this.#datagrams.take(flow, payload),
-    );
+    this.#echoes = this.#relayEchoes();
+    const { library } = options;
+    this.#listeners = [
+      new DatagramListener(library, sockets.udp, library.receiveDatagram, (flow, payload) =>
+        this.#datagrams.take(flow, payload),
+      ),
+      ...[sockets.echo4, sockets.echo6].map(
+        (fd) =>
+          new DatagramListener(library, fd, library.receiveEcho, (flow, message) =>
+            this.#echoes.take(flow, message),
+          ),
+      ),
+    ];
     this.#server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket));
     this.#server.on('error', () => this.close());
     this.#server.listen({ fd: sockets.tcp });
@@ -94,6 +112,7 @@ export class SandboxNetwork {
       relay.applyRate();
     }
     this.#datagrams.reconsider();
+    this.#echoes.reconsider();
   }
 
   counters(): NetworkCounters {
@@ -101,9 +120,9 @@ export class SandboxNetwork {
     return this.log.counters(this.#open);
   }
 
-  /** Connections and UDP sessions, those to the name server included. */
+  /** Connections, those to the name server included, and sessions of UDP and ICMP. */
   get #open(): number {
-    return this.#relays.size + this.#dnsStreams.size + this.#datagrams.size;
+    return this.#relays.size + this.#dnsStreams.size + this.#datagrams.size + this.#echoes.size;
   }
 
   close(): void {
@@ -111,8 +130,10 @@ export class SandboxNetwork {
     this.#filter.close();
     this.#server.close();
     for (const socket of this.#nameServers.splice(0)) socket.close();
-    this.#listener.close();
     this.#datagrams.close();
+    // Its sessions answer by the listeners' descriptors.
+    this.#echoes.close();
+    for (const listener of this.#listeners) listener.close();
     for (const socket of this.#dnsStreams) socket.destroy();
     for (const relay of [...this.#relays]) relay.cut();
   }
@@ -158,16 +179,56 @@ export class SandboxNetwork {
 
   #relayDatagrams(): DatagramRelay {
     const { clock, bind } = this.#options;
+    const now = () => clock.monotonic();
     return new DatagramRelay({
-      ...{ clock, bind, targetOf, rate: this.#rate, count: this.#count },
-      flowTo: (destination) => this.#flowTo('UDP', destination),
-      decide: (flow) => decideFlow(this.#policy, flow),
-      mayOpen: () => this.#open < this.#policy.limits.maxConnections,
-      report: (destination, told, by) => {
-        const [layer, result = ''] = told.split('/') as [FlowEntry['layer'], string?];
-        this.log.add({ layer, protocol: 'UDP', destination: textOf(destination), result }, by);
+      ...this.#relayOptions('UDP'),
+      sessionsMax: UDP_SESSIONS_MAX,
+      open: (guest, destination, closed) => {
+        if (guest.port === 0 || destination.port === 0) throw new Error('No socket can have port 0.');
+        const [socket, target] = [bind(destination), targetOf(destination)];
+        const { rate, count } = { rate: this.#rate, count: this.#count };
+        return new DatagramSession({ socket, guest, target, rate, now, count, closed });
       },
     });
+  }
+
+  #relayEchoes(): DatagramRelay {
+    const { clock, ping, library, sockets } = this.#options;
+    const now = () => clock.monotonic();
+    return new DatagramRelay({
+      ...this.#relayOptions('ICMP'),
+      sessionsMax: ECHO_SESSIONS_MAX,
+      open: (guest, destination, closed) => {
+        const { host: target } = targetOf(destination);
+        return new EchoSession({
+          ...{ target, identifier: guest.port, rate: this.#rate, now, count: this.#count, closed },
+          socket: ping(target.includes(':') ? 6 : 4),
+          answer: (message) => {
+            message[0] = isV6(guest) ? ECHO_REPLY_V6 : ECHO_REPLY_V4;
+            const fd = isV6(guest) ? sockets.echo6 : sockets.echo4;
+            try {
+              library.answerEcho(fd, destination.host, guest.host, message);
+            } catch {
+              // There is no way to the guest, as when its VM is just gone.
+            }
+          },
+        });
+      },
+    });
+  }
+
+  #relayOptions(protocol: 'UDP' | 'ICMP') {
+    return {
+      clock: this.#options.clock,
+      flowTo: (destination: Endpoint) => this.#flowTo(protocol, destination),
+      decide: (flow: Flow) => decideFlow(this.#policy, flow),
+      mayOpen: () => this.#open < this.#policy.limits.maxConnections,
+      report: (destination: Endpoint, told: DatagramResult, by?: Decider) => {
+        const [layer, result = ''] = told.split('/') as [FlowEntry['layer'], string?];
+        const to = protocol === 'ICMP' ? destination.host : textOf(destination);
+        this.log.add({ layer, protocol, destination: to, result }, by);
+      },
+    };
   }
 
   #flowTo(protocol: FlowProtocol, { host, port }: Endpoint): Flow {
@@ -188,6 +249,10 @@ function isGateway(address: string): boolean {
 /** What the guest reaches as its gateway is this host itself. */
 function targetOf({ host, port }: Endpoint): Endpoint {
   return { host: isGateway(host) ? '127.0.0.1' : host, port };
+}
+
+function isV6({ host }: Endpoint): boolean {
+  return host.includes(':');
 }
 
 function textOf({ host, port }: Endpoint): string {
