@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 node=node_modules/.bin/node
 
-all=(start exec image scrape reconcile store-and-queue daemon policy)
+all=(start exec image scrape reconcile store-and-queue daemon policy network)
 (($#)) || set -- "${all[@]}"
 for name in "$@"; do
   [[ -f bench/$name.ts && $name != report ]] || { echo "tools/bench.sh: no bench $name; there are: ${all[*]}" >&2; exit 2; }
