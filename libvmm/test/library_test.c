@@ -1,8 +1,10 @@
 // libvmm's calls on real files, sockets and processes. Needs no root.
 #include "../include/libvmm.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -207,6 +209,79 @@ static void watches_processes(void) {
     (void)close(notify);
 }
 
+static int echo_receiver(struct sockaddr_in6 *own, int type) {
+    const int on = 1, off = 0;
+    socklen_t size = sizeof *own;
+    *own = (struct sockaddr_in6){.sin6_family = AF_INET6};
+    int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0 && setsockopt(fd, SOL_IPV6, IPV6_V6ONLY, &off, sizeof off) == 0 &&
+              setsockopt(fd, SOL_IP, type, &on, sizeof on) == 0 &&
+              bind(fd, (struct sockaddr *)own, sizeof *own) == 0 &&
+              getsockname(fd, (struct sockaddr *)own, &size) == 0,
+          "receiver");
+    return fd;
+}
+
+static void send_to(const char *address, const struct sockaddr_in6 *receiver, const void *data, size_t size) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = receiver->sin6_port};
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000005)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0 && inet_pton(AF_INET, address, &to.sin_addr) == 1 &&
+              bind(fd, (struct sockaddr *)&from, sizeof from) == 0 &&
+              sendto(fd, data, size, 0, (struct sockaddr *)&to, sizeof to) == (ssize_t)size,
+          "send");
+    (void)close(fd);
+}
+
+static void tells_where_datagrams_went(void) {
+    struct sockaddr_in6 own;
+    uint8_t data[64];
+    char flow[BH_FLOW_BYTES], expected[64];
+    int32_t length = 0;
+    int fd = echo_receiver(&own, IP_RECVORIGDSTADDR);
+    CHECK(bh_datagram_receive(fd, data, sizeof data, flow, &length, error, sizeof error) == 0 && length == -1,
+          "nothing waits");
+    send_to("127.1.2.3", &own, "hello", 5);
+    CHECK(bh_datagram_receive(fd, data, sizeof data, flow, &length, error, sizeof error) == 0 &&
+              length == 5 && memcmp(data, "hello", 5) == 0,
+          "a datagram is taken");
+    (void)snprintf(expected, sizeof expected, " 127.1.2.3 %u", ntohs(own.sin6_port));
+    CHECK(strncmp(flow, "127.0.0.5 ", 10) == 0 && strstr(flow, expected), "its flow is told");
+    send_to("127.1.2.3", &own, "", 0);
+    CHECK(bh_datagram_receive(fd, data, sizeof data, flow, &length, error, sizeof error) == 0 && length == 0,
+          "an empty datagram is one");
+    (void)close(fd);
+}
+
+// Raw sockets need root: a UDP socket stands for one, and its payload for the packet.
+static void refuses_echoes_that_are_none(void) {
+    struct sockaddr_in6 own;
+    uint8_t data[64];
+    char flow[BH_FLOW_BYTES];
+    int32_t length = 0;
+    int fd = echo_receiver(&own, IP_PKTINFO);
+    uint8_t packet[28] = {0x45};
+    packet[24] = 0x12;
+    packet[25] = 0x34;
+    send_to("127.1.2.3", &own, packet, sizeof packet);
+    CHECK(bh_echo_receive(fd, data, sizeof data, flow, &length, error, sizeof error) == 0 && length == 8,
+          "the header of IP is left out");
+    CHECK(strcmp(flow, "127.0.0.5 4660 127.1.2.3 0") == 0, "the identifier stands for the port");
+    packet[0] = 0x4f;
+    const size_t sizes[] = {0, 1, 7, 20, 27, 28};
+    for (size_t each = 0; each < sizeof sizes / sizeof *sizes; each++) {
+        send_to("127.1.2.3", &own, packet, sizes[each]);
+        CHECK(bh_echo_receive(fd, data, sizeof data, flow, &length, error, sizeof error) == -EPROTO,
+              "a packet that is too short for its header is refused");
+    }
+    CHECK(bh_echo_receive(fd, data, sizeof data, flow, &length, error, sizeof error) == 0 && length == -1,
+          "nothing waits");
+    CHECK(bh_echo_answer(fd, "127.0.0.1", "::1", data, 8, error, sizeof error) == -EINVAL &&
+              bh_echo_answer(fd, "127.0.0.1", "127.0.0.1", data, 7, error, sizeof error) == -EINVAL,
+          "an answer that cannot be one is refused");
+    (void)close(fd);
+}
+
 static void measures_the_clock(void) {
     uint32_t first = 0, second = 0;
     CHECK(bh_tsc_khz(&first, error, sizeof error) == 0 && bh_tsc_khz(&second, error, sizeof error) == 0,
@@ -225,6 +300,8 @@ int main(void) {
     reaches_sockets_in_a_jail();
     spawns_without_leaks();
     watches_processes();
+    tells_where_datagrams_went();
+    refuses_echoes_that_are_none();
     measures_the_clock();
     char command[128];
     (void)snprintf(command, sizeof command, "rm -rf %s", directory);

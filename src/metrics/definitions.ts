@@ -288,7 +288,7 @@ export const METRICS = {
   },
   sandbox_egress_connections: {
     type: 'gauge',
-    help: 'Connections of the guest that are open through the gateway. Only with --metrics-detail.',
+    help: 'Connections of the guest that are open through the gateway, sessions of UDP and ICMP among them. Only with --metrics-detail.',
     labels: PER_OBJECT,
   },
 
@@ -386,7 +386,7 @@ export const METRICS = {
   },
   gateway_connections: {
     type: 'gauge',
-    help: 'Connections of sandboxes that are open through the gateway.',
+    help: 'Connections of sandboxes that are open through the gateway, sessions of UDP and ICMP among them.',
     labels: [],
   },
 
