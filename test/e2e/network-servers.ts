@@ -45,6 +45,29 @@ for (const server of NAME_SERVERS) {
   dns.bind(53, server);
 }
 
+/** Datagrams: 443 as QUIC has it, 853 as DNS over it. */
+const UDP_PORTS = [443, 853, 9999];
+/** Each answers from its own address; only one of the two namespaces has them. */
+const UDP_ADDRESSES = [
+  '20.0.0.10',
+  '20.0.0.11',
+  '2600::10',
+  '2600::11',
+  '10.1.2.3',
+  '169.254.169.254',
+  '20.0.1.1',
+];
+
+for (const address of UDP_ADDRESSES)
+  for (const port of UDP_PORTS) {
+    const server = createSocket(address.includes(':') ? 'udp6' : 'udp4');
+    server.on('error', () => server.close());
+    server.on('message', (_message, from) =>
+      server.send(`reached ${address} over UDP\n`, from.port, from.address),
+    );
+    server.bind(port, address);
+  }
+
 /** Answers each request, or goes on for ever for /slow. */
 function serve(socket: Socket): void {
   socket.on('error', () => {});

@@ -23,6 +23,8 @@ export const WORLD = {
 const METADATA = ['169.254.169.254', '169.254.170.2', '168.63.129.16', '100.100.100.200', '192.0.0.192'];
 
 const ip = (...args: string[]) => execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+const inside = (space: string, ...command: string[]) =>
+  execFileSync('nsenter', [`--net=/var/run/netns/${space}`, ...command], { encoding: 'utf8' });
 
 export class NetworkWorld implements AsyncDisposable {
   readonly #daemonSpace = `bhd${process.pid}`;
@@ -49,6 +51,14 @@ export class NetworkWorld implements AsyncDisposable {
     for (const address of [WORLD.allowed6, WORLD.other6, WORLD.dns6, 'fd00::7', 'fd00:ec2::254'])
       ip('-n', there, '-6', 'addr', 'add', `${address}/128`, 'dev', 'lo', 'nodad');
     ip('-n', here, 'route', 'add', 'default', 'via', WORLD.router);
+    // Sockets for echoes of ICMP are given to groups of the host's choice.
+    inside(here, 'sh', '-c', 'echo 0 0 > /proc/sys/net/ipv4/ping_group_range');
+    // Frames of the daemon's side other than those by which neighbours are found.
+    inside(
+      there,
+      'nft',
+      `table netdev seen { counter frames {}; chain in { type filter hook ingress device "in" priority 0; ether type arp accept; icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, mld2-listener-report } accept; counter name frames; }; }`,
+    );
     ip('-n', here, '-6', 'route', 'add', 'default', 'via', '2600:1::2');
     await world.#serve(there, 'servers');
     // What the host itself serves, to which no sandbox is to come.
@@ -70,6 +80,12 @@ export class NetworkWorld implements AsyncDisposable {
     rmSync(this.#folder, { recursive: true });
     ip('netns', 'del', this.#daemonSpace);
     ip('netns', 'del', this.#serverSpace);
+  }
+
+  /** Frames that came to the servers' side so far, without those by which neighbours are found. */
+  get framesSeen(): number {
+    const text = inside(this.#serverSpace, 'nft', 'list', 'counter', 'netdev', 'seen', 'frames');
+    return Number(/packets (\d+)/.exec(text)?.[1]);
   }
 
   /** PEM: vouches for the servers' certificates. */

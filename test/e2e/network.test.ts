@@ -1,11 +1,13 @@
 // What a sandbox reaches and what it does not, by YAML that changes while it runs; and what a killed daemon or gateway does to it.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BUILTIN_IMAGE, TestDaemon } from './daemon-harness.ts';
 import { NetworkWorld, WORLD } from './network-world.ts';
+import { copyUdpProbe } from './udp-probe.ts';
 
 const SANDBOX = `apiVersion: bulkhead.dev/v1alpha1
 kind: Sandbox
@@ -24,6 +26,7 @@ before(async () => {
   daemon = await TestDaemon.start({ prefix: world.prefix });
   await daemon.write('box.yaml', SANDBOX);
   await daemon.waitReady('box');
+  await copyUdpProbe(daemon, 'box');
 });
 
 after(async () => {
@@ -217,6 +220,179 @@ function dialHost(port: number): string {
   ];
   return spawnSync(command, args, { encoding: 'utf8' }).stdout;
 }
+
+const askUdp = (address: string, port = 9999) => sh(`/tmp/udp-probe ask ${address} ${port}`);
+
+test(
+  'datagrams reach what a policy names, by address, port and resolved name, and nothing else',
+  LIMITED,
+  async () => {
+    await setPolicy(
+      `{mode: Deny, rules: [{action: Allow, to: [{cidr: ${WORLD.other}/32}, {cidr: ${WORLD.other6}/128}, {domain: allowed.example.com}], ports: [{protocol: UDP, port: 9999}]}]}`,
+    );
+    assert.equal(await policyField('{.status.conditions[?(@.type=="Accepted")].status}'), 'True');
+    assert.match(await askUdp(WORLD.other), /reached 20\.0\.0\.11 over UDP/);
+    assert.match(await askUdp(WORLD.other6), /reached 2600::11 over UDP/);
+    assert.match(
+      await sh(`${lookup('allowed.example.com')} >/dev/null; /tmp/udp-probe ask ${WORLD.allowed} 9999`),
+      /reached 20\.0\.0\.10/,
+    );
+    assert.equal(await askUdp(WORLD.other, 443), '');
+    assert.equal(await askUdp(WORLD.private), '');
+    const log = await daemon.ok('network', 'log', 'box');
+    assert.match(log, /Flow +UDP +20\.0\.0\.11:9999 +Allowed +rule 0 of default\/egress/);
+    assert.match(log, /Flow +UDP +20\.0\.0\.11:443 +Denied/);
+  },
+);
+
+test('a UDP session that a changed policy forbids is cut', LIMITED, async () => {
+  await setPolicy('{mode: PublicOnly}');
+  await sh(`rm -f /tmp/talk; /tmp/udp-probe talk ${WORLD.other} 9999 > /tmp/talk & echo $! > /tmp/talker`);
+  const size = async () => Number(await sh('wc -c < /tmp/talk'));
+  while ((await size()) === 0);
+  await setPolicy('{mode: Deny}');
+  const told = async (what: RegExp) =>
+    (await daemon.ok('network', 'log', 'box', '--denied')).match(what)?.length ?? 0;
+  assert.ok((await told(/UDP +20\.0\.0\.11:9999 +Cut +mode Deny of default\/egress/g)) > 0);
+  // It goes on trying; two refusals are at least a second apart.
+  const refused = () => told(/UDP +20\.0\.0\.11:9999 +Denied/g);
+  while ((await refused()) === 0);
+  const [before, tries] = [await size(), await refused()];
+  while ((await refused()) <= tries);
+  assert.equal(await size(), before);
+  await sh('kill $(cat /tmp/talker)');
+});
+
+test('QUIC is refused where TLS is intercepted, and other datagrams are not', LIMITED, async () => {
+  await setPolicy('{mode: PublicOnly}', '  tls: {intercept: true}\n');
+  assert.equal(await askUdp(WORLD.other, 443), '');
+  assert.match(await askUdp(WORLD.other), /reached/);
+  assert.match(
+    await daemon.ok('network', 'log', 'box', '--denied'),
+    /UDP +20\.0\.0\.11:443 +Denied +QUIC is refused/,
+  );
+  await setPolicy('{mode: PublicOnly}', '  tls: {intercept: true, blockQuic: false}\n');
+  assert.match(await askUdp(WORLD.other, 443), /reached/);
+});
+
+test('echoes of ICMP go where the policy lets them', LIMITED, async () => {
+  const ping = (address: string) => sh(`timeout 10 ping -c 3 -W 5 ${address}`);
+  await setPolicy(
+    `{mode: Deny, rules: [{action: Allow, to: [{cidr: ${WORLD.other}/32}, {cidr: ${WORLD.other6}/128}]}]}`,
+  );
+  assert.match(await ping(WORLD.other), /64 bytes from 20\.0\.0\.11/);
+  assert.match(await ping(WORLD.other6), /64 bytes from 2600::11/);
+  assert.doesNotMatch(await ping(WORLD.allowed), /bytes from/);
+  assert.match(await daemon.ok('network', 'log', 'box', '--denied'), /ICMP +20\.0\.0\.10 +Denied/);
+});
+
+test('a UDP port of the guest is published, moved and closed while it runs', LIMITED, async () => {
+  await sh('/tmp/udp-probe serve 7000 >/dev/null 2>&1 &');
+  const setPorts = (ports: string) =>
+    daemon.write('box.yaml', SANDBOX.replace('spec: {', `spec: {ports: ${ports}, `));
+  const published = async () =>
+    ((await daemon.get('box')).status as { network?: { ports?: { hostPort: number }[] } }).network?.ports ??
+    [];
+  await setPorts('[{name: udp, port: 7000, protocol: UDP}]');
+  let port = 0;
+  while (port === 0) port = (await published())[0]?.hostPort ?? 0;
+  assert.equal(askHost(port), 'hello hi');
+
+  // The servers of the host have this one on another address; on all of them it is taken.
+  await setPorts('[{name: udp, port: 7000, protocol: UDP, hostIP: 20.0.1.1, hostPort: 9999}]');
+  while ((await condition('NetworkReady')) !== 'False/PortUnavailable');
+  assert.match(
+    await daemon.ok('describe', 'sandbox', 'box'),
+    /20\.0\.1\.1:9999 \(UDP\) is taken by \S+ \(pid \d+\)/,
+  );
+  assert.equal(askHost(port), '');
+
+  await setPorts('[{name: udp, port: 7000, protocol: UDP, hostPort: 7099}]');
+  while ((await published())[0]?.hostPort !== 7099);
+  assert.equal(askHost(7099), 'hello hi');
+  await setPorts('[]');
+  while ((await published()).length > 0);
+  assert.equal(askHost(7099), '');
+});
+
+/** What a UDP port of the host answers within two seconds. */
+function askHost(port: number): string {
+  const script = `exec 3<>/dev/udp/127.0.0.1/${port} && printf hi >&3 && timeout 2 head -c 8 <&3`;
+  const [command = '', ...args] = [...world.prefix, 'bash', '-c', script];
+  return spawnSync(command, args, { encoding: 'utf8' }).stdout;
+}
+
+test('ports of the guest are reached that nothing declares, until the command ends', LIMITED, async (t) => {
+  // Port 8001 is 1F41, a listening socket is in state 0A.
+  await sh(
+    'nc -ll -p 8001 -e cat >/dev/null 2>&1 & while ! grep -q ":1F41 .* 0A " /proc/net/tcp /proc/net/tcp6; do :; done',
+  );
+  const forward = daemon.spawnCli('port-forward', 'box', ':8001', ':8002');
+  t.after(() => forward.kill('SIGKILL'));
+  let said = '';
+  let complained = '';
+  forward.stdout?.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  forward.stderr?.on('data', (chunk: Buffer) => {
+    complained += chunk.toString();
+  });
+  const ended = once(forward, 'close');
+  while (!said.includes('-> 8002')) await once(forward.stdout ?? forward, 'data');
+  const [open = 0, closed = 0] = [...said.matchAll(/127\.0\.0\.1:(\d+) -> /g)].map(([, port]) =>
+    Number(port),
+  );
+  // The guest's cat ends when it hears that nothing more comes, and everything has come back.
+  assert.equal(carry(open, 3_000_000), '3000000');
+  assert.equal(carry(closed, 10), '0');
+  while (!/port 8002: Nothing listens on port 8002 of the guest/.test(complained))
+    await once(forward.stderr ?? forward, 'data');
+  await setPolicy('{mode: Airgapped}');
+  assert.equal(carry(open, 10), '0');
+  while (!/Airgapped of default\/egress/.test(complained)) await once(forward.stderr ?? forward, 'data');
+  forward.kill('SIGINT');
+  assert.deepEqual(await ended, [0, null]);
+  assert.equal(carry(open, 10), '0');
+});
+
+/** How many bytes come back of those that are sent to a port of this machine, whose end is said. */
+function carry(port: number, bytes: number): string {
+  const script = `
+const socket = require('node:net').connect({ port: ${port}, host: '127.0.0.1', allowHalfOpen: true });
+let got = 0;
+socket.on('data', (chunk) => { got += chunk.length; });
+socket.on('error', () => {});
+socket.on('close', () => console.log(got));
+socket.end(Buffer.alloc(${bytes}));`;
+  return spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', timeout: 60_000 }).stdout.trim();
+}
+
+test('an airgapped sandbox sends nothing at all', LIMITED, async () => {
+  const tries = [
+    `echo hi | timeout 3 nc -w 2 ${WORLD.other} 80`,
+    `echo hi | timeout 3 nc -w 2 ${WORLD.other6} 80`,
+    `/tmp/udp-probe ask ${WORLD.other} 9999`,
+    `/tmp/udp-probe ask ${WORLD.other6} 443`,
+    `timeout 3 ping -c 1 -W 2 ${WORLD.other}`,
+    'timeout 5 nslookup allowed.example.com',
+    `timeout 5 nslookup allowed.example.com ${WORLD.dns}`,
+    `timeout 3 traceroute -n -m 1 -q 1 -w 1 ${WORLD.other}`,
+  ].join('; ');
+  await setPolicy('{mode: AllowAll}');
+  const first = world.framesSeen;
+  assert.match(await sh(`(${tries}) 2>/dev/null`), /reached/);
+  const open = world.framesSeen;
+  assert.ok(open > first);
+  await setPolicy('{mode: Airgapped}');
+  // What connections that were cut still say, such as that they are reset, is on its way at most for a moment.
+  let closed = world.framesSeen;
+  for (let before = -1; before !== closed; closed = world.framesSeen) {
+    before = closed;
+    await sh('true');
+  }
+  assert.doesNotMatch(await sh(`(${tries}) 2>/dev/null`), /reached/);
+  assert.equal(world.framesSeen, closed);
+});
 
 test('a policy that cannot be put into force closes what it selects, and says why', LIMITED, async () => {
   await setPolicyUnusable();
