@@ -8,6 +8,7 @@ import type { Informer, Notification } from './informer.ts';
 import type { Log } from './log.ts';
 import type { Runnable } from './manager.ts';
 import { type ControllerMetrics, noControllerMetrics, type QueueMetrics } from './metrics.ts';
+import { asReconcile } from './reconcile-context.ts';
 import type { Enqueuer, Outcome, Reconciler, Request } from './reconciler.ts';
 import { FRESH, RESYNC, type WorkItem, WorkQueue } from './work-queue.ts';
 
@@ -66,6 +67,8 @@ export class Controller implements Runnable, Enqueuer {
   readonly #timeoutMs: number;
   readonly #metrics: ControllerMetrics;
   readonly #queue: WorkQueue;
+  /** Of the reconciler's own kind; absent where none is watched. */
+  #informer: Informer | undefined;
   /** One per reconcile under way. */
   readonly #active = new Set<AbortController>();
   #stopping = false;
@@ -90,6 +93,7 @@ export class Controller implements Runnable, Enqueuer {
 
   /** Wakes keys on changes that an informer sees. To be called before the informer starts. */
   watch(informer: Informer, rule: WatchRule = {}): void {
+    if (informer.kind === this.#reconciler.kind) this.#informer = informer;
     const requests = rule.requests ?? ((object: StoredObject) => [ownKey(object)]);
     informer.addHandler((notification) => {
       if (rule.matters?.(notification) === false) return;
@@ -125,12 +129,14 @@ export class Controller implements Runnable, Enqueuer {
 
   async #work(): Promise<void> {
     for (let item = await this.#queue.get(); item !== undefined; item = await this.#queue.get()) {
-      await this.#process(item);
+      const object = this.#request(item.key);
+      const uid = this.#informer?.get(object.namespace, object.name)?.metadata.uid;
+      const subject = { controller: this.#reconciler.name, object, ...(uid === undefined ? {} : { uid }) };
+      await asReconcile(subject, () => this.#process(item, object));
     }
   }
 
-  async #process(item: WorkItem): Promise<void> {
-    const request = this.#request(item.key);
+  async #process(item: WorkItem, request: Request): Promise<void> {
     const began = this.#clock.monotonic();
     const outcome = await this.#reconcile(request);
     const seconds = (this.#clock.monotonic() - began) / 1000;
@@ -150,14 +156,14 @@ export class Controller implements Runnable, Enqueuer {
         // What was aborted by the stop is no failure to tell.
         if (!this.#stopping) {
           const failures = this.#queue.failures(item.key);
-          this.#log.warn({ request, error: outcome.error, failures }, 'reconcile failed, trying again');
+          this.#log.warn({ error: outcome.error, failures }, 'reconcile failed, trying again');
         }
         break;
       case 'terminal':
         this.#queue.forget(item.key);
         this.#metrics.reconciled('error', seconds);
         this.#metrics.terminalError();
-        this.#log.warn({ request, error: outcome.error }, 'reconcile failed, waiting for a change');
+        this.#log.warn({ error: outcome.error }, 'reconcile failed, waiting for a change');
         break;
     }
     this.#queue.done(item.key);
@@ -168,7 +174,7 @@ export class Controller implements Runnable, Enqueuer {
     const abort = new AbortController();
     const cancelTimeout = this.#clock.after(this.#timeoutMs, () => {
       this.#metrics.timeout();
-      this.#log.error({ request, timeoutMs: this.#timeoutMs }, 'reconcile takes too long, aborting it');
+      this.#log.error({ timeoutMs: this.#timeoutMs }, 'reconcile takes too long, aborting it');
       abort.abort(new BulkheadError('TIMEOUT', `The reconcile took longer than ${this.#timeoutMs} ms.`));
     });
     this.#active.add(abort);
@@ -180,7 +186,7 @@ export class Controller implements Runnable, Enqueuer {
       const error = thrown instanceof Error ? thrown : new Error(String(thrown));
       if (!(error instanceof BulkheadError) && !abort.signal.aborted) {
         this.#metrics.panic();
-        this.#log.error({ request, error }, 'reconciler threw');
+        this.#log.error({ error }, 'reconciler threw');
       }
       return { type: 'transient', error };
     } finally {

@@ -10,6 +10,7 @@ import { Controller, ignoreStatusChanges } from '../controller/controller.ts';
 import { EventRecorder } from '../controller/event-recorder.ts';
 import { Informer } from '../controller/informer.ts';
 import { Manager, type Runnable } from '../controller/manager.ts';
+import { reconcileFields } from '../controller/reconcile-context.ts';
 import type { Reconciler } from '../controller/reconciler.ts';
 import { connectGuest } from '../guest/client.ts';
 import { openImages } from '../images/cache/open-images.ts';
@@ -78,6 +79,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const log = pino({
     level: options.logLevel,
     base: { component: 'bulkhead' },
+    mixin: reconcileFields,
     serializers: { error: pino.stdSerializers.err },
   });
   const clock = systemClock;
