@@ -16,6 +16,7 @@ import { silentLog } from '../src/controller/log.ts';
 import type { Outcome, Reconciler, Request } from '../src/controller/reconciler.ts';
 import { IdleMemory, processHeap } from '../src/daemon/idle-memory.ts';
 import { DaemonMetrics } from '../src/daemon/metrics.ts';
+import { Starts } from '../src/daemon/starts.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../src/reconcilers/sandbox/reconciler.ts';
 import { FakeImages, FakeImageWorld } from '../src/reconcilers/testing/fake-images.ts';
 import { FakeSandboxNetworks } from '../src/reconcilers/testing/fake-network-plane.ts';
@@ -112,7 +113,7 @@ async function run(dir: string): Promise<void> {
       enqueueAfter: (request, ms) => controller.enqueueAfter(request, ms),
     },
     recorder,
-    metrics: metrics.lifecycle,
+    metrics: new Starts(metrics.lifecycle, undefined, () => systemClock.now()),
     log: silentLog,
     clock,
     sandboxesDir,

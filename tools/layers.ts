@@ -63,6 +63,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
     mayImport: ['api', 'controller/clock.ts', 'vmm/ffi.ts'],
   },
   metrics: { owns: 'metric definitions and collectors', mayImport: ['api'] },
+  tracing: { owns: 'traces of starts for an OpenTelemetry collector', mayImport: [] },
   server: {
     owns: "HTTP API in Kubernetes' conventions, exec WebSocket, metrics and health",
     mayImport: [
@@ -93,6 +94,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'guest',
       'network',
       'metrics',
+      'tracing',
       'server',
     ],
   },

@@ -1,6 +1,6 @@
 // Options that a daemon has wherever its objects come from.
 import { join, resolve } from 'node:path';
-import { type Command, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { defaultSocket, defaultStateDir } from '../client/settings.ts';
 import { logLevelOption } from './cluster-options.ts';
 import { type RegistryFlags, registryOptions, registrySettings } from './registry-options.ts';
@@ -11,6 +11,7 @@ export interface HostFlags extends RegistryFlags {
   socket?: string;
   metricsAddress: string;
   metricsDetail?: true;
+  traceEndpoint?: URL;
   gatewayAuthority?: string;
   driver: (typeof DRIVERS)[number];
   logLevel: string;
@@ -35,6 +36,11 @@ export function hostOptions(command: Command): Command {
     )
     .option('--metrics-detail', 'more series of each sandbox: every condition, and all that guests tell')
     .option(
+      '--trace-endpoint <url>',
+      'OpenTelemetry collector (OTLP over HTTP) that gets a trace of each start',
+      traceEndpoint,
+    )
+    .option(
       '--gateway-authority <file>',
       'PEM file with the certificate and the ECDSA P-256 key of the authority that opened TLS is vouched for by (default: one is made)',
     )
@@ -50,9 +56,20 @@ export function hostOptions(command: Command): Command {
     .addOption(logLevelOption());
 }
 
+/** Refused with a reason where it cannot be one. */
+function traceEndpoint(text: string): URL {
+  const url = URL.parse(text);
+  if (url === null || !['http:', 'https:'].includes(url.protocol))
+    throw new InvalidArgumentError('It has to be a URL with http or https.');
+  // Everybody on the host sees arguments.
+  if (url.username !== '' || url.password !== '')
+    throw new InvalidArgumentError('Give credentials in OTEL_EXPORTER_OTLP_HEADERS, not in the URL.');
+  return url;
+}
+
 /** As the daemon takes them. */
 export async function hostSettings(options: HostFlags) {
-  const { metricsAddress, driver, logLevel, gatewayAuthority } = options;
+  const { metricsAddress, driver, logLevel, gatewayAuthority, traceEndpoint: endpoint } = options;
   const stateDir = resolve(options.stateDir);
   return {
     stateDir,
@@ -63,6 +80,7 @@ export async function hostSettings(options: HostFlags) {
     logLevel,
     registries: await registrySettings(options),
     ...(gatewayAuthority === undefined ? {} : { gatewayAuthority: resolve(gatewayAuthority) }),
+    ...(endpoint === undefined ? {} : { traceEndpoint: endpoint }),
     ...(metricsAddress === NO_METRICS ? {} : { metricsAddress }),
   };
 }

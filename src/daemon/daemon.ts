@@ -30,6 +30,7 @@ import { createServer } from '../server/server.ts';
 import { FolderSource } from '../source/source.ts';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
 import type { ObjectKey, Store } from '../store/store.ts';
+import type { StartTraces } from '../tracing/start-traces.ts';
 import { loadHostLibrary } from '../vmm/ffi.ts';
 import { openLibkrunDriver } from '../vmm/libkrun/driver.ts';
 import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
@@ -43,6 +44,7 @@ import { addNodeAgent, type NodeOptions, openNodeStore } from './node.ts';
 import { policyAccess } from './policy-access.ts';
 import { addPolicyControllers } from './policy-controllers.ts';
 import { sandboxAccess } from './sandbox-access.ts';
+import { Starts } from './starts.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { volumeAccess } from './volume-access.ts';
 import { daemonVolumeReconciler, openDaemonVolumes, volumeFigures } from './volumes.ts';
@@ -60,6 +62,8 @@ export interface DaemonOptions {
   metricsAddress?: string;
   /** Every condition and all that guests tell, in up to twice the series. */
   metricsDetail?: boolean;
+  /** Of an OpenTelemetry collector (OTLP over HTTP); no traces when absent. */
+  traceEndpoint?: URL;
   /** PEM: the operator's own authority for TLS that the gateway opens. Absent: one is made in the state directory. */
   gatewayAuthority?: string;
   /** What may run VMs; `auto` tries libkrun with a VM of its own and takes the software driver where that fails. */
@@ -112,6 +116,9 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => drivers.close());
 
   const metrics = new DaemonMetrics(nodeName, { detail: options.metricsDetail === true });
+  const traces = await openTraces(options.traceEndpoint, nodeName, log);
+  opened.defer(() => traces?.close());
+  const starts = new Starts(metrics.lifecycle, traces, () => clock.now());
   const recorder = new EventRecorder(store, clock, log);
   opened.defer(() => recorder.close());
   const volumes = await openDaemonVolumes({ dir: options.volumeDir, buildDir: BUILD_DIR });
@@ -138,7 +145,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     networks,
     enqueuer: deferred,
     recorder,
-    metrics: metrics.lifecycle,
+    metrics: starts,
     log,
     clock,
     sandboxesDir: paths.sandboxes,
@@ -200,13 +207,13 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const server = createServer({
     store,
     rules,
-    sandboxes: sandboxAccess(store, sandboxes, networks, metrics.lifecycle),
+    sandboxes: sandboxAccess(store, sandboxes, networks, starts),
     holds: leases,
     images,
     imageExporter: images,
     volumes: volumeAccess(store, volumes, rules),
     policies: policyAccess(store, networks),
-    metrics: () => metrics.scrape(),
+    metrics: (accept) => metrics.scrape(accept),
     healthChecks: [
       { name: 'store', kind: 'live', check: () => checkStore(store) },
       { name: 'store writes', kind: 'ready', check: () => objects.checkWritable() },
@@ -275,6 +282,25 @@ async function makeStateDir(path: string): Promise<void> {
       cause: error,
     });
   }
+}
+
+/** The SDK is loaded only where somebody wants traces. */
+async function openTraces(
+  endpoint: URL | undefined,
+  node: string,
+  log: Logger,
+): Promise<StartTraces | undefined> {
+  if (endpoint === undefined) return undefined;
+  const { openStartTraces } = await import('../tracing/start-traces.ts');
+  return openStartTraces({
+    endpoint,
+    version: PRODUCT_VERSION,
+    node,
+    onState: (error) => {
+      if (error === undefined) log.info('the collector takes traces again');
+      else log.warn({ error }, 'the collector takes no traces; those that it misses are dropped');
+    },
+  });
 }
 
 /** Finds out now which driver works, so that the first sandbox does not wait for a trial VM. */

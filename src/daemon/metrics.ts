@@ -5,11 +5,12 @@ import type { DefaultedSandbox } from '../api/sandbox.ts';
 import type { Informer } from '../controller/informer.ts';
 import type { Images } from '../images/images.ts';
 import { ControllerMetricsRecorder, QueueMetricsRecorder } from '../metrics/controller-metrics.ts';
+import { type Format, formatFor } from '../metrics/formats.ts';
 import { collectGateway } from '../metrics/gateway-collector.ts';
 import { collectImageCache, collectSource, reportBuild } from '../metrics/host-collectors.ts';
 import { LifecycleMetrics } from '../metrics/lifecycle-metrics.ts';
 import { collectNode } from '../metrics/node-collector.ts';
-import { Metrics } from '../metrics/registry.ts';
+import { type Exposition, Metrics } from '../metrics/registry.ts';
 import { collectSandboxes, type SandboxFigures } from '../metrics/sandbox-collector.ts';
 import { collectVolumes, type VolumeFigures, VolumeMetricsRecorder } from '../metrics/volume-collector.ts';
 import { type GatewayCounters, refusals } from '../network/gateway/flow-log.ts';
@@ -17,7 +18,7 @@ import type { LiveSandboxes } from '../reconcilers/sandbox/runtime/live-sandboxe
 import type { FolderSource } from '../source/source.ts';
 import { guestFigures } from './guest-figures.ts';
 import { nodeFigures } from './node-figures.ts';
-import { type Scrape, SharedScrape } from './shared-scrape.ts';
+import { SharedScrape } from './shared-scrape.ts';
 import { timely } from './timely.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { VmSamples } from './vm-samples.ts';
@@ -48,8 +49,9 @@ export class DaemonMetrics {
   readonly #samples = new VmSamples();
   #parts: MeasuredParts | undefined;
   #egress: GatewayCounters | undefined;
-  readonly #shared = new SharedScrape(
-    () => this.#scrape(),
+  /** Each is written once for each format that somebody asks for. */
+  readonly #shared = new SharedScrape<Map<Format, Promise<Exposition>>>(
+    () => this.#collect(),
     () => performance.now(),
   );
 
@@ -85,16 +87,21 @@ export class DaemonMetrics {
     if (source !== undefined) collectSource(this.#metrics, () => source.status());
   }
 
-  /** What the metrics are now, or were a moment ago. */
-  scrape(): Promise<Scrape> {
-    return this.#shared.get();
+  /** What the metrics are now, or were a moment ago. `accept`: of the request. */
+  async scrape(accept?: string): Promise<Exposition> {
+    const written = await this.#shared.get();
+    const format = formatFor(accept);
+    const text = written.get(format) ?? this.#metrics.write(format);
+    written.set(format, text);
+    return text;
   }
 
-  async #scrape(): Promise<Scrape> {
+  async #collect(): Promise<Map<Format, Promise<Exposition>>> {
     const asked = this.#parts?.gateway?.().catch(() => undefined);
     await this.#samples.read(this.#parts?.live.list() ?? []);
     this.#egress = await timely(asked ?? Promise.resolve(undefined), GATEWAY_TIMEOUT_MS);
-    return { contentType: this.#metrics.contentType, body: await this.#metrics.scrape() };
+    await this.#metrics.collect();
+    return new Map();
   }
 
   *#figures(): Generator<SandboxFigures> {

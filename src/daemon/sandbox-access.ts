@@ -1,7 +1,6 @@
 // The server's way from an object's name to its running machine.
 import { BulkheadError } from '../api/errors.ts';
 import type { StoredObject } from '../api/meta.ts';
-import type { LifecycleMetrics } from '../metrics/lifecycle-metrics.ts';
 import type { HostNetworks } from '../network/host-networks.ts';
 import type { SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import type { LiveSandbox } from '../reconcilers/sandbox/runtime/sandbox-runtime.ts';
@@ -14,6 +13,7 @@ import type {
 import type { Store } from '../store/store.ts';
 import type { VmHandle } from '../vmm/driver.ts';
 import { attachMain } from './main-attachment.ts';
+import type { Starts } from './starts.ts';
 
 /** For a guest to be reached again: tens of milliseconds each, on a host with many of them seconds. */
 const TAKE_UP_WAIT_MS = 10_000;
@@ -22,14 +22,14 @@ export function sandboxAccess(
   store: Store,
   reconciler: SandboxReconciler,
   networks: Pick<HostNetworks, 'dial'>,
-  metrics: LifecycleMetrics,
+  starts: Starts,
 ): SandboxAccess {
   /** VMs that were used: the first use of each is measured. */
   const used = new WeakSet<VmHandle>();
-  const noteUse = ({ handle }: LiveSandbox): void => {
+  const noteUse = ({ handle }: LiveSandbox, place: { namespace: string; name: string }): void => {
     if (used.has(handle)) return;
     used.add(handle);
-    metrics.firstExec(handle.launch, (Date.now() - handle.startedAt.getTime()) / 1000);
+    starts.firstExec(handle, place, (Date.now() - handle.startedAt.getTime()) / 1000);
   };
   const find = async (namespace: string, name: string): Promise<StoredObject> => {
     const object = await store.get({ kind: 'Sandbox', namespace, name });
@@ -55,7 +55,7 @@ export function sandboxAccess(
         dial: (port) => networks.dial(uid, port),
         attachMain: () => attachMain(live, reconciler.logs),
         use: () => {
-          noteUse(live);
+          noteUse(live, { namespace, name });
           return live.use();
         },
       };

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Scrape, SharedScrape } from './shared-scrape.ts';
+import { SharedScrape } from './shared-scrape.ts';
+
+interface Scrape {
+  body: string;
+}
 
 /** Readings that end when the test says so. */
 function reader() {
@@ -10,7 +14,7 @@ function reader() {
     readings.push(reading);
     return reading.promise;
   };
-  const end = (index: number) => readings[index]?.resolve({ contentType: 'text/plain', body: `${index}` });
+  const end = (index: number) => readings[index]?.resolve({ body: `${index}` });
   return { readings, read, end };
 }
 

@@ -3,13 +3,8 @@
 /** Above it a scrape is made anew. No monitoring asks twice within it, and hostile askers get no more work done than this. */
 const FRESH_MS = 250;
 
-export interface Scrape {
-  contentType: string;
-  body: string;
-}
-
 /** Askers share the reading under way, and one that ended less than `FRESH_MS` ago: each costs files of every VM. */
-export class SharedScrape {
+export class SharedScrape<Scrape> {
   readonly #read: () => Promise<Scrape>;
   readonly #now: () => number;
   #last: { result: Promise<Scrape>; endedAt: number } | undefined;

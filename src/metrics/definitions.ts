@@ -9,6 +9,8 @@ export interface MetricDefinition {
   labels: readonly string[];
   /** Upper bounds of a histogram's buckets, in the metric's unit. */
   buckets?: readonly number[];
+  /** Of a histogram: each bucket names the last sandbox that fell into it, or the trace of its start. Only in OpenMetrics. */
+  exemplars?: true;
 }
 
 /** Every series of a sandbox or a volume has these, besides what tells several series of one object apart. */
@@ -121,12 +123,14 @@ export const METRICS = {
     help: 'Duration of starts that succeeded, by launch (cold, warm) and stage; stage "total" is the whole.',
     labels: ['launch', 'stage'],
     buckets: START_BUCKETS,
+    exemplars: true,
   },
   sandbox_time_to_first_exec_seconds: {
     type: 'histogram',
     help: "Time from the start of a sandbox to the first command's start in it.",
     labels: ['launch'],
     buckets: START_BUCKETS,
+    exemplars: true,
   },
   sandbox_starts_total: {
     type: 'counter',
@@ -460,6 +464,10 @@ export function isObjectMetric(name: string): name is ObjectMetricName {
 /** Names of one type of metric. */
 export type NamesOf<Type extends MetricDefinition['type']> = {
   [Name in MetricName]: (typeof METRICS)[Name]['type'] extends Type ? Name : never;
+}[MetricName];
+/** Histograms with exemplars. */
+export type ExemplarName = {
+  [Name in MetricName]: (typeof METRICS)[Name] extends { exemplars: true } ? Name : never;
 }[MetricName];
 /** Label names of a metric. */
 export type LabelsOf<Name extends MetricName> = (typeof METRICS)[Name]['labels'][number];

@@ -1,6 +1,6 @@
-// Starts and ends of sandboxes, as they happen. All but `firstExec` are what the Sandbox reconciler asks for.
+// Starts and ends of sandboxes, as they happen.
 import { reasonLabel, stageLabel } from './reasons.ts';
-import type { Metrics } from './registry.ts';
+import type { ExemplarLabels, Metrics } from './registry.ts';
 
 export type Launch = 'cold' | 'warm';
 
@@ -13,16 +13,21 @@ export class LifecycleMetrics {
     metrics.gauge('shim_orphans').set(0);
   }
 
-  /** A start succeeded; milliseconds by stage, which follow one another. */
-  started(launch: Launch, stages: Readonly<Record<string, number>>): void {
+  /** A start succeeded; milliseconds by stage, which follow one another. `exemplar` says which start it was. */
+  started(launch: Launch, stages: Readonly<Record<string, number>>, exemplar: ExemplarLabels): void {
     this.#metrics.counter('sandbox_starts_total').inc({ result: 'success', reason: '' });
-    const durations = this.#metrics.histogram('sandbox_start_duration_seconds');
-    let total = 0;
-    for (const [stage, milliseconds] of Object.entries(stages)) {
-      durations.observe({ launch, stage: stageLabel(stage) }, milliseconds / 1000);
-      total += milliseconds;
-    }
-    durations.observe({ launch, stage: 'total' }, total / 1000);
+    const observe = (stage: string, milliseconds: number): void =>
+      this.#metrics.observe(
+        'sandbox_start_duration_seconds',
+        { launch, stage },
+        milliseconds / 1000,
+        exemplar,
+      );
+    for (const [stage, milliseconds] of Object.entries(stages)) observe(stageLabel(stage), milliseconds);
+    observe(
+      'total',
+      Object.values(stages).reduce((sum, milliseconds) => sum + milliseconds, 0),
+    );
   }
 
   startFailed(reason: string): void {
@@ -39,7 +44,7 @@ export class LifecycleMetrics {
   }
 
   /** The first command of a sandbox runs, so long after the sandbox was started. */
-  firstExec(launch: Launch, seconds: number): void {
-    this.#metrics.histogram('sandbox_time_to_first_exec_seconds').observe({ launch }, seconds);
+  firstExec(launch: Launch, seconds: number, exemplar: ExemplarLabels): void {
+    this.#metrics.observe('sandbox_time_to_first_exec_seconds', { launch }, seconds, exemplar);
   }
 }

@@ -23,6 +23,9 @@ import {
   type SandboxFigures,
 } from './sandbox-collector.ts';
 
+/** An exemplar. */
+const OF_APPLE = { namespace: 'default', name: 'apple' };
+
 /** The scrape's series, without comments. */
 async function series(metrics: Metrics, prefix = ''): Promise<string[]> {
   const text = await metrics.scrape();
@@ -243,11 +246,11 @@ test('reasons of the product are labels as they are, all others are one', () => 
 test('starts are counted by result and measured by stage, in seconds', async () => {
   const metrics = new Metrics();
   const lifecycle = new LifecycleMetrics(metrics);
-  lifecycle.started('warm', { restore: 30, connect: 20, invented: 50 });
+  lifecycle.started('warm', { restore: 30, connect: 20, invented: 50 }, OF_APPLE);
   lifecycle.startFailed('ImageNotFound');
   lifecycle.startFailed('said by a registry');
   lifecycle.terminated('Completed');
-  lifecycle.firstExec('warm', 0.2);
+  lifecycle.firstExec('warm', 0.2, OF_APPLE);
   const lines = await series(metrics, 'sandbox_');
   for (const line of [
     'sandbox_starts_total{result="success",reason=""} 1',
@@ -397,7 +400,7 @@ test('the text is clean to promtool', async () => {
   const metrics = new Metrics();
   metrics.collectProcessMetrics();
   reportBuild(metrics, '1.2.3');
-  new LifecycleMetrics(metrics).started('warm', { restore: 30 });
+  new LifecycleMetrics(metrics).started('warm', { restore: 30 }, OF_APPLE);
   collectSandboxes(metrics, () => [fullFigures('apple'), fullFigures('banana')], { detail: true });
   const { status, stdout, stderr, error } = spawnSync('promtool', ['check', 'metrics'], {
     input: await metrics.scrape(),

@@ -2,6 +2,7 @@
 // which takes several times as long with the thousands of them that the objects of one node have.
 import { setImmediate as turn } from 'node:timers/promises';
 import { METRICS, type MetricDefinition, type ObjectMetricName } from './definitions.ts';
+import { escapeLabel, type Format, heading } from './formats.ts';
 
 /** With fewer it is not worth a turn of the event loop. */
 const LINES_PER_TURN = 100;
@@ -14,13 +15,6 @@ export function objectLabels(namespace: string, name: string, node: string): str
 /** One more label behind others. */
 export function withLabel(labels: string, name: string, value: string): string {
   return `${labels},${name}="${escapeLabel(value)}"`;
-}
-
-/** The text format's rule: backslash, quote and line break are escaped, everything else stands for itself. */
-function escapeLabel(value: string): string {
-  return /["\\\n]/.test(value)
-    ? value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')
-    : value;
 }
 
 /** Negative and broken figures are left out: they could only be misread. */
@@ -42,14 +36,25 @@ export class ObjectSeries {
   }
 
   /** One block of text per metric that has series. */
-  async blocks(): Promise<string[]> {
-    const blocks: string[] = [];
+  async blocks(): Promise<SeriesBlock[]> {
+    const blocks: SeriesBlock[] = [];
     for (const [name, lines] of this.#lines) {
-      const { help, type }: MetricDefinition = METRICS[name];
-      blocks.push(`# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('\n')}\n`);
+      blocks.push({ name, text: `${lines.join('\n')}\n` });
       // Thousands of lines are a millisecond of work: others have their turn between two metrics.
       if (lines.length > LINES_PER_TURN) await turn();
     }
     return blocks;
   }
+}
+
+/** All series of one metric, as text: the same in each format. */
+export interface SeriesBlock {
+  name: ObjectMetricName;
+  text: string;
+}
+
+/** A block with what stands before it. */
+export function blockText(format: Format, { name, text }: SeriesBlock): string {
+  const { help, type }: MetricDefinition = METRICS[name];
+  return heading(format, name, type, help) + text;
 }

@@ -1,7 +1,15 @@
 // The one registry: makes prom-client's metrics from the list of definitions, by name and with checked labels. Series of
 // objects are no matter of prom-client's, see object-series.ts.
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import {
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  type OpenMetricsContentType,
+  Registry,
+} from 'prom-client';
+import {
+  type ExemplarName,
   isObjectMetric,
   type LabelsOf,
   METRICS,
@@ -10,7 +18,8 @@ import {
   type NamesOf,
   type ObjectMetricName,
 } from './definitions.ts';
-import { ObjectSeries } from './object-series.ts';
+import { CONTENT_TYPES, ending, type Format, familiesText } from './formats.ts';
+import { blockText, ObjectSeries, type SeriesBlock } from './object-series.ts';
 
 /** Gauges of prom-client's with a counter's name, which Prometheus' lint refuses; the same without `_total` break them down. */
 const MISNAMED = [
@@ -19,20 +28,34 @@ const MISNAMED = [
   'nodejs_active_resources_total',
 ] as const;
 
+/** More characters than these, names and values together, OpenMetrics forbids in one exemplar. */
+const MOST_EXEMPLAR_CHARACTERS = 128;
+
+/** What an exemplar says about its observation. */
+export type ExemplarLabels = Readonly<Record<string, string>>;
+
+/** A scrape, to be written in the format that is asked for. */
+export interface Exposition {
+  contentType: string;
+  body: string;
+}
+
 type Plain<Name extends MetricName> = Exclude<Name, ObjectMetricName>;
 
 export class Metrics {
-  readonly #registry = new Registry();
+  readonly #registry = new Registry<OpenMetricsContentType>();
   readonly #counters = new Map<string, Counter>();
   readonly #gauges = new Map<string, Gauge>();
   readonly #histograms = new Map<string, Histogram>();
   readonly #collectors: (() => void | Promise<void>)[] = [];
   /** What each collector of objects wrote last. */
-  readonly #blocks: string[][] = [];
-  /** The scrape under way: scrapes at the same time share one, as collectors rewrite what they fill. */
-  #scrape: Promise<string> | undefined;
+  readonly #blocks: SeriesBlock[][] = [];
+  /** The collection under way: scrapes at the same time share one, as collectors rewrite what they fill. */
+  #collection: Promise<void> | undefined;
 
   constructor() {
+    // prom-client wants it for exemplars; the text is ours, see formats.ts.
+    this.#registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
     for (const [name, definition] of Object.entries(METRICS)) {
       if (!isObjectMetric(name)) this.#register(name, definition);
     }
@@ -52,8 +75,20 @@ export class Metrics {
     return this.#find(this.#gauges, name);
   }
 
-  histogram<Name extends NamesOf<'histogram'>>(name: Name): Histogram<LabelsOf<Name>> {
+  histogram<Name extends Exclude<NamesOf<'histogram'>, ExemplarName>>(name: Name): Histogram<LabelsOf<Name>> {
     return this.#find(this.#histograms, name);
+  }
+
+  /** An observation in a histogram with exemplars. One that is too long for its format is left out. */
+  observe<Name extends ExemplarName>(
+    name: Name,
+    labels: Partial<Record<LabelsOf<Name>, string>>,
+    value: number,
+    exemplar: ExemplarLabels,
+  ): void {
+    const characters = Object.entries(exemplar).reduce((sum, pair) => sum + pair.join('').length, 0);
+    const exemplarLabels = characters > MOST_EXEMPLAR_CHARACTERS ? {} : exemplar;
+    this.#find(this.#histograms, name).observe({ labels, value, exemplarLabels });
   }
 
   /** Calls `collect` before each scrape. One that fails leaves its metrics as they were and the others alone. */
@@ -71,16 +106,25 @@ export class Metrics {
     });
   }
 
-  get contentType(): string {
-    return this.#registry.contentType;
+  /** Reads everything anew. Collectors that fail leave their metrics as they were. */
+  collect(): Promise<void> {
+    this.#collection ??= this.#collect().finally(() => {
+      this.#collection = undefined;
+    });
+    return this.#collection;
   }
 
-  /** All metrics in Prometheus' text format. */
-  scrape(): Promise<string> {
-    this.#scrape ??= this.#collect().finally(() => {
-      this.#scrape = undefined;
-    });
-    return this.#scrape;
+  /** All metrics as they were collected last. */
+  async write(format: Format): Promise<Exposition> {
+    const own = familiesText(format, await this.#registry.getMetricsAsJSON());
+    const blocks = this.#blocks.flat().map((block) => blockText(format, block));
+    return { contentType: CONTENT_TYPES[format], body: [own, ...blocks, ending(format)].join('') };
+  }
+
+  /** Both: all metrics as they are now. */
+  async scrape(format: Format = 'text'): Promise<string> {
+    await this.collect();
+    return (await this.write(format)).body;
   }
 
   /** Name, type and help of what prom-client holds, the process's own included. */
@@ -89,16 +133,19 @@ export class Metrics {
     return all.map(({ name, type, help }) => ({ name, type: String(type), help }));
   }
 
-  async #collect(): Promise<string> {
+  async #collect(): Promise<void> {
     await Promise.allSettled(this.#collectors.map(async (collect) => collect()));
-    return [await this.#registry.metrics(), ...this.#blocks.flat()].join('');
   }
 
-  #register(name: string, { type, help, labels, buckets }: MetricDefinition): void {
+  #register(name: string, { type, help, labels, buckets, exemplars }: MetricDefinition): void {
     const configuration = { name, help, labelNames: [...labels], registers: [this.#registry] };
     if (type === 'counter') this.#counters.set(name, new Counter(configuration));
     else if (type === 'gauge') this.#gauges.set(name, new Gauge(configuration));
-    else this.#histograms.set(name, new Histogram({ ...configuration, buckets: [...(buckets ?? [])] }));
+    else {
+      const enableExemplars = exemplars === true;
+      const histogram = new Histogram({ ...configuration, buckets: [...(buckets ?? [])], enableExemplars });
+      this.#histograms.set(name, histogram);
+    }
   }
 
   #find<M>(metrics: ReadonlyMap<string, M>, name: MetricName): M {

@@ -147,8 +147,8 @@ export interface ServerDependencies {
   imageExporter?: ImageExporter;
   volumes: VolumeAccess;
   policies: PolicyAccess;
-  /** Prometheus text of every registry. */
-  metrics(): Promise<{ contentType: string; body: string }>;
+  /** All metrics, in the format that an HTTP header Accept asks for. */
+  metrics(accept: string | undefined): Promise<{ contentType: string; body: string }>;
   healthChecks: readonly HealthCheck[];
   /** What only the daemon can tell: drivers, store, sources. */
   doctor(): Promise<DoctorCheck[]>;

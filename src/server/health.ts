@@ -51,9 +51,9 @@ export function registerHealth(
       return verbose ? report(results, path) : 'ok';
     });
   }
-  app.get('/metrics', async (_request, reply) => {
-    const { contentType, body } = await deps.metrics();
-    void reply.header('content-type', contentType);
+  app.get('/metrics', async (request, reply) => {
+    const { contentType, body } = await deps.metrics(request.headers.accept);
+    void reply.header('content-type', contentType).header('vary', 'accept');
     return body;
   });
 }

@@ -42,6 +42,25 @@ test('a socket that a killed daemon left is taken over, one in use is not, and n
   await assert.rejects(listen(`/${'x'.repeat(SOCKET_PATH_BYTES_MAX)}`), /shorter/);
 });
 
+test('who asks for metrics says in which format', async () => {
+  const port = await freePort();
+  const asked: (string | undefined)[] = [];
+  await using _harness = await startHarness({
+    metricsAddress: `127.0.0.1:${port}`,
+    dependencies: {
+      metrics: async (accept) => {
+        asked.push(accept);
+        return { contentType: 'application/openmetrics-text; version=1.0.0', body: '# EOF\n' };
+      },
+    },
+  });
+  const accept = 'application/openmetrics-text';
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { accept } });
+  assert.deepEqual(asked, [accept]);
+  assert.equal(response.headers.get('content-type'), 'application/openmetrics-text; version=1.0.0');
+  assert.equal(response.headers.get('vary'), 'accept');
+});
+
 test('metrics and health are served on TCP, the API is not', async () => {
   const port = await freePort();
   let well = true;

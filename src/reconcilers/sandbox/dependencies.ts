@@ -1,5 +1,5 @@
 // What the Sandbox reconciler is given from outside.
-import type { DefaultedSandboxSpec } from '../../api/sandbox.ts';
+import type { DefaultedSandbox, DefaultedSandboxSpec } from '../../api/sandbox.ts';
 import type { Clock } from '../../controller/clock.ts';
 import type { Log } from '../../controller/log.ts';
 import type { Enqueuer } from '../../controller/reconciler.ts';
@@ -26,11 +26,21 @@ export interface DriverSelector {
 /** Connects to the agent of a VM; the result dials again by itself. */
 export type ConnectGuest = (handle: VmHandle, signal: AbortSignal) => Promise<GuestAgent>;
 
-/** Figures that the metrics want as they happen. */
+/** What is told of a start that is over. */
+export interface SandboxStart {
+  sandbox: DefaultedSandbox;
+  /** Milliseconds by stage, which follow one another. */
+  stages: Readonly<Record<string, number>>;
+  /** Absent where it came to none. */
+  driver?: string;
+  run?: number;
+}
+
+/** What metrics and traces are told as it happens. */
 export interface SandboxMetrics {
-  /** Milliseconds by stage; `launch` as the driver did it. */
-  started(launch: VmHandle['launch'], stages: Readonly<Record<string, number>>): void;
-  startFailed(reason: string): void;
+  started(start: SandboxStart, vm: VmHandle): void;
+  /** `reason`: the error's, from the table of errors. */
+  startFailed(start: SandboxStart, reason: string): void;
   terminated(reason: string): void;
   /** Directories without an object that a sweep could not clean up. */
   orphans(count: number): void;

@@ -202,7 +202,16 @@ async function markUp({ deps, runtime, object }: EffectContext, handle: VmHandle
     emit(deps.recorder, object, 'Adopted', 'The running VM was found again; it had gone on by itself.');
     return;
   }
-  deps.metrics.started(handle.launch, runtime.stages);
+  const { run, driver } = runtime.record ?? {};
+  deps.metrics.started(
+    {
+      sandbox: object,
+      stages: runtime.stages,
+      ...(driver === undefined ? {} : { driver }),
+      ...(run === undefined ? {} : { run }),
+    },
+    handle,
+  );
   emit(
     deps.recorder,
     object,

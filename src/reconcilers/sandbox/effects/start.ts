@@ -21,6 +21,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
   const { image } = context.observation;
   if (image === undefined) throw new BulkheadError('INTERNAL', 'The image is not in the cache.');
   const { cpus, memory, disk } = object.spec.resources;
+  const began = deps.clock.monotonic();
   try {
     const { driver, reason } = await deps.drivers.select(object.spec.driver, signal);
     await checkImage(context, image.digest);
@@ -51,19 +52,16 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
       },
       signal,
     );
-    const { imageMilliseconds } = runtime;
+    runtime.stages = { ...imageStage(runtime), ...handle.stages };
     runtime.imageMilliseconds = undefined;
-    runtime.stages = {
-      ...(imageMilliseconds === undefined ? {} : { image: imageMilliseconds }),
-      ...handle.stages,
-    };
     runtime.takeHandle(handle);
     emit(deps.recorder, object, 'Started', `Started a VM with the ${driver.name} driver: ${reason}`);
     for (const limitation of handle.limitations) emit(deps.recorder, object, 'Limited', limitation);
   } catch (error) {
     if (!signal.aborted) {
       const { row, message } = asBulkheadError(error);
-      deps.metrics.startFailed(row.reason);
+      const stages = { ...imageStage(runtime), spawn: deps.clock.monotonic() - began };
+      deps.metrics.startFailed({ sandbox: object, stages }, row.reason);
       emit(deps.recorder, object, 'FailedStart', message);
     }
     throw error;
@@ -91,6 +89,10 @@ async function discardRoot({
     `The root file system is made anew, from image ${object.spec.image}.`,
   );
   return true;
+}
+
+function imageStage({ imageMilliseconds }: EffectContext['runtime']): Record<string, number> {
+  return imageMilliseconds === undefined ? {} : { image: imageMilliseconds };
 }
 
 /** An image that somebody removed in spite of its lease is pulled again. */
