@@ -1,6 +1,6 @@
 // A scrape of many sandboxes: how long it takes, how large it is, and how long it keeps the event loop busy in one go.
-// Collectors, registry, informer and store are the daemon's own; sandboxes are objects, and their VMs and guests figures of
-// this process. Reading the figures of a VM from /proc is measured on processes that stand for VMMs.
+// The daemon's own metrics look at sandboxes that are objects, and at VMs, guests and a gateway that are figures of this process.
+// Reading the figures of a VM from /proc is measured on processes that stand for VMMs.
 // Usage: node --expose-gc bench/scrape.ts [COUNT] [--json].
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,17 +9,15 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SANDBOX_CONDITIONS } from '../src/api/conditions.ts';
 import type { VmFigures } from '../src/api/wire.ts';
-import { guestFigures } from '../src/daemon/guest-figures.ts';
+import { DaemonMetrics, type MeasuredParts } from '../src/daemon/metrics.ts';
 import { VmSamples } from '../src/daemon/vm-samples.ts';
-import { Metrics } from '../src/metrics/registry.ts';
-import { collectSandboxes, type SandboxFigures } from '../src/metrics/sandbox-collector.ts';
 import { parseIdentity, readVmStats } from '../src/vmm/stats.ts';
 import { countArgument, Report } from './report.ts';
 
 const COUNT = countArgument(1_000);
 const ROUNDS = 20;
-/** Rests between scrapes, so that each is measured alone. */
-const REST_MS = 100;
+/** Rests between scrapes, so that none is served from the one before. */
+const REST_MS = 300;
 /** Stand-ins for VMMs; the figures of each are read as often as it takes to make COUNT. */
 const PROCESSES = 50;
 const READ_ROUNDS = 5;
@@ -54,38 +52,59 @@ const SAID = {
   processes: 12,
 };
 
-function* figures(samples: VmSamples): Generator<SandboxFigures> {
+/** What the daemon's metrics look at: COUNT sandboxes as its informer and its reconciler have them. */
+function parts(): MeasuredParts {
   // As of a sandbox that runs: the others are there only while they apply.
   const conditions = Object.entries(SANDBOX_CONDITIONS)
     .filter(([, lifetime]) => lifetime === 'persistent')
     .map(([type]) => ({ type, status: 'True' as const }));
-  const bounds = { memoryBytes: GIB, diskBytes: GIB };
-  for (let index = 0; index < COUNT; index += 1) {
-    const vm = samples.get(String(index));
-    const guest = guestFigures({ at: new Date(), stats: SAID }, bounds, Date.now());
-    yield {
-      ...{
-        namespace: 'default',
-        name: `sandbox-${index}`,
-        node: 'node-1',
-        image: 'docker.io/library/python:3.13',
+  const spec = {
+    image: 'docker.io/library/python:3.13',
+    resources: { cpus: 1, memory: '512Mi', disk: '1Gi' },
+  };
+  const status = { phase: 'Running', conditions, restarts: 0, vm: { driver: 'software' } };
+  const objects = Array.from({ length: COUNT }, (_, index) => ({
+    metadata: { namespace: 'default', name: `sandbox-${index}`, uid: `uid-${index}` },
+    spec,
+    status,
+  }));
+  const live = new Map(
+    objects.map(({ metadata: { uid } }) => [
+      uid,
+      {
+        uid,
+        handle: { stats: async () => VM },
+        startedAt: new Date(1_767_225_600_000),
+        get lastGuestStats() {
+          return { at: new Date(), stats: SAID };
+        },
       },
-      ...{ driver: 'software', phase: 'Running', conditions, restarts: 0, vmStartSeconds: 1_767_225_600 },
-      ...(vm === undefined ? {} : { vm }),
-      ...(guest === undefined ? {} : { guest }),
-    };
-  }
+    ]),
+  );
+  const counters = {
+    decisions: { 'Flow/Allowed': 4, 'Flow/Denied': 9 },
+    egressBytes: 1,
+    ingressBytes: 2,
+    connections: 3,
+  };
+  const sandboxes = Object.fromEntries(objects.map(({ metadata: { uid } }) => [uid, counters]));
+  return {
+    live: {
+      list: () => [...live.values()],
+      get: (uid: string) => live.get(uid),
+      has: (uid: string) => live.has(uid),
+    },
+    sandboxes: { list: () => objects },
+    images: { list: async () => [] },
+    gateway: async () => ({ total: counters, sandboxes }),
+    storage: { state: '/tmp' },
+  } as unknown as MeasuredParts;
 }
 
 async function scrapes(report: Report, detail: boolean): Promise<void> {
-  const metrics = new Metrics();
-  const samples = new VmSamples();
-  const live = Array.from({ length: COUNT }, (_, index) => ({
-    uid: String(index),
-    handle: { stats: async () => VM },
-  }));
-  collectSandboxes(metrics, () => figures(samples), { detail });
-  const [times, blocked]: [number[], number[]] = [[], []];
+  const metrics = new DaemonMetrics('node-1', { detail });
+  metrics.observe(parts());
+  const [times, cpu, blocked]: [number[], number[], number[]] = [[], [], []];
   let bytes = 0;
   let series = 0;
   for (let round = 0; round < ROUNDS; round += 1) {
@@ -94,19 +113,25 @@ async function scrapes(report: Report, detail: boolean): Promise<void> {
     delay.enable();
     await sleep(10);
     delay.reset();
-    const began = performance.now();
-    await samples.read(live);
-    const text = await metrics.scrape();
+    const [began, used] = [performance.now(), process.threadCpuUsage()];
+    const { body } = await metrics.scrape();
     times.push(performance.now() - began);
+    const { user, system } = process.threadCpuUsage(used);
+    cpu.push((user + system) / 1000);
     await sleep(10);
     delay.disable();
     blocked.push(delay.max / 1e6);
-    bytes = Buffer.byteLength(text);
-    series = text.split('\n').filter((line) => line.startsWith('sandbox_') && line.includes('name=')).length;
+    bytes = Buffer.byteLength(body);
+    series = body
+      .toString()
+      .split('\n')
+      .filter((line) => line.startsWith('sandbox_') && line.includes('name=')).length;
   }
   const name = detail ? 'with detail' : 'by default';
   // The first rounds are of code that was not compiled yet.
   report.series(`scrape ${name}`, 'ms', times.slice(3), detail ? undefined : AIM.milliseconds);
+  // Unlike the time, load hardly changes it.
+  report.series(`- CPU time of the event loop's thread`, 'ms', cpu.slice(3));
   report.series(`text ${name}`, 'MiB', [bytes / 2 ** 20], detail ? undefined : AIM.mebibytes);
   report.series(
     `event loop blocked ${name}`,

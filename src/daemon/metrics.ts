@@ -40,6 +40,24 @@ export interface MeasuredParts {
   storage: Readonly<Record<string, string>>;
 }
 
+/** What a guest cannot have more of, by the spec. */
+interface Given {
+  memoryBytes: number;
+  diskBytes: number;
+}
+
+/** Quantities are exact and slow to read; an object that changes is another one. */
+const given = new WeakMap<object, Given>();
+
+function givenBy(object: DefaultedSandbox): Given {
+  const known = given.get(object);
+  if (known !== undefined) return known;
+  const { memory, disk } = object.spec.resources;
+  const read = { memoryBytes: parseBytes(memory), diskBytes: parseBytes(disk) };
+  given.set(object, read);
+  return read;
+}
+
 export class DaemonMetrics {
   readonly lifecycle: LifecycleMetrics;
   readonly volumes: VolumeMetricsRecorder;
@@ -79,7 +97,12 @@ export class DaemonMetrics {
     collectSandboxes(this.#metrics, () => this.#figures(), { detail: this.#detail });
     collectNode(this.#metrics, () => {
       const running = parts.sandboxes.list().filter(({ metadata }) => parts.live.has(metadata.uid));
-      return nodeFigures(parts.storage, running);
+      const allocated = { memoryBytes: 0, vcpus: 0 };
+      for (const object of running as DefaultedSandbox[]) {
+        allocated.memoryBytes += givenBy(object).memoryBytes;
+        allocated.vcpus += object.spec.resources.cpus;
+      }
+      return nodeFigures(parts.storage, allocated);
     });
     if (parts.gateway !== undefined) collectGateway(this.#metrics, () => this.#egress?.total);
     if (parts.volumes !== undefined) collectVolumes(this.#metrics, parts.volumes);
@@ -108,13 +131,14 @@ export class DaemonMetrics {
     const now = Date.now();
     for (const object of this.#parts?.sandboxes.list() ?? []) {
       const { metadata, spec, status } = object as DefaultedSandbox;
+      const { memoryBytes, diskBytes } = givenBy(object as DefaultedSandbox);
       const vm = this.#samples.get(metadata.uid);
       const live = this.#parts?.live.get(metadata.uid);
       const stall = live?.handle.stall;
       const bounds = {
         // A change of the spec waits for the next start: the VM may have more than it says.
-        memoryBytes: Math.max(parseBytes(spec.resources.memory), vm?.memoryLimitBytes ?? 0),
-        diskBytes: parseBytes(spec.resources.disk),
+        memoryBytes: Math.max(memoryBytes, vm?.memoryLimitBytes ?? 0),
+        diskBytes,
       };
       const egress = this.#egress?.sandboxes[metadata.uid];
       const guest = guestFigures(live?.lastGuestStats, bounds, now);

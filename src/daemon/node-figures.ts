@@ -1,9 +1,6 @@
 // What this node has, and how much of it was given to sandboxes.
 import { statfs } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
-import type { StoredObject } from '../api/meta.ts';
-import { parseBytes } from '../api/quantity.ts';
-import type { DefaultedSandbox } from '../api/sandbox.ts';
 import type { NodeFigures } from '../metrics/node-collector.ts';
 import { failedHostCalls } from '../vmm/ffi.ts';
 import { timely } from './timely.ts';
@@ -11,21 +8,17 @@ import { timely } from './timely.ts';
 /** A file system that does not tell its size in this time hangs; a scrape does not wait for it. */
 const STATFS_TIMEOUT_MS = 500;
 
-/** `storage`: directories by what is kept there. `running`: the objects whose VM runs. */
+/** `storage`: directories by what is kept there. `allocated`: what VMs that run were given. */
 export async function nodeFigures(
   storage: Readonly<Record<string, string>>,
-  running: readonly StoredObject[],
+  allocated: NodeFigures['allocated'],
 ): Promise<NodeFigures> {
-  const specs = running.map((object) => (object as DefaultedSandbox).spec.resources);
   const sizes = Object.entries(storage).map(
     async ([store, dir]) => [store, await timely(sizeOf(dir), STATFS_TIMEOUT_MS)] as const,
   );
   return {
     allocatable: { memoryBytes: totalmem(), vcpus: availableParallelism() },
-    allocated: {
-      memoryBytes: specs.reduce((sum, { memory }) => sum + parseBytes(memory), 0),
-      vcpus: specs.reduce((sum, { cpus }) => sum + cpus, 0),
-    },
+    allocated,
     storage: Object.fromEntries(await Promise.all(sizes)),
     failedCalls: failedHostCalls(),
   };

@@ -19,7 +19,7 @@ import {
   type ObjectMetricName,
 } from './definitions.ts';
 import { CONTENT_TYPES, ending, type Format, familiesText } from './formats.ts';
-import { blockText, ObjectSeries, type SeriesBlock } from './object-series.ts';
+import { blockHeading, ObjectSeries, type SeriesBlock } from './object-series.ts';
 
 /** Gauges of prom-client's with a counter's name, which Prometheus' lint refuses; the same without `_total` break them down. */
 const MISNAMED = [
@@ -34,10 +34,10 @@ const MOST_EXEMPLAR_CHARACTERS = 128;
 /** What an exemplar says about its observation. */
 export type ExemplarLabels = Readonly<Record<string, string>>;
 
-/** A scrape, to be written in the format that is asked for. */
+/** All metrics in one format. */
 export interface Exposition {
   contentType: string;
-  body: string;
+  body: Buffer;
 }
 
 type Plain<Name extends MetricName> = Exclude<Name, ObjectMetricName>;
@@ -117,14 +117,17 @@ export class Metrics {
   /** All metrics as they were collected last. */
   async write(format: Format): Promise<Exposition> {
     const own = familiesText(format, await this.#registry.getMetricsAsJSON());
-    const blocks = this.#blocks.flat().map((block) => blockText(format, block));
-    return { contentType: CONTENT_TYPES[format], body: [own, ...blocks, ending(format)].join('') };
+    const blocks = this.#blocks
+      .flat()
+      .flatMap(({ name, lines }) => [Buffer.from(blockHeading(format, name)), lines]);
+    const body = Buffer.concat([Buffer.from(own), ...blocks, Buffer.from(ending(format))]);
+    return { contentType: CONTENT_TYPES[format], body };
   }
 
   /** Both: all metrics as they are now. */
   async scrape(format: Format = 'text'): Promise<string> {
     await this.collect();
-    return (await this.write(format)).body;
+    return (await this.write(format)).body.toString();
   }
 
   /** Name, type and help of what prom-client holds, the process's own included. */

@@ -67,7 +67,7 @@ export interface SandboxFigures {
   stalledFor?: string;
 }
 
-/** Gives the last samples of all sandboxes. Called at each scrape: it must not wait for a guest or a VM. */
+/** Gives the last samples of all sandboxes, read over several turns of the event loop. It must not wait for a guest or a VM. */
 export type SandboxFiguresProvider = () => Iterable<SandboxFigures>;
 
 const OF_VM = Object.entries({
@@ -93,24 +93,24 @@ export function collectSandboxes(
 ): void {
   metrics.collectObjects(async (series) => {
     let written = 0;
-    const all = [...provider()];
-    reportStalls(metrics, all);
-    for (const figures of all) {
+    const stalls: string[] = [];
+    for (const figures of provider()) {
       report(series, figures, detail);
+      if (figures.stalledFor !== undefined) stalls.push(figures.stalledFor);
       written += 1;
       if (written % SANDBOXES_PER_TURN === 0) await turn();
     }
+    reportStalls(metrics, stalls);
   });
 }
 
 /** One series for each reason, not for each sandbox: none stalls without a condition of its own. */
-function reportStalls(metrics: Metrics, all: readonly SandboxFigures[]): void {
+function reportStalls(metrics: Metrics, reasons: readonly string[]): void {
   const gauge = metrics.gauge('sandbox_vms_stalled');
   gauge.reset();
   // Always there, so that an alert on it has something to look at.
   gauge.set({ reason: ERRORS.DISK_FULL.reason }, 0);
-  for (const { stalledFor } of all)
-    if (stalledFor !== undefined) gauge.inc({ reason: reasonLabel(stalledFor) });
+  for (const reason of reasons) gauge.inc({ reason: reasonLabel(reason) });
 }
 
 function report(series: ObjectSeries, figures: SandboxFigures, detail: boolean): void {

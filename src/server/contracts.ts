@@ -148,7 +148,7 @@ export interface ServerDependencies {
   volumes: VolumeAccess;
   policies: PolicyAccess;
   /** All metrics, in the format that an HTTP header Accept asks for. */
-  metrics(accept: string | undefined): Promise<{ contentType: string; body: string }>;
+  metrics(accept: string | undefined): Promise<{ contentType: string; body: string | Buffer }>;
   healthChecks: readonly HealthCheck[];
   /** What only the daemon can tell: drivers, store, sources. */
   doctor(): Promise<DoctorCheck[]>;

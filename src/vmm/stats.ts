@@ -1,5 +1,6 @@
 // Figures of a VM as the host's kernel counts them.
-import { readFile } from 'node:fs/promises';
+import { closeSync, openSync, read, readSync } from 'node:fs';
+import { promisify } from 'node:util';
 import type { VmFigures } from '../api/wire.ts';
 import type { ProcessIdentity } from './records.ts';
 
@@ -57,28 +58,64 @@ function parseIo(text: string, name: string): number {
 /** Files that a kernel may lack, or not show: then their figures are 0. Another failure may pass, and is one of the reading. */
 const NOT_THERE = new Set(['ENOENT', 'EACCES', 'ESRCH', 'EINVAL']);
 
+/** More than any of the files has: two interfaces, 52 fields, 25 lines. */
+const FILE_BYTES = 4096;
+const shared = Buffer.allocUnsafe(FILE_BYTES);
+const readAsync = promisify(read);
+
+/**
+ * A file that the kernel writes from counters, in microseconds: reading it here costs a third of what handing it to another thread
+ * does, which is what a scrape of many VMs is made of.
+ */
+function readCounters(path: string): string {
+  const fd = openSync(path, 'r');
+  try {
+    return shared.toString('latin1', 0, readSync(fd, shared, 0, FILE_BYTES, 0));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** A file for which the kernel walks all memory of the process, and waits where another does: not on the event loop. */
+async function readWalked(path: string): Promise<string> {
+  const fd = openSync(path, 'r');
+  try {
+    const { bytesRead, buffer } = await readAsync(fd, Buffer.allocUnsafe(FILE_BYTES), 0, FILE_BYTES, 0);
+    return buffer.toString('latin1', 0, bytesRead);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function unlessMissing(error: unknown): string {
+  if (NOT_THERE.has((error as NodeJS.ErrnoException).code ?? '')) return '';
+  throw error;
+}
+
 /**
  * Reads the VMM's process; rejects when it is gone, or when it cannot be read now. The guest receives what its TAP transmits,
  * so directions are turned to the guest's view here.
  */
 export async function readVmStats(vmm: ProcessIdentity, memoryLimitBytes: number): Promise<VmFigures> {
-  const read = (file: string) => readFile(`/proc/${vmm.pid}/${file}`, 'utf8');
-  const readIfThere = (file: string) =>
-    read(file).catch((error: NodeJS.ErrnoException) => {
-      if (NOT_THERE.has(error.code ?? '')) return '';
-      throw error;
-    });
-  const [rollup, io, net] = await Promise.all([
-    readIfThere('smaps_rollup'),
-    readIfThere('io'),
-    readIfThere('net/dev'),
-  ]);
-  const memoryBytes = parseKibLine(rollup, 'Pss') ?? parseKibLine(await readIfThere('status'), 'VmRSS') ?? 0;
+  const path = (file: string) => `/proc/${vmm.pid}/${file}`;
+  const countersIfThere = (file: string): string => {
+    try {
+      return readCounters(path(file));
+    } catch (error) {
+      return unlessMissing(error);
+    }
+  };
+  const rollup = await readWalked(path('smaps_rollup')).catch(unlessMissing);
+  const memoryBytes =
+    parseKibLine(rollup, 'Pss') ??
+    parseKibLine(await readWalked(path('status')).catch(unlessMissing), 'VmRSS') ??
+    0;
+  const io = countersIfThere('io');
+  const tap = parseNetDev(countersIfThere('net/dev'), 'tap0');
   // Last: that it is still the same process, and alive, tells that the others were of it and whole.
-  const stat = await read('stat');
+  const stat = readCounters(path('stat'));
   const { startTime, ended } = parseIdentity(stat);
   if (ended || startTime !== vmm.startTime) throw new Error(`process ${vmm.pid} has ended`);
-  const tap = parseNetDev(net, 'tap0');
   return {
     cpuSeconds: parseCpuSeconds(stat),
     memoryBytes,
