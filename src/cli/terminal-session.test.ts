@@ -64,3 +64,22 @@ test('exec -it has a terminal of the right size, sends keys as they are typed an
   assert.match(output, /[^-]icanon/, 'the terminal reads lines again');
   assert.match(output, /[^-]echo\b/, 'the terminal echoes again');
 });
+
+test('top --watch draws bars on a terminal whose locale has them, and on no other', {
+  skip: hasScript ? false : 'needs script(1)',
+}, async () => {
+  await using harness = await startHarness();
+  await harness.client.create(SANDBOX_KIND, 'default', sandboxDocument('a'));
+  const watch = (locale: string) =>
+    // Interrupted when it has shown a page.
+    onTerminal(harness.socketPath, `export LC_ALL=${locale}; ${BULKHEAD} top --watch`, {
+      after: 'Together: 1 sandboxes',
+      type: '\x03',
+    });
+  const screen = await watch('C.UTF-8');
+  assert.match(screen, /^a +0m +▁+ +64MiB +▂+ +512MiB/m);
+  assert.match(screen, /Together: 1 sandboxes, CPU 0m, memory 64MiB/);
+  const plain = await watch('C');
+  assert.match(plain, /^a +0m +64MiB +512MiB/m);
+  assert.doesNotMatch(plain, /[▁-█]/);
+});

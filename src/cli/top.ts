@@ -7,8 +7,10 @@ import type { SandboxStats } from '../api/wire.ts';
 import type { BulkheadClient } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { formatBytes } from './output/bytes.ts';
+import { showsBars } from './output/sparkline.ts';
 import { Table } from './output/table.ts';
 import { sandboxName } from './targets.ts';
+import { TopHistory } from './top-history.ts';
 
 const SORTS = ['cpu', 'memory', 'disk', 'network', 'name'] as const;
 
@@ -43,7 +45,7 @@ export function define(command: Command): void {
   connectionOptions(command)
     .argument('[sandbox...]', 'names of sandboxes; all that run when absent')
     .option('-A, --all-namespaces', 'of every namespace')
-    .option('-w, --watch', 'go on, every two seconds')
+    .option('-w, --watch', 'go on, every two seconds; on a terminal with bars of the last half minute')
     .addOption(
       new Option('--sort <by>', 'what comes first: who uses most of it').choices(SORTS).default('cpu'),
     )
@@ -58,12 +60,16 @@ async function top(words: string[], options: Options): Promise<void> {
   await withClient(options, async (client) => {
     let before = await readAll(client, words, options);
     let interval = INTERVAL_MS;
+    const live = options.watch === true && process.stdout.isTTY;
+    const history = live && showsBars(process.env) ? new TopHistory() : undefined;
     do {
       await delay(interval, undefined, { signal: leave.signal }).catch(() => {});
       if (leave.signal.aborted) return;
       const after = await readAll(client, words, options);
-      const text = await page(client, usesBetween(before, after), options);
-      process.stdout.write(options.watch && process.stdout.isTTY ? `${HOME}${text}` : text);
+      const uses = usesBetween(before, after);
+      history?.add(new Map(uses.map((use) => [keyOf(use), { cpus: use.cpus, ...use.vm }])));
+      const text = await page(client, uses, options, history);
+      process.stdout.write(live ? `${HOME}${text}` : text);
       before = after;
       interval = WATCH_INTERVAL_MS;
     } while (options.watch);
@@ -82,7 +88,7 @@ async function readAll(client: BulkheadClient, words: string[], options: Options
   await Promise.all(
     places.map(async (place) => {
       const stats = await read(client, place, named);
-      if (stats !== undefined) readings.set(`${place.namespace}/${place.name}`, { place, stats });
+      if (stats !== undefined) readings.set(keyOf(place), { place, stats });
     }),
   );
   return readings;
@@ -116,39 +122,60 @@ const AMOUNTS: Record<Exclude<Options['sort'], 'name'>, (use: Use) => number> = 
   network: ({ vm }) => vm.networkReceiveBytes + vm.networkTransmitBytes,
 };
 
+function keyOf({ namespace, name }: Place): string {
+  return `${namespace}/${name}`;
+}
+
 function sorted(uses: readonly Use[], sort: Options['sort']): Use[] {
-  const key = ({ namespace, name }: Use) => `${namespace}/${name}`;
-  const byName = (a: Use, b: Use) => (key(a) < key(b) ? -1 : 1);
+  const byName = (a: Use, b: Use) => (keyOf(a) < keyOf(b) ? -1 : 1);
   if (sort === 'name') return uses.toSorted(byName);
   const amount = AMOUNTS[sort];
   return uses.toSorted((a, b) => amount(b) - amount(a) || byName(a, b));
 }
 
-async function page(client: BulkheadClient, uses: readonly Use[], options: Options): Promise<string> {
-  const { allNamespaces, headers, sort } = options;
+async function page(
+  client: BulkheadClient,
+  uses: readonly Use[],
+  { allNamespaces, headers, sort }: Options,
+  history: TopHistory | undefined,
+): Promise<string> {
   const totals = headers ? await totalsText(client, uses) : '';
   if (uses.length === 0) {
     process.stderr.write('No sandbox runs.\n');
     return '';
   }
-  const header = ['NAME', 'CPU', 'MEMORY', 'LIMIT', 'DISK READ', 'DISK WRITE', 'NET RX', 'NET TX'];
-  const table = new Table(allNamespaces ? ['NAMESPACE', ...header] : header, { showHeader: headers });
-  const rows = sorted(uses, sort).map((use) => (allNamespaces ? [use.namespace, ...rowOf(use)] : rowOf(use)));
+  const columns = COLUMNS.filter(
+    ({ only }) =>
+      (only !== 'all namespaces' || allNamespaces) && (only !== 'history' || history !== undefined),
+  );
+  const table = new Table(
+    columns.map(({ title }) => title),
+    { showHeader: headers },
+  );
+  const rows = sorted(uses, sort).map((use) => columns.map(({ cell }) => cell(use, history)));
   return `${table.format(rows)}${totals}`;
 }
 
-function rowOf({ name, cpus, vm }: Use): string[] {
-  return [
-    name,
-    millicpus(cpus),
-    formatBytes(vm.memoryBytes),
-    formatBytes(vm.memoryLimitBytes),
-    formatBytes(vm.diskReadBytes),
-    formatBytes(vm.diskWriteBytes),
-    formatBytes(vm.networkReceiveBytes),
-    formatBytes(vm.networkTransmitBytes),
-  ];
+interface Column {
+  title: string;
+  cell(use: Use, history: TopHistory | undefined): string;
+  /** When it is shown; always where absent. */
+  only?: 'all namespaces' | 'history';
 }
+
+const COLUMNS: readonly Column[] = [
+  { title: 'NAMESPACE', cell: ({ namespace }) => namespace, only: 'all namespaces' },
+  { title: 'NAME', cell: ({ name }) => name },
+  { title: 'CPU', cell: ({ cpus }) => millicpus(cpus) },
+  { title: '', cell: (use, history) => history?.cpu(keyOf(use)) ?? '', only: 'history' },
+  { title: 'MEMORY', cell: ({ vm }) => formatBytes(vm.memoryBytes) },
+  { title: '', cell: (use, history) => history?.memory(keyOf(use)) ?? '', only: 'history' },
+  { title: 'LIMIT', cell: ({ vm }) => formatBytes(vm.memoryLimitBytes) },
+  { title: 'DISK READ', cell: ({ vm }) => formatBytes(vm.diskReadBytes) },
+  { title: 'DISK WRITE', cell: ({ vm }) => formatBytes(vm.diskWriteBytes) },
+  { title: 'NET RX', cell: ({ vm }) => formatBytes(vm.networkReceiveBytes) },
+  { title: 'NET TX', cell: ({ vm }) => formatBytes(vm.networkTransmitBytes) },
+];
 
 /** Thousandths of a CPU, as kubectl top. */
 function millicpus(cpus: number): string {
