@@ -45,7 +45,7 @@ export const CASES: readonly AlertCase[] = [
   },
   {
     alert: 'BulkheadReconcileErrorBurst',
-    when: 'ten reconciles a minute fail, a third of all',
+    when: 'ten reconciles a minute fail, one of sixteen',
     series: {
       'controller_runtime_reconcile_errors_total{instance="i",controller="sandbox"}': [
         ...hold(0, 10),
@@ -59,7 +59,7 @@ export const CASES: readonly AlertCase[] = [
       ],
       'controller_runtime_reconcile_total{instance="i",controller="sandbox",result="success"}': grow(
         0,
-        20,
+        150,
         40,
       ),
     },
