@@ -687,3 +687,15 @@ test('events -w shows what happens as it happens, of what was asked for', async 
   assert.doesNotMatch(stdout, /Foreign/);
   assert.equal(stdout.match(/Earlier/g)?.length, 1);
 });
+
+test('an endpoint for traces that is none, or shows credentials to everybody, is refused', async () => {
+  for (const [url, why] of [
+    ['ftp://127.0.0.1', /http or https/],
+    ['nowhere', /http or https/],
+    ['http://me:secret@127.0.0.1:4318', /OTEL_EXPORTER_OTLP_HEADERS/],
+  ] as const) {
+    const { code, stderr } = await bulkhead('/nonexistent', 'daemon', '--trace-endpoint', url);
+    assert.equal(code, 2, url);
+    assert.match(stderr, why);
+  }
+});

@@ -46,7 +46,10 @@ export class ObjectSeries {
         parts.push(linesOf(name, series, from, Math.min(from + 2 * LINES_PER_TURN, series.length)));
         if (series.length > 2 * FEW_LINES) await turn();
       }
-      blocks.push({ name, lines: parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts) });
+      blocks.push({
+        name,
+        lines: parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts),
+      });
     }
     return blocks;
   }
