@@ -106,7 +106,16 @@ function overview(): string {
     '',
     ...boards().map(({ title, description }) => `- ${title}: ${description}`),
     '',
+    'Drawn by `tools/render-boards.ts` from the boards themselves and the data of a Prometheus that scraped a daemon with a few busy',
+    'sandboxes for some minutes; in Grafana they look much the same.',
+    '',
+    ...boards().flatMap(({ file, title }) => [`![Board ${title}](${picturePath(file)})`, '']),
   ].join('\n');
+}
+
+/** Beside docs/monitoring.md. */
+function picturePath(file: string): string {
+  return `boards/${file.replace(/\.json$/, '.svg')}`;
 }
 
 function write(path: string, text: string): void {

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
 import { queriesOf } from '../../monitoring/boards/boards.ts';
+import type { Line } from '../../monitoring/pictures/board-svg.ts';
 import { renderRules } from '../../monitoring/rules/render.ts';
 import { eventually } from './daemon-observations.ts';
 
@@ -18,6 +19,19 @@ const ALERTS_TIMEOUT_MS = 420_000;
 export interface Result {
   metric: Record<string, string>;
   value: number;
+}
+
+/** A query of a board with its variables chosen. */
+function chosen(expr: string, sandbox: string): string {
+  const values: Record<string, string> = {
+    $__rate_interval: '15s',
+    $__range: '5m',
+    $node: '.*',
+    $instance: '.*',
+    $namespace: 'default',
+    $name: sandbox,
+  };
+  return expr.replace(/\$\w+/g, (variable) => values[variable] ?? variable);
 }
 
 /** A TCP port of the loopback that was free a moment ago. */
@@ -62,6 +76,7 @@ export class Prometheus {
         `--config.file=${join(dir, 'prometheus.yaml')}`,
         `--storage.tsdb.path=${join(dir, 'data')}`,
         `--web.listen-address=${address}`,
+        '--enable-feature=exemplar-storage',
       ],
       { stdio: ['ignore', log, log] },
     );
@@ -87,6 +102,19 @@ export class Prometheus {
     return answer.data.result.map(({ metric, value }) => ({ metric, value: Number(value[1]) }));
   }
 
+  /** Labels of the exemplars of a metric in the last hour. */
+  async exemplars(expr: string): Promise<Record<string, string>[]> {
+    const now = Date.now() / 1000;
+    const range = `start=${now - 3600}&end=${now + 60}`;
+    const response = await fetch(
+      `${this.#url}/api/v1/query_exemplars?query=${encodeURIComponent(expr)}&${range}`,
+    );
+    const { data } = (await response.json()) as {
+      data: { exemplars: { labels: Record<string, string> }[] }[];
+    };
+    return data.flatMap(({ exemplars }) => exemplars.map(({ labels }) => labels));
+  }
+
   /** The value of the only series. */
   async value(expr: string): Promise<number> {
     const [only, ...more] = await this.query(expr);
@@ -108,20 +136,38 @@ export class Prometheus {
 
   /** Panels of a board that have no answer, with the query; fails where a query is wrong. `sandbox`: which one is chosen. */
   async emptyPanels(board: Dashboard, sandbox = ''): Promise<string[]> {
-    const values: Record<string, string> = {
-      $__rate_interval: '15s',
-      $__range: '5m',
-      $node: '.*',
-      $instance: '.*',
-      $namespace: 'default',
-      $name: sandbox,
-    };
     const empty: string[] = [];
     for (const { panel, expr } of queriesOf(board)) {
-      const query = expr.replace(/\$\w+/g, (variable) => values[variable] ?? variable);
+      const query = chosen(expr, sandbox);
       if ((await this.query(query)).length === 0) empty.push(`${panel}: ${query}`);
     }
     return empty;
+  }
+
+  /** What a panel of a board shows from `from` to `to`, in seconds of Unix time, at so many moments. */
+  async panel(
+    expr: string,
+    sandbox: string,
+    range: { from: number; to: number; moments: number },
+  ): Promise<Line[]> {
+    const { from, to, moments } = range;
+    const step = Math.max(1, Math.ceil((to - from) / moments));
+    const query = encodeURIComponent(chosen(expr, sandbox));
+    const response = await fetch(
+      `${this.#url}/api/v1/query_range?query=${query}&start=${from}&end=${to}&step=${step}`,
+    );
+    const answer = (await response.json()) as {
+      status: string;
+      error?: string;
+      data: { result: { metric: Record<string, string>; values: [number, string][] }[] };
+    };
+    assert.equal(answer.status, 'success', `${expr}: ${answer.error}`);
+    return answer.data.result.map(({ metric, values }) => ({
+      labels: metric,
+      points: values
+        .map(([at, value]) => [at, Number(value)] as const)
+        .filter(([, value]) => Number.isFinite(value)),
+    }));
   }
 
   /** Alerts that fire now: each one's name, and the object's. */
