@@ -23,6 +23,7 @@ export function controllerBoard(): Dashboard {
         {
           unit: 'short',
           description: 'What runs.',
+          showLegend: true,
         },
       ),
     )

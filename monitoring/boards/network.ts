@@ -5,6 +5,9 @@ import { dashboard, graph, labelVariable, stat } from './panels.ts';
 const OF = 'instance=~"$instance"';
 const REFUSED = 'result=~"Denied|Cut|Limited|Blocked"';
 
+/** Of each of the four figures, in columns. */
+const WIDTH = 6;
+
 export const NETWORK_DESCRIPTION = 'the gateway: connections, questions, what is refused, who sends most.';
 
 export function networkBoard(): Dashboard {
@@ -20,14 +23,18 @@ export function networkBoard(): Dashboard {
       stat(
         'Gateways that serve',
         { expr: `sum(gateway_up{${OF}})`, legend: '' },
-        { unit: 'short', description: 'Without one the networks of all sandboxes of its host are closed.' },
+        {
+          unit: 'short',
+          description: 'Without one the networks of all sandboxes of its host are closed.',
+          width: WIDTH,
+        },
       ),
     )
     .withPanel(
       stat(
         'Open connections',
         { expr: `sum(gateway_connections{${OF}})`, legend: '' },
-        { unit: 'short', description: 'Of all sandboxes.' },
+        { unit: 'short', description: 'Of all sandboxes.', width: WIDTH },
       ),
     )
     .withPanel(
@@ -39,6 +46,7 @@ export function networkBoard(): Dashboard {
           description: 'Connections and questions that policies refuse, and connections that they cut.',
           warnFrom: 5,
           badFrom: 50,
+          width: WIDTH,
         },
       ),
     )
@@ -49,7 +57,13 @@ export function networkBoard(): Dashboard {
           expr: `sum(rate(gateway_decisions_total{${OF},layer="DNS",result="Failed"}[$__rate_interval]))`,
           legend: '',
         },
-        { unit: 'ops', description: 'No name server answered in time.', warnFrom: 0.1, badFrom: 1 },
+        {
+          unit: 'ops',
+          description: 'No name server answered in time.',
+          warnFrom: 0.1,
+          badFrom: 1,
+          width: WIDTH,
+        },
       ),
     )
     .withPanel(

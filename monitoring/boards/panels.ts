@@ -1,7 +1,8 @@
 // Panels in the house style, on Grafana's own builders: few kinds, each with a unit, a legend and one question.
-import type { Builder, Dataquery } from '@grafana/grafana-foundation-sdk/cog';
+import type { Builder } from '@grafana/grafana-foundation-sdk/cog';
 import {
   BigValueGraphMode,
+  BigValueTextMode,
   type DataSourceRef,
   LegendDisplayMode,
   LegendPlacement,
@@ -47,9 +48,13 @@ interface Look {
   warnFrom?: number;
   badFrom?: number;
   max?: number;
+  /** Of one figure: its legend is what to read, the value is always 1. */
+  showLegend?: true;
+  /** Of one figure: columns, where there are fewer than six beside each other. */
+  width?: number;
 }
 
-function target({ expr, legend }: Query, index: number): Builder<Dataquery> {
+function target({ expr, legend }: Query, index: number): DataqueryBuilder {
   return new DataqueryBuilder()
     .expr(expr)
     .legendFormat(legend)
@@ -72,10 +77,11 @@ export function stat(title: string, query: Query, look: Look): Builder<Panel> {
     .unit(look.unit)
     .thresholds(thresholds(look))
     .reduceOptions(new ReduceDataOptionsBuilder().calcs(['lastNotNull']))
-    .graphMode(BigValueGraphMode.Area)
-    .span(STAT_WIDTH)
+    .graphMode(look.showLegend ? BigValueGraphMode.None : BigValueGraphMode.Area)
+    .textMode(look.showLegend ? BigValueTextMode.Name : BigValueTextMode.Auto)
+    .span(look.width ?? STAT_WIDTH)
     .height(STAT_HEIGHT)
-    .withTarget(target(query, 0));
+    .withTarget(look.showLegend ? target(query, 0).instant() : target(query, 0));
   return look.max === undefined ? panel : panel.max(look.max);
 }
 

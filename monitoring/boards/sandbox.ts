@@ -18,6 +18,7 @@ export function sandboxBoard(): Dashboard {
         {
           unit: 'short',
           description: 'Where in its life it is.',
+          showLegend: true,
         },
       ),
     )
@@ -28,6 +29,7 @@ export function sandboxBoard(): Dashboard {
         {
           unit: 'short',
           description: 'Can work run in it?',
+          showLegend: true,
         },
       ),
     )

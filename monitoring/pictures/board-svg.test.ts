@@ -66,6 +66,19 @@ test('a picture has each panel with its figures, and nothing in it is markup of 
   assert.equal(svg.match(/<svg/g)?.length, svg.match(/<\/svg>/g)?.length);
 });
 
+test('a figure whose legend is what to read shows the legend of the newest series', async () => {
+  const panel = {
+    type: 'stat',
+    title: 'Phase',
+    options: { textMode: 'name' },
+    targets: [{ expr: 'phase', legendFormat: '{{phase}}' }],
+  };
+  const old: Line = { labels: { phase: 'Pending' }, points: [[RANGE.from, 1]] };
+  const svg = await boardSvg({ panels: [panel] }, async () => [old, line({ phase: 'Running' }, 1)], RANGE);
+  assert.match(svg, />Running</);
+  assert.doesNotMatch(svg, /Pending/);
+});
+
 test('a panel without an answer makes no picture', async () => {
   const asked = boardSvg(BOARD, async (expr) => (expr === 'ripe' ? [line({}, 1)] : []), RANGE);
   await assert.rejects(asked, /Eaten has no answer/);

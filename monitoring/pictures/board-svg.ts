@@ -58,6 +58,8 @@ export interface PictureBoard {
 interface PicturePanel {
   type: string;
   title?: string;
+  /** `textMode` name: the legend is what to read. */
+  options?: { textMode?: string };
   gridPos?: { x: number; y: number; w: number; h: number };
   fieldConfig?: {
     defaults: {
@@ -140,6 +142,10 @@ function last({ points }: Line): number {
   return points.at(-1)?.[1] ?? Number.NaN;
 }
 
+function lastTime({ points }: Line): number {
+  return points.at(-1)?.[0] ?? 0;
+}
+
 function statSvg(
   panel: PicturePanel,
   lines: readonly NamedLine[],
@@ -147,8 +153,11 @@ function statSvg(
   height: number,
   range: { from: number; to: number },
 ): string {
-  const [line] = lines;
+  // What was there before may still have lines.
+  const line = lines.toSorted((a, b) => lastTime(b) - lastTime(a))[0];
   const value = line === undefined ? Number.NaN : last(line);
+  const named = panel.options?.textMode === 'name';
+  const shown = named ? (line?.name ?? '') : figureText(value, unitOf(panel), range.to);
   const steps = panel.fieldConfig?.defaults.thresholds?.steps ?? [];
   const step = steps.findLast((each) => each.value === null || value >= each.value);
   const color = THRESHOLD_COLORS[step?.color ?? 'green'] ?? INK;
@@ -156,10 +165,10 @@ function statSvg(
     grid: { left: 0, right: 0, top: 2, bottom: 0 },
     xAxis: { type: 'time', show: false, min: range.from * 1000, max: range.to * 1000 },
     yAxis: { type: 'value', show: false, min: 0 },
-    series: lines.slice(0, 1).map((each) => lineSeries(each, color, 0.2)),
+    series: named || line === undefined ? [] : [lineSeries(line, color, 0.2)],
   });
   return [
-    text(width / 2, 58, 28, color, figureText(value, unitOf(panel), range.to), 'middle'),
+    text(width / 2, 58, 24, color, shown, 'middle'),
     `<g transform="translate(0 60)">${chart}</g>`,
   ].join('\n');
 }
@@ -177,13 +186,13 @@ function graphSvg(
   const legendHeight = (shown.length + 1 + (sorted.length > shown.length ? 1 : 0)) * LEGEND_LINE + 6;
   const max = panel.fieldConfig?.defaults.max;
   const chart = chartSvg(width, height - TITLE_HEIGHT - legendHeight, {
-    grid: { left: 58, right: 14, top: 6, bottom: 20 },
+    grid: { left: 58, right: 26, top: 6, bottom: 20 },
     xAxis: {
       type: 'time',
       min: range.from * 1000,
       max: range.to * 1000,
       splitNumber: 4,
-      axisLabel: { color: FAINT, fontSize: 10, formatter: '{HH}:{mm}:{ss}', hideOverlap: true },
+      axisLabel: { color: FAINT, fontSize: 10, formatter: '{HH}:{mm}', hideOverlap: true },
       axisLine: { lineStyle: { color: '#3a3b42' } },
     },
     yAxis: {
@@ -266,7 +275,7 @@ function compact(svg: string): string {
     .replace(/ xmlns(:\w+)?="[^"]*"/g, '')
     .replace(/ (?:ecmeta_\w+|class|baseProfile|version)="[^"]*"/g, '')
     .replace(/<style[^>]*>[\s\S]*?<\/style>/g, '')
-    .replace(/(\d+\.\d)\d+/g, '$1')
+    .replace(/="[^"]*"/g, (attribute) => attribute.replace(/(\d+\.\d)\d+/g, '$1'))
     .replace(/font-family:[^";]*;?/g, '');
 }
 
