@@ -8,6 +8,7 @@ import { EventRecorder } from '../controller/event-recorder.ts';
 import { Informer, type Notification } from '../controller/informer.ts';
 import { LeaderElection } from '../controller/leader-election.ts';
 import { Manager } from '../controller/manager.ts';
+import { reconcileFields } from '../controller/reconcile-context.ts';
 import { SANDBOX_UID_LABEL } from '../reconcilers/placement/limits.ts';
 import { NodeWatch } from '../reconcilers/placement/nodes.ts';
 import { PlacementReconciler } from '../reconcilers/placement/reconciler.ts';
@@ -29,6 +30,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   const log = pino({
     level: options.logLevel,
     base: { component: 'bulkhead-controller' },
+    mixin: reconcileFields,
     serializers: { error: pino.stdSerializers.err },
   });
   const clock = systemClock;
