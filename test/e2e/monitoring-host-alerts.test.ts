@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { mkdir, truncate, writeFile } from 'node:fs/promises';
+import { constants, mkdir, open, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -36,6 +36,12 @@ async function killGateways(stateDir: string, signal: AbortSignal): Promise<void
     }
     await delay(50, undefined, { signal }).catch(() => {});
   }
+}
+
+/** The disk answers again, with nothing in it; does nothing where nobody waits for it. */
+async function answer(pipe: string): Promise<void> {
+  const file = await open(pipe, constants.O_WRONLY | constants.O_NONBLOCK).catch(() => undefined);
+  await file?.close();
 }
 
 test('a full file system and a damaged volume make their alerts fire, and no other', async () => {
@@ -99,19 +105,22 @@ test('reconciles that fail in numbers, and one that hangs on a disk, make their 
   const record = join(daemon.stateDir, 'sandboxes', uid, 'run.json');
   await mkdir(join(daemon.stateDir, 'sandboxes', uid), { recursive: true });
   await run('mkfifo', [record]);
-  await daemon.launch(args);
-  const failing = Array.from({ length: 40 }, (_, index) => `failing-${index}`);
-  await daemon.write(
-    'failing.yaml',
-    failing.map((name) => sandboxYaml(name, { image: NO_IMAGE })).join('---\n'),
-  );
-  // None of them starts, which an alert of its own says after a while.
-  const stuck = ['hung', ...failing].map((name) => `BulkheadSandboxStuckStarting ${name}`);
-  await prometheus.untilFiring(['BulkheadReconcileErrorBurst', 'BulkheadQueueStuck sandbox'], stuck);
-  await daemon.remove('failing.yaml');
-  // The disk answers again, with nothing in it.
-  await writeFile(record, '');
-  await daemon.remove('hung.yaml');
-  await prometheus.untilQuiet();
-  assert.equal((await daemon.cli('get', 'sandbox', 'hung')).code, 1);
+  try {
+    await daemon.launch(args);
+    const failing = Array.from({ length: 40 }, (_, index) => `failing-${index}`);
+    await daemon.write(
+      'failing.yaml',
+      failing.map((name) => sandboxYaml(name, { image: NO_IMAGE })).join('---\n'),
+    );
+    // None of them starts, which an alert of its own says after a while.
+    const stuck = ['hung', ...failing].map((name) => `BulkheadSandboxStuckStarting ${name}`);
+    await prometheus.untilFiring(['BulkheadReconcileErrorBurst', 'BulkheadQueueStuck sandbox'], stuck);
+    await daemon.remove('failing.yaml');
+    await answer(record);
+    await daemon.remove('hung.yaml');
+    await prometheus.untilQuiet();
+    assert.equal((await daemon.cli('get', 'sandbox', 'hung')).code, 1);
+  } finally {
+    await answer(record);
+  }
 });
