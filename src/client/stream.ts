@@ -99,9 +99,12 @@ class Connection implements StreamConnection {
   readonly #resolveStarted: (pid: number) => void;
   readonly #socket: WebSocket;
   #status: Status | undefined;
+  /** Why the connection ended, should it end without a result. */
+  #failure: BulkheadError;
 
   constructor(socket: WebSocket, socketPath: string) {
     this.#socket = socket;
+    this.#failure = connectionError({ code: 'ECONNRESET' }, socketPath);
     const { promise, resolve, reject } = deferred<StreamExit>();
     this.exited = promise;
     const started = deferred<number>();
@@ -113,7 +116,7 @@ class Connection implements StreamConnection {
     this.stdin = new Writable({
       write: (chunk: Buffer, _encoding, done) => this.#sendInput(chunk, done),
       final: (done) => {
-        if (socket.readyState !== WebSocket.OPEN) done();
+        if (socket.readyState !== WebSocket.OPEN) done(this.#lostInput());
         else socket.send(frame(CHANNEL.close, Buffer.of(CHANNEL.stdin)), () => done());
       },
     });
@@ -121,16 +124,15 @@ class Connection implements StreamConnection {
     this.stdin.on('error', () => {});
     this.stdout = this.#output();
     this.stderr = this.#output();
-    let failure: unknown;
     socket.on('message', (data) => this.#receive(data as Buffer));
     socket.on('error', (error) => {
-      failure = error;
+      this.#failure = connectionError(error, socketPath);
     });
     socket.once('close', () => {
       this.stdout.push(null);
       this.stderr.push(null);
       try {
-        if (this.#status === undefined) throw connectionError(failure ?? { code: 'ECONNRESET' }, socketPath);
+        if (this.#status === undefined) throw this.#failure;
         resolve(exitOf(this.#status));
       } catch (error) {
         reject(error);
@@ -151,13 +153,18 @@ class Connection implements StreamConnection {
     this.#socket.terminate();
   }
 
+  /** A connection that broke; a command that has ended merely takes no more. */
+  #lostInput(): BulkheadError | undefined {
+    return this.#status === undefined ? this.#failure : undefined;
+  }
+
   #control(channel: number, text: string): void {
     if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(frame(channel, Buffer.from(text)));
   }
 
   #sendInput(payload: Buffer, done: (error?: Error | null) => void): void {
     if (this.#socket.readyState !== WebSocket.OPEN) {
-      done(new BulkheadError('SANDBOX_NOT_RUNNING', 'the command has ended'));
+      done(this.#lostInput() ?? new BulkheadError('SANDBOX_NOT_RUNNING', 'the command has ended'));
       return;
     }
     let last = 0;

@@ -98,17 +98,27 @@ export class ExecSink {
     this.#stdin = stdin;
   }
 
-  /** Resolves when there is room for more. */
+  /** Resolves when there is room for more. Rejects where the command cannot be given it any more. */
   async write(data: Uint8Array | string): Promise<void> {
     const { promise, resolve, reject } = settle();
-    this.#stdin.write(data, (error) => (error ? reject(typed(error)) : resolve()));
+    this.#stdin.write(data, (error) => (error ? reject(this.#failure(error)) : resolve()));
     await promise;
   }
 
-  /** Ends the input. */
+  /**
+   * Ends the input. Rejects where not all that was written, or its end, went to the command; the end of the command itself is
+   * no such failure.
+   */
   async close(): Promise<void> {
     this.#stdin.end();
-    await finished(this.#stdin, { readable: false }).catch(() => {});
+    await finished(this.#stdin, { readable: false }).catch((error: unknown) => {
+      throw this.#failure(error);
+    });
+  }
+
+  /** What broke first, not what Node says of a stream that is broken. */
+  #failure(error: unknown): unknown {
+    return typed(this.#stdin.errored ?? error);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
