@@ -79,7 +79,12 @@ export interface ExecRequest {
   timeoutMs?: number;
   /** What the guest does when its output ring is full and the host reads slowly. */
   overflow: 'block' | 'drop-oldest';
+  /** Output counts as delivered when it is read (the default), or when `acknowledge` says so. */
+  delivered?: Delivered;
 }
+
+/** When the guest may forget output: once this host has read it, or once the caller has acknowledged it. */
+export type Delivered = 'when-read' | 'when-acknowledged';
 
 export interface ProcessExit {
   /** 0 to 255; for a signal 128 + its number. */
@@ -106,6 +111,15 @@ export interface GuestProcess {
   readonly stdin?: Writable;
   /** Both streams in arrival order, with back-pressure up to the guest; ends after the last byte of both. */
   output(): AsyncIterable<OutputChunk>;
+  /**
+   * Only for one that is delivered when acknowledged: everything of a stream before `offset` is, `bytes` of it since the last
+   * time. The guest sends at most one window ahead of this.
+   */
+  acknowledge(stream: OutputChunk['stream'], offset: number, bytes: number): void;
+  /** What the guest had of its stdin when this host began or took up the session: the place of the next byte written. */
+  readonly stdinOffset: number;
+  /** Whether it took more stdin then. */
+  readonly stdinOpen: boolean;
   /** The same as plain streams; use either this or `output`. A terminal has no stderr of its own. */
   readonly stdout: Readable;
   readonly stderr: Readable;
@@ -256,7 +270,13 @@ export interface GuestAgent {
   setClock(): Promise<void>;
   exec(request: ExecRequest, signal?: AbortSignal): Promise<GuestProcess>;
   /** Takes up a session that exists in the guest (after a restart of the host side), from the given output offsets. */
-  attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<GuestProcess>;
+  attach(
+    sessionId: string,
+    from: { stdout: number; stderr: number },
+    delivered?: Delivered,
+  ): Promise<GuestProcess>;
+  /** Ends a session of an earlier host with SIGKILL and forgets it. One that this host has is left alone. */
+  endSession(sessionId: string): Promise<void>;
   stats(signal?: AbortSignal): Promise<GuestStats>;
   readonly files: GuestFiles;
   /**

@@ -233,3 +233,49 @@ test('connecting is given up with its signal', async () => {
   controller.abort();
   await assert.rejects(connecting, { code: 'AGENT_UNREACHABLE' });
 });
+
+test('what is delivered when it is acknowledged gives no credit by being read, and is kept by the guest', async () => {
+  const { fake, guest } = await connected();
+  const credits: { acknowledged: bigint; bytes: number }[] = [];
+  const credited = Promise.withResolvers<void>();
+  fake.onMessage = ({ requestId, body }) => {
+    if (body.case === 'exec') fake.send(requestId, { case: 'started', value: { pid: 9, stdinCredit: 0 } });
+    if (body.case !== 'credit') return;
+    credits.push({ acknowledged: body.value.acknowledged, bytes: body.value.bytes });
+    credited.resolve();
+  };
+  const process = await guest.exec({
+    ...{ sessionId: 'a', argv: ['x'], env: [], stdin: false, overflow: 'block' },
+    delivered: 'when-acknowledged',
+  });
+  // A whole window.
+  for (let i = 0; i < 8; i++) fake.send(0n, output(BigInt(i) * 32_768n, 32_768));
+  let read = 0;
+  for await (const chunk of process.output()) {
+    read += chunk.data.length;
+    if (read === 8 * 32_768) break;
+  }
+  assert.deepEqual(credits, []);
+  process.acknowledge('stdout', 65_536, 65_536);
+  await credited.promise;
+  assert.deepEqual(credits, [{ acknowledged: 65_536n, bytes: 65_536 }]);
+  // Two pieces more are granted by that, and no third.
+  for (let i = 8; i < 11; i++) fake.send(0n, output(BigInt(i) * 32_768n, 32_768));
+  await assert.rejects(process.exited, { code: 'AGENT_PROTOCOL' });
+});
+
+test('a session of an earlier host is ended by its name, and one of this host is left alone', async () => {
+  const { fake, guest } = await connected();
+  const released: string[] = [];
+  fake.onMessage = ({ requestId, body }) => {
+    if (body.case === 'exec') fake.send(requestId, { case: 'started', value: { pid: 9, stdinCredit: 0 } });
+    if (body.case !== 'release') return;
+    released.push(body.value.sessionId);
+    fake.send(requestId, { case: 'done', value: {} });
+  };
+  await guest.exec({ sessionId: 'mine', argv: ['x'], env: [], stdin: false, overflow: 'block' });
+  await guest.endSession('mine');
+  await guest.endSession('of-before');
+  assert.deepEqual(released, ['of-before']);
+  await guest.close();
+});

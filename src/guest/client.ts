@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import type {
   AgentHello,
+  Delivered,
   ExecRequest,
   GuestAgent,
   GuestFiles,
@@ -156,13 +157,21 @@ class GuestClient implements GuestAgent {
     return this.#sessions.start(
       request.sessionId,
       { case: 'exec', value: toExec(request) },
-      request.stdin || request.tty !== undefined,
+      { stdin: request.stdin || request.tty !== undefined, delivered: request.delivered },
       signal,
     );
   }
 
-  attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<GuestProcess> {
-    return this.#sessions.attach(sessionId, from);
+  attach(
+    sessionId: string,
+    from: { stdout: number; stderr: number },
+    delivered?: Delivered,
+  ): Promise<GuestProcess> {
+    return this.#sessions.attach(sessionId, from, delivered);
+  }
+
+  async endSession(sessionId: string): Promise<void> {
+    await this.#sessions.end(sessionId);
   }
 
   dial(target: { address: string; port: number }, signal?: AbortSignal): Promise<Duplex> {

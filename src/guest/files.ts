@@ -11,7 +11,12 @@ import { MAX_PATH_BYTES, MAX_TEXT, OUTPUT_WINDOW_BYTES } from './limits.ts';
 
 /** Starts a session; see Sessions. */
 export interface SessionStarter {
-  start(sessionId: string, body: HostBody, stdin: boolean, signal?: AbortSignal): Promise<GuestProcess>;
+  start(
+    sessionId: string,
+    body: HostBody,
+    how: { stdin: boolean },
+    signal?: AbortSignal,
+  ): Promise<GuestProcess>;
 }
 
 const REMOVALS: Record<FileRemoval, Removal> = {
@@ -175,7 +180,7 @@ export class SessionFiles implements GuestFiles {
     signal?: AbortSignal,
   ): Promise<GuestProcess> {
     try {
-      return await this.#starter.start(body.value.sessionId ?? '', body, stdin, signal);
+      return await this.#starter.start(body.value.sessionId ?? '', body, { stdin }, signal);
     } catch (error) {
       // What the file system of a guest says is no fault of this host.
       if (error instanceof BulkheadError && error.code === 'INTERNAL')

@@ -21,19 +21,25 @@ export class OutputStream {
   readonly #pieces: OutputPiece[] = [];
   /** Where the next byte belongs. */
   #received: number;
-  /** Everything before this was read. */
-  #consumed: number;
   #credit = OUTPUT_WINDOW_BYTES;
+  /** The guest may forget everything before this; it is told with the next credit. */
+  #acknowledged: number;
+  /** Acknowledged, but not given back as credit yet. */
   #unreported = 0;
+  /** Read, and still the guest's to keep. */
+  #unacknowledged = 0;
+  readonly #byCaller: boolean;
   #ended = false;
   /** The end was said on this connection; it may be said once on each. */
   #endSaid = false;
   /** Room that is left in the buffer of the last piece. */
   #spare: Buffer = Buffer.alloc(0);
 
-  constructor(offset: number) {
+  /** @param byCaller what was read counts as delivered only when `acknowledge` says so. */
+  constructor(offset: number, byCaller = false) {
     this.#received = offset;
-    this.#consumed = offset;
+    this.#acknowledged = offset;
+    this.#byCaller = byCaller;
   }
 
   /** From here the guest goes on after a reconnect. */
@@ -99,9 +105,16 @@ export class OutputStream {
     const piece = this.#pieces.shift();
     if (!piece) return undefined;
     if (this.#pieces.length === 0) this.#spare = Buffer.alloc(0);
-    this.#consumed = piece.offset + piece.data.length;
-    this.#unreported += piece.data.length;
+    this.#unacknowledged += piece.data.length;
+    if (!this.#byCaller) this.acknowledge(piece.offset + piece.data.length, piece.data.length);
     return piece;
+  }
+
+  /** Everything before `offset` is delivered: `bytes` more of what was read than the last time. */
+  acknowledge(offset: number, bytes: number): void {
+    this.#acknowledged = offset;
+    this.#unacknowledged -= bytes;
+    this.#unreported += bytes;
   }
 
   /** Credit to give back now, if enough has gathered. */
@@ -110,12 +123,12 @@ export class OutputStream {
     const bytes = this.#unreported;
     this.#unreported = 0;
     this.#credit += bytes;
-    return { acknowledged: this.#consumed, bytes };
+    return { acknowledged: this.#acknowledged, bytes };
   }
 
-  /** Another connection, on which `credit` bytes are granted anew. What waits here unread takes its part of the window. */
+  /** Another connection, on which `credit` bytes are granted anew. What is not acknowledged takes its part of the window. */
   reattach(): number {
-    const waiting = this.#pieces.reduce((sum, piece) => sum + piece.data.length, 0);
+    const waiting = this.#pieces.reduce((sum, piece) => sum + piece.data.length, this.#unacknowledged);
     this.#endSaid = false;
     this.#unreported = 0;
     this.#credit = Math.max(0, OUTPUT_WINDOW_BYTES - waiting);

@@ -1,7 +1,7 @@
 // The host's end of a session.
 import { Readable, type Writable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
-import type { GuestProcess, OutputChunk, ProcessExit } from './agent.ts';
+import type { Delivered, GuestProcess, OutputChunk, ProcessExit } from './agent.ts';
 import type { HostBody } from './connection.ts';
 import { protocolError } from './frames.ts';
 import { type Attached, type GuestMessage, type SessionState, Stream } from './generated/agent_pb.js';
@@ -32,6 +32,8 @@ export class GuestProcessImpl implements GuestProcess {
   readonly exited: Promise<ProcessExit>;
   declare readonly stdin?: Writable;
   pid = 0;
+  stdinOffset = 0;
+  stdinOpen: boolean;
   state: State = 'starting';
   /** Of this connection. */
   attached = false;
@@ -51,16 +53,22 @@ export class GuestProcessImpl implements GuestProcess {
   constructor(
     link: ProcessLink,
     sessionId: string,
-    options: { stdin: boolean; from?: { stdout: number; stderr: number }; adopted?: boolean },
+    options: {
+      stdin: boolean;
+      from?: { stdout: number; stderr: number };
+      adopted?: boolean;
+      delivered?: Delivered | undefined;
+    },
   ) {
     this.#link = link;
     this.sessionId = sessionId;
     this.input = options.stdin ? new InputStream(options.adopted === true, () => link.wake()) : undefined;
     if (this.input) this.stdin = this.input.writable;
     this.#streams = {
-      stdout: new OutputStream(options.from?.stdout ?? 0),
-      stderr: new OutputStream(options.from?.stderr ?? 0),
+      stdout: new OutputStream(options.from?.stdout ?? 0, options.delivered === 'when-acknowledged'),
+      stderr: new OutputStream(options.from?.stderr ?? 0, options.delivered === 'when-acknowledged'),
     };
+    this.stdinOpen = options.stdin;
     this.exited = new Promise((resolve, reject) => {
       this.#resolveExit = resolve;
       this.#rejectExit = reject;
@@ -97,6 +105,11 @@ export class GuestProcessImpl implements GuestProcess {
         });
       }
     }
+  }
+
+  acknowledge(name: OutputName, offset: number, bytes: number): void {
+    this.#streams[name].acknowledge(offset, bytes);
+    this.#giveCredit(name);
   }
 
   async signal(name: string): Promise<void> {
@@ -161,6 +174,10 @@ export class GuestProcessImpl implements GuestProcess {
     } else if (answer.case === 'attached') {
       const state = requireState(answer.value, this.sessionId);
       this.pid = state.pid;
+      if (this.state === 'starting') {
+        this.stdinOffset = safeCount(state.stdinOffset);
+        this.stdinOpen = state.stdinOpen;
+      }
       this.input?.reattach(safeCount(state.stdinOffset), answer.value.stdinCredit, state.stdinOpen);
       if (state.exit && !this.#exit) this.#ended(toProcessExit(state.exit));
     }
@@ -225,23 +242,23 @@ export class GuestProcessImpl implements GuestProcess {
   }
 
   #take(name: OutputName): OutputPiece | undefined {
-    const stream = this.#streams[name];
-    const piece = stream.shift();
-    if (this.attached) {
-      const credit = stream.takeCredit();
-      if (credit) {
-        this.#link.post({
-          case: 'credit',
-          value: {
-            sessionId: this.sessionId,
-            stream: name === 'stdout' ? Stream.STDOUT : Stream.STDERR,
-            acknowledged: BigInt(credit.acknowledged),
-            bytes: credit.bytes,
-          },
-        });
-      }
-    }
+    const piece = this.#streams[name].shift();
+    this.#giveCredit(name);
     return piece;
+  }
+
+  #giveCredit(name: OutputName): void {
+    const credit = this.attached ? this.#streams[name].takeCredit() : undefined;
+    if (credit === undefined) return;
+    this.#link.post({
+      case: 'credit',
+      value: {
+        sessionId: this.sessionId,
+        stream: name === 'stdout' ? Stream.STDOUT : Stream.STDERR,
+        acknowledged: BigInt(credit.acknowledged),
+        bytes: credit.bytes,
+      },
+    });
   }
 
   #notify(): void {

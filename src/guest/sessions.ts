@@ -1,6 +1,6 @@
 // The sessions of this host in one guest: starting them, taking them up after a break, and sharing the channel.
 import { BulkheadError } from '../api/errors.ts';
-import type { GuestProcess } from './agent.ts';
+import type { Delivered, GuestProcess } from './agent.ts';
 import type { HostBody } from './connection.ts';
 import { protocolError } from './frames.ts';
 import type { GuestMessage } from './generated/agent_pb.js';
@@ -22,14 +22,14 @@ export class Sessions implements ProcessLink {
   async start(
     sessionId: string,
     body: HostBody,
-    stdin: boolean,
+    how: { stdin: boolean; delivered?: Delivered | undefined },
     signal?: AbortSignal,
   ): Promise<GuestProcess> {
     checkSessionId(sessionId);
     if (this.#processes.has(sessionId)) {
       throw new BulkheadError('ALREADY_EXISTS', `there is a session ${sessionId} already`);
     }
-    const process = new GuestProcessImpl(this, sessionId, { stdin });
+    const process = new GuestProcessImpl(this, sessionId, how);
     this.#processes.set(sessionId, process);
     try {
       await this.#requests.ask(body, {
@@ -46,13 +46,19 @@ export class Sessions implements ProcessLink {
   }
 
   /** Takes up a session that another host began. */
-  async attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<GuestProcess> {
+  async attach(
+    sessionId: string,
+    from: { stdout: number; stderr: number },
+    delivered?: Delivered,
+  ): Promise<GuestProcess> {
     checkSessionId(sessionId);
     if (this.#processes.has(sessionId)) {
       throw new BulkheadError('ALREADY_EXISTS', `session ${sessionId} is attached already`);
     }
     // Whether it has a stdin is known by the guest alone; one that was closed merely takes nothing.
-    const process = new GuestProcessImpl(this, sessionId, { stdin: true, from, adopted: true });
+    const process = new GuestProcessImpl(this, sessionId, {
+      ...{ stdin: true, from, adopted: true, delivered },
+    });
     this.#processes.set(sessionId, process);
     try {
       await this.#requests.ask(process.attachRequest(), {
@@ -64,6 +70,13 @@ export class Sessions implements ProcessLink {
       process.fail(error instanceof BulkheadError ? error : sessionLost(sessionId));
       throw error;
     }
+  }
+
+  /** Ends a session that nobody of this host has. */
+  async end(sessionId: string): Promise<void> {
+    checkSessionId(sessionId);
+    if (this.#processes.has(sessionId)) return;
+    await this.#requests.ask({ case: 'release', value: { sessionId } });
   }
 
   /** A message without a request id. Throws AGENT_PROTOCOL. */

@@ -1,6 +1,9 @@
 // VMs outlive the daemon: the next one takes them up as if nothing had been.
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
+
+import { resumableSessionId } from '../../api/exec-sessions.ts';
 
 import { World } from '../testing/world.ts';
 
@@ -174,4 +177,24 @@ test('figures of guests are sampled, and a guest that does not tell holds up nob
   const before = sampled(first.metadata.uid);
   await world.advance(60_000);
   assert.ok(sampled(first.metadata.uid) > before);
+});
+
+test('what an earlier daemon began in a guest is ended: at once, or when its client had time to come back', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  const object = await world.create('app', { main: {} });
+  await world.untilPhase('app', 'Running');
+  const { agent } = first.reconciler.live.get(object.metadata.uid) ?? {};
+  const waits = resumableSessionId(randomUUID(), 15);
+  for (const sessionId of ['exec-plain', waits])
+    await agent?.exec({ sessionId, argv: ['x'], env: [], stdin: false, overflow: 'block' });
+  first.process.kill();
+  const second = await world.daemon();
+  await world.advance(5_000);
+  const dir = await world.dirOf('app');
+  const sessions = () => [...(world.host.guest(dir)?.sessions.keys() ?? [])];
+  assert.deepEqual(sessions(), ['main', waits]);
+  await world.advance(15_000);
+  assert.deepEqual(sessions(), ['main']);
+  assert.equal(second.reconciler.live.get(object.metadata.uid)?.agent?.connected, true);
 });

@@ -248,6 +248,12 @@ export class FakeAgent implements GuestAgent {
     });
   }
 
+  endSession(sessionId: string): Promise<void> {
+    return this.#call('endSession', undefined, () => {
+      this.#guest.sessions.delete(sessionId);
+    });
+  }
+
   stats(signal?: AbortSignal): Promise<GuestStats> {
     return this.#call('stats', signal, () => ({
       uptimeSeconds: 1,
@@ -312,6 +318,9 @@ export class FakeAgent implements GuestAgent {
         session.end({ exitCode: 137, signal: 'SIGKILL' });
         this.#guest.sessions.delete(session.request.sessionId);
       },
+      acknowledge: () => {},
+      stdinOffset: 0,
+      stdinOpen: false,
     };
   }
 }

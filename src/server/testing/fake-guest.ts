@@ -8,6 +8,7 @@ import type {
   GuestProcess,
   OutputChunk,
   ProcessExit,
+  SessionInfo,
 } from '../../guest/agent.ts';
 import { FakeFiles } from './fake-files.ts';
 
@@ -45,10 +46,18 @@ export class FakeProcess implements GuestProcess {
   readonly released: Promise<void>;
   /** Bytes taken by the host. */
   taken = 0;
+  #received = 0;
   #release: () => void;
   #end: (exit: ProcessExit) => void;
   #chunks: { chunk: OutputChunk; taken: () => void }[] = [];
   #done = false;
+  /** Everything it put out, for a host that goes back. */
+  readonly #history: OutputChunk[] = [];
+  #lengths = { stdout: 0, stderr: 0 };
+  /** What the host said is delivered. */
+  readonly acknowledged = { stdout: 0, stderr: 0 };
+  stdinOffset = 0;
+  readonly stdinOpen: boolean;
   #wake: () => void = () => {};
   #signalWaiters: ((name: string) => void)[] = [];
   #sizeWaiters: ((size: { columns: number; rows: number }) => void)[] = [];
@@ -62,10 +71,12 @@ export class FakeProcess implements GuestProcess {
     this.#end = end;
     this.#release = release;
     const input = new PassThrough({ highWaterMark: 64 * 1024 });
+    this.stdinOpen = request.stdin;
     if (request.stdin) {
       this.stdin = new Writable({
         highWaterMark: 64 * 1024,
         write: (chunk: Buffer, _encoding, done) => {
+          this.#received += chunk.length;
           if (input.write(chunk)) done();
           else input.once('drain', () => done());
         },
@@ -94,10 +105,29 @@ export class FakeProcess implements GuestProcess {
   }
 
   #out(data: Uint8Array, stream: 'stdout' | 'stderr'): Promise<void> {
+    const chunk = { stream, offset: this.#lengths[stream], data, lostBefore: 0 };
+    this.#lengths[stream] += data.byteLength;
+    this.#history.push(chunk);
     return new Promise((taken) => {
-      this.#chunks.push({ chunk: { stream, offset: 0, data, lostBefore: 0 }, taken });
+      this.#chunks.push({ chunk, taken });
       this.#wake();
     });
+  }
+
+  acknowledge(stream: 'stdout' | 'stderr', offset: number): void {
+    this.acknowledged[stream] = offset;
+  }
+
+  /** Another host takes it up. */
+  rewind(from: { stdout: number; stderr: number }): void {
+    this.stdinOffset = this.#received;
+    this.#chunks = this.#history
+      .filter(({ stream, offset, data }) => offset + data.byteLength > from[stream])
+      .map(({ stream, offset, data }) => {
+        const skip = Math.max(0, from[stream] - offset);
+        const chunk = { stream, offset: offset + skip, data: data.subarray(skip), lostBefore: 0 };
+        return { chunk, taken: () => {} };
+      });
   }
 
   async *output(): AsyncGenerator<OutputChunk> {
@@ -136,7 +166,8 @@ export class FakeProcess implements GuestProcess {
 
 /** Runs the commands it was given; COMMAND_NOT_FOUND for any other. */
 export class FakeAgent implements GuestAgent {
-  readonly hello = {} as AgentHello;
+  /** Sessions that `attach` finds. */
+  readonly hello = { sessions: [] as SessionInfo[] } as unknown as AgentHello;
   readonly connected = true;
   readonly files = new FakeFiles();
   readonly requests: ExecRequest[] = [];
@@ -164,7 +195,18 @@ export class FakeAgent implements GuestAgent {
   onConnectionChange(): () => void {
     return () => {};
   }
-  async attach(): Promise<never> {
+  /** As after a restart of the daemon: those of before are the guest's alone. */
+  noteSessions(): void {
+    this.hello.sessions = this.processes.map(({ sessionId }) => ({ sessionId, pid: 42, running: true }));
+  }
+
+  async attach(sessionId: string, from: { stdout: number; stderr: number }): Promise<FakeProcess> {
+    const process = this.processes.find((each) => each.sessionId === sessionId);
+    if (process === undefined) throw new BulkheadError('NOT_FOUND', `there is no session ${sessionId}`);
+    process.rewind(from);
+    return process;
+  }
+  async endSession(): Promise<never> {
     throw new Error('not used by the server');
   }
   async mountRoot(): Promise<never> {

@@ -16,6 +16,7 @@ import type { ExecDefaults } from '../runtime/sandbox-runtime.ts';
 import { writeFiles } from '../volumes/files.ts';
 import { guestVolumes } from '../volumes/spec.ts';
 import { type EffectContext, known } from './context.ts';
+import { endEarlierSessions } from './earlier-sessions.ts';
 import { postStart } from './hooks.ts';
 import { applyPatches } from './patches.ts';
 import { clearLeftTries } from './probes.ts';
@@ -96,6 +97,7 @@ export async function connect(
   runtime.guest.personalized = agent.hello.personalized;
   runtime.takeAgent(agent);
   clearLeftTries(agent);
+  runtime.whileAgent(endEarlierSessions(agent, deps.clock));
   return agent;
 }
 

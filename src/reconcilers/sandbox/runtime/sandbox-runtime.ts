@@ -137,6 +137,8 @@ export class SandboxRuntime {
   #writes: Promise<unknown> = Promise.resolve();
   #handle: VmHandle | undefined;
   #agent: GuestAgent | undefined;
+  /** End with the connection. */
+  #agentTasks: (() => void)[] = [];
   #silentSince: number;
   /** Monotonic time at which the VM was last seen standing still. */
   #stalledAt: number | undefined;
@@ -265,10 +267,20 @@ export class SandboxRuntime {
     });
   }
 
+  /** Calls back once the present connection is let go of. */
+  whileAgent(end: () => void): void {
+    this.#agentTasks.push(end);
+  }
+
+  #endAgentTasks(): void {
+    for (const end of this.#agentTasks.splice(0)) end();
+  }
+
   /** Lets go of a connection that is of no more use; the guest goes on, and is reached anew. */
   async dropAgent(): Promise<void> {
     const agent = this.#agent;
     this.#agent = undefined;
+    this.#endAgentTasks();
     this.guest = { ...this.guest, mainStarted: false };
     await agent?.close().catch(() => {});
     await this.main?.settled;
@@ -297,6 +309,7 @@ export class SandboxRuntime {
   /** Lets go of the guest; VM and guest go on. */
   async detach(): Promise<void> {
     this.probes.stop();
+    this.#endAgentTasks();
     await this.#agent?.close().catch(() => {});
     await this.main?.settled;
   }
@@ -304,6 +317,7 @@ export class SandboxRuntime {
   #dropGuest(exit: VmExit): void {
     const agent = this.#agent;
     this.#agent = undefined;
+    this.#endAgentTasks();
     this.#silentSince = this.#clock.monotonic();
     const output = this.main?.settled ?? Promise.resolve();
     void within(this.#clock, LAST_OUTPUT_MS, output).then(() =>
