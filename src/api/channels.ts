@@ -16,11 +16,43 @@ export const CHANNEL = {
   resize: 4,
   /** Client to server, Bulkhead's own: a signal name such as `SIGTERM`. Kubernetes' clients never send it. */
   signal: 5,
-  /** Server to client, Bulkhead's own, only where `started` was asked for: `{"pid": 42}`, before any output. */
+  /** Server to client, Bulkhead's own, only where `started` was asked for or the command is resumable: a `StartedMessage`. */
   started: 6,
+  /** Server to client, of resumable commands: a `LostMessage`, before the output that follows the gap. */
+  lost: 7,
+  /** Client to server, of resumable commands: an `AckMessage`. The server sends at most one window ahead of it. */
+  ack: 8,
   /** v5: the payload is the one channel that will carry nothing more. */
   close: 255,
 } as const;
+
+/** What comes before any output. */
+export interface StartedMessage {
+  /** In the guest. */
+  pid: number;
+  /** Of resumable commands: how many bytes of stdin have arrived; what was sent behind them is to be sent again. */
+  stdin?: number;
+  /** Whether the end of stdin has not arrived yet. */
+  stdinOpen?: boolean;
+}
+
+/** So many bytes of the stream are gone: its next byte is that much further on. */
+export interface LostMessage {
+  stream: 'stdout' | 'stderr';
+  bytes: number;
+}
+
+/** How much of each stream has arrived, lost bytes included, counted from the command's first byte. */
+export interface AckMessage {
+  stdout: number;
+  stderr: number;
+}
+
+/**
+ * How a client leaves a resumable command. `normal` (RFC 6455): it is to end, or has ended and its result has arrived. By any
+ * other end of the connection it waits to be resumed. `resumedElsewhere`, by the server: another connection has it now.
+ */
+export const CLOSE_CODE = { normal: 1000, goingAway: 1001, resumedElsewhere: 4001 } as const;
 
 /** Causes in the details of the `Status` on the error channel; the first is Kubernetes' own. */
 export const EXIT_CAUSE = {

@@ -307,6 +307,13 @@ export const ERRORS = {
     terminal: true,
     hint: 'The file exists but cannot be executed by this user.',
   },
+  COMMAND_LOST: {
+    reason: 'CommandLost',
+    httpStatus: 410,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Run it again: it ended unseen, waited too long for its client, never began, or another client has it.',
+  },
   VOLUME_IN_USE: {
     reason: 'VolumeInUse',
     httpStatus: 409,

@@ -203,6 +203,19 @@ export interface ExecQuery {
   started?: boolean;
   /** Puts the image's ENTRYPOINT before the command, and takes the image's CMD where no command is given. */
   entrypoint?: boolean;
+  /** Makes the command resumable under this id, a UUID of the client's choice; `resumeSeconds` goes with it. */
+  id?: string;
+  /** How long it waits for its client to come back once the connection breaks, 1 to 3600; then it ends. */
+  resumeSeconds?: number;
+}
+
+/** Query parameters of `.../sandboxes/NAME/exec` that take up a resumable command, also one of an earlier daemon. */
+export interface ResumeQuery {
+  /** Id of the command. */
+  resume: string;
+  /** Bytes of each stream that the client has; it goes on from there, or from the oldest byte that is kept. */
+  stdoutOffset: number;
+  stderrOffset: number;
 }
 
 /** One decision of a sandbox's gateway about what leaves it. */

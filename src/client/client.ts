@@ -7,6 +7,7 @@ import { isStatus, type Status } from '../api/status.ts';
 import type { DoctorReport, ExecQuery, FlowList, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
 import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
+import type { ResumableConnection } from './resumable.ts';
 import { parseSamples, type Sample } from './samples.ts';
 import type { StreamConnection } from './stream.ts';
 import { errorOf, type QueryValue, Transport } from './transport.ts';
@@ -294,6 +295,38 @@ export class BulkheadClient {
   /** Starts a command. Resolves when the connection stands; a command that cannot start shows in `exited`. */
   exec(namespace: string, name: string, query: ExecQuery): Promise<StreamConnection> {
     return this.#stream(`${sandbox(namespace, name)}/exec`, { ...query });
+  }
+
+  /**
+   * Starts a command that outlives its connection for so many seconds, and goes on by itself on another one. `id` is a UUID
+   * that nobody else has; `retrySeconds`, for how long it is tried again, is as much unless said.
+   */
+  async execResumable(
+    namespace: string,
+    name: string,
+    query: ExecQuery & { id: string; resumeSeconds: number },
+    retrySeconds?: number,
+  ): Promise<ResumableConnection> {
+    const { startResumable } = await import('./resumable.ts');
+    return startResumable(
+      this.#transport.socketPath,
+      `${sandbox(namespace, name)}/exec`,
+      query,
+      retrySeconds,
+    );
+  }
+
+  /** Takes up a command of this id from these offsets; for how long it is tried again when the connection breaks. */
+  async resumeExec(
+    namespace: string,
+    name: string,
+    id: string,
+    from: { stdout: number; stderr: number },
+    retrySeconds: number,
+  ): Promise<ResumableConnection> {
+    const { takeUpResumable } = await import('./resumable.ts');
+    const path = `${sandbox(namespace, name)}/exec`;
+    return takeUpResumable(this.#transport.socketPath, path, { id, from, retrySeconds });
   }
 
   /** Joins the main process. */

@@ -9,9 +9,9 @@ import { deferred } from './deferred.ts';
 import { connectionError, errorOf, failureOf, type QueryValue, queryString } from './transport.ts';
 
 /** Unsent input above which writers wait. */
-const SEND_BUFFER_BYTES = 512 * 1024;
+export const SEND_BUFFER_BYTES = 512 * 1024;
 /** One message of input; servers take at most 1 MiB. */
-const INPUT_MESSAGE_BYTES = 64 * 1024;
+export const INPUT_MESSAGE_BYTES = 64 * 1024;
 /** Servers send at most this much in one message. */
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 
@@ -43,7 +43,7 @@ export interface StreamConnection {
   close(): void;
 }
 
-function exitOf(status: Status): StreamExit {
+export function exitOf(status: Status): StreamExit {
   if (status.status === 'Success') return { exitCode: 0, signal: '', timedOut: false, oomKilled: false };
   if (status.reason !== 'NonZeroExitCode') throw errorOf(status);
   const cause = (reason: string) => status.details?.causes?.find((each) => each.reason === reason);
@@ -61,8 +61,21 @@ export async function openStream(
   path: string,
   query: Record<string, QueryValue>,
 ): Promise<StreamConnection> {
+  return dial(socketPath, path, query, (socket) => new Connection(socket, socketPath));
+}
+
+/**
+ * Opens the WebSocket; `listen` gets it before anything can arrive on it. Fails with the server's own error where it refuses
+ * the upgrade.
+ */
+export async function dial<T>(
+  socketPath: string,
+  path: string,
+  query: Record<string, QueryValue>,
+  listen: (socket: WebSocket) => T,
+): Promise<T> {
   const socket = startWebSocket(socketPath, `${path}${queryString(query)}`, STREAM_PROTOCOLS);
-  const connection = new Connection(socket, socketPath);
+  const connection = listen(socket);
   await opened(socket, socketPath);
   return connection;
 }

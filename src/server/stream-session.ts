@@ -1,7 +1,16 @@
 // One exec or attach on a WebSocket: channel frames on one side, a guest process on the other, back-pressure through both.
 import type { Writable } from 'node:stream';
 import type { WebSocket } from 'ws';
-import { CHANNEL, EXIT_CAUSE, frame, type StreamProtocol } from '../api/channels.ts';
+import {
+  type AckMessage,
+  CHANNEL,
+  CLOSE_CODE,
+  EXIT_CAUSE,
+  frame,
+  type LostMessage,
+  type StartedMessage,
+  type StreamProtocol,
+} from '../api/channels.ts';
 import { asBulkheadError, type BulkheadError } from '../api/errors.ts';
 import { type Status, type StatusCause, statusOf } from '../api/status.ts';
 import type { OutputChunk, ProcessExit } from '../guest/agent.ts';
@@ -15,7 +24,7 @@ import {
 } from './limits.ts';
 
 /** WebSocket close codes (RFC 6455, 7.4.1). */
-const CLOSE = { normal: 1000, goingAway: 1001, protocolError: 1002, unsupportedData: 1003 } as const;
+const CLOSE = { ...CLOSE_CODE, protocolError: 1002, unsupportedData: 1003 } as const;
 
 /** The process at the other end: a new exec, or a view of the main process. */
 export interface StreamProcess {
@@ -26,6 +35,14 @@ export interface StreamProcess {
   readonly exited: Promise<ProcessExit>;
   signal(name: string): Promise<void>;
   resize(size: { columns: number; rows: number }): Promise<void>;
+  /** Of a command that outlives its connection. */
+  readonly resumable?: {
+    /** Where its stdin stands now. */
+    stdin(): { offset: number; open: boolean };
+    tookStdin(bytes: number): void;
+    /** False where it acknowledges what was not sent. */
+    acknowledge(offsets: AckMessage): boolean;
+  };
 }
 
 export interface StreamOptions {
@@ -78,6 +95,7 @@ export class StreamSession {
   /** How it ended, from when that is known; its output may still be on the way. */
   #exit: ProcessExit | undefined;
   #stdinOpen = true;
+  readonly #closed = Promise.withResolvers<{ inOrder: boolean }>();
 
   constructor(socket: WebSocket, options: StreamOptions) {
     this.#socket = socket;
@@ -86,7 +104,10 @@ export class StreamSession {
     socket.on('message', (data, isBinary) => this.#receive(data as Buffer, isBinary));
     // An error is always followed by close.
     socket.on('error', () => {});
-    socket.once('close', () => this.#leave());
+    socket.once('close', (code) => {
+      this.#leave();
+      this.#closed.resolve({ inOrder: code === CLOSE.normal });
+    });
     // The answer does not matter: writing to a connection whose peer is gone fails, and that closes it.
     this.#ping = setInterval(() => socket.ping(), STREAM_PING_INTERVAL_MS);
     const close = () => this.#close(CLOSE.goingAway, 'the server closes');
@@ -97,6 +118,16 @@ export class StreamSession {
   /** Aborts when the connection is over, whoever ended it. */
   get gone(): AbortSignal {
     return this.#gone.signal;
+  }
+
+  /** Resolves when nothing of the connection is left: whether the client closed it in order, and needs the command no more. */
+  get closed(): Promise<{ inOrder: boolean }> {
+    return this.#closed.promise;
+  }
+
+  /** Another connection has its command now. */
+  replace(): void {
+    this.#close(CLOSE.resumedElsewhere, 'another connection has taken the command up');
   }
 
   /** Ends the connection with a failure of Bulkhead's own on the error channel. */
@@ -113,12 +144,10 @@ export class StreamSession {
       },
       () => {}, // told below
     );
-    process.stdin?.on('error', () => this.#stopStdin());
-    process.stdin?.on('drain', () => this.#socket.resume());
+    this.#followStdin(process);
     this.#socket.resume();
     try {
-      if (this.#options.started)
-        await this.#send(CHANNEL.started, Buffer.from(JSON.stringify({ pid: process.pid })));
+      if (this.#options.started || process.resumable !== undefined) await this.#sendStarted(process);
       await this.#pumpOutput(process);
       if (this.gone.aborted) return;
       const exit = await Promise.race([process.exited, aborted(this.gone)]);
@@ -126,6 +155,26 @@ export class StreamSession {
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  /** A command that is resumed has the same stdin for one connection after the other. */
+  #followStdin({ stdin }: StreamProcess): void {
+    if (stdin === undefined) return;
+    const onError = () => this.#stopStdin();
+    const onDrain = () => this.#socket.resume();
+    stdin.on('error', onError).on('drain', onDrain);
+    this.gone.addEventListener('abort', () => stdin.off('error', onError).off('drain', onDrain), {
+      once: true,
+    });
+  }
+
+  #sendStarted({ pid = 0, resumable }: StreamProcess): Promise<void> {
+    const stdin = resumable?.stdin();
+    const message: StartedMessage = {
+      pid,
+      ...(stdin === undefined ? {} : { stdin: stdin.offset, stdinOpen: stdin.open }),
+    };
+    return this.#send(CHANNEL.started, Buffer.from(JSON.stringify(message)));
   }
 
   async #pumpOutput(process: StreamProcess): Promise<void> {
@@ -143,11 +192,15 @@ export class StreamSession {
   }
 
   async #sendOutput(chunk: OutputChunk): Promise<void> {
-    if (chunk.lostBefore > 0 && this.#options.stderr) {
+    if (chunk.lostBefore > 0 && this.#process?.resumable !== undefined) {
+      const message: LostMessage = { stream: chunk.stream, bytes: chunk.lostBefore };
+      await this.#send(CHANNEL.lost, Buffer.from(JSON.stringify(message)));
+    } else if (chunk.lostBefore > 0 && this.#options.stderr) {
       const note = `bulkhead: ${chunk.lostBefore} bytes of ${chunk.stream} were lost here\n`;
       await this.#send(CHANNEL.stderr, Buffer.from(note));
     }
-    if (this.#options[chunk.stream]) await this.#send(CHANNEL[chunk.stream], chunk.data);
+    if (this.#options[chunk.stream] && chunk.data.byteLength > 0)
+      await this.#send(CHANNEL[chunk.stream], chunk.data);
   }
 
   /** Resolves at once while little is unsent, else when this message has left: that holds the guest back. */
@@ -185,6 +238,8 @@ export class StreamSession {
         return this.#receiveSignal(payload);
       case CHANNEL.close:
         return this.#receiveClose(payload);
+      case CHANNEL.ack:
+        return this.#receiveAck(payload);
       default:
         return channel === undefined ? 'empty message' : `channel ${channel} is not for clients`;
     }
@@ -194,7 +249,15 @@ export class StreamSession {
     const stdin = this.#process?.stdin;
     if (stdin === undefined || !this.#stdinOpen || payload.length === 0) return;
     // Frames that are parsed already still arrive after pause; they are bounded by what the socket had read.
+    this.#process?.resumable?.tookStdin(payload.length);
     if (!stdin.write(payload)) this.#socket.pause();
+  }
+
+  #receiveAck(payload: Buffer): string | undefined {
+    const resumable = this.#process?.resumable;
+    const offsets = payload.length <= CONTROL_MESSAGE_BYTES_MAX ? parseAck(payload.toString()) : undefined;
+    if (offsets === undefined || resumable === undefined) return 'malformed acknowledgement';
+    return resumable.acknowledge(offsets) ? undefined : 'an acknowledgement of what was not sent';
   }
 
   #receiveClose(payload: Buffer): string | undefined {
@@ -251,15 +314,26 @@ export class StreamSession {
   }
 }
 
-function parseSize(text: string): { columns: number; rows: number } | undefined {
-  let value: unknown;
+function parseObject(text: string): Record<string, unknown> {
   try {
-    value = JSON.parse(text);
+    return (JSON.parse(text) ?? {}) as Record<string, unknown>;
   } catch {
-    return undefined;
+    return {};
   }
-  const { Width: columns, Height: rows } = (value ?? {}) as { Width?: unknown; Height?: unknown };
+}
+
+function parseSize(text: string): { columns: number; rows: number } | undefined {
+  const { Width: columns, Height: rows } = parseObject(text);
   return isTerminalSize(columns) && isTerminalSize(rows) ? { columns, rows } : undefined;
+}
+
+function parseAck(text: string): AckMessage | undefined {
+  const { stdout, stderr } = parseObject(text);
+  return isOffset(stdout) && isOffset(stderr) ? { stdout, stderr } : undefined;
+}
+
+function isOffset(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 function isTerminalSize(value: unknown): value is number {

@@ -198,6 +198,11 @@ const MALFORMED: [string, Buffer | string, number][] = [
   ['a resize that is too long', frame(CHANNEL.resize, Buffer.alloc(10_000, '{')), 1002],
   ['a close of two channels', frame(CHANNEL.close, Buffer.of(0, 1)), 1002],
   ['a signal with a strange name', frame(CHANNEL.signal, Buffer.from('KILL; rm')), 1002],
+  [
+    'an acknowledgement where there is none',
+    frame(CHANNEL.ack, Buffer.from('{"stdout":0,"stderr":0}')),
+    1002,
+  ],
   ['a message above the limit', frame(CHANNEL.stdin, Buffer.alloc(2 << 20)), 1009],
 ];
 for (const [what, message, code] of MALFORMED) {

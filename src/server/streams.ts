@@ -5,12 +5,15 @@ import type { Duplex } from 'node:stream';
 import { WebSocketServer } from 'ws';
 import { STREAM_PROTOCOLS, type StreamProtocol } from '../api/channels.ts';
 import { BulkheadError } from '../api/errors.ts';
+import { execSessionId, isExecId, RESUME_SECONDS_MAX, resumableSessionId } from '../api/exec-sessions.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import { PORT_FORWARD_PROTOCOL } from '../api/port-forward.ts';
 import type { ExecRequest, GuestProcess } from '../guest/agent.ts';
 import { Admission } from './admission.ts';
 import type { LiveSandbox, SandboxAccess } from './contracts.ts';
 import { sendRawFailure } from './failures.ts';
+import type { KeptExec } from './kept-exec.ts';
+import { KeptExecs } from './kept-execs.ts';
 import {
   FORWARDS_MAX,
   FORWARDS_PER_SANDBOX_MAX,
@@ -32,6 +35,11 @@ const ENV_ENTRY = /^[^=\0]+=[^\0]*$/;
 const DEFAULT_SIZE = { columns: 80, rows: 24 };
 
 const PORT_MAX = 65_535;
+
+type Serve = (session: StreamSession, release: () => void) => Promise<void>;
+
+/** Of a client that has no output yet. */
+const NOTHING = { stdout: 0, stderr: 0 } as const;
 
 /** Serves exec, attach and port-forward on `server`. Fail before the upgrade: HTTP and a `Status`; after it: the error channel. */
 export class StreamEndpoints {
@@ -55,10 +63,12 @@ export class StreamEndpoints {
     perSandbox: FORWARDS_PER_SANDBOX_MAX,
   });
   readonly #running = new Set<Promise<void>>();
+  readonly #kept: KeptExecs;
 
   constructor(server: Server, sandboxes: SandboxAccess, closing: AbortSignal) {
     this.#sandboxes = sandboxes;
     this.#closing = closing;
+    this.#kept = new KeptExecs(closing);
     server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       socket.on('error', () => socket.destroy());
       const served = this.#upgrade(request, socket, head).catch((error: unknown) =>
@@ -90,28 +100,61 @@ export class StreamEndpoints {
     }
     const protocol = offeredProtocol(request);
     const sandbox = await this.#sandboxes.live(namespace, name);
-    const serve = verb === 'exec' ? prepareExec(sandbox, query) : prepareAttach(sandbox, query);
-    const release = this.#streams.admit(sandbox.uid);
+    const serve = this.#prepare(verb === 'exec', sandbox, query);
+    // Refused here, it is an ordinary answer. A command that is resumed has its place, or takes it when it is found.
+    const release = query.resume === undefined ? this.#streams.admit(sandbox.uid) : () => {};
+    let session: StreamSession;
     try {
-      const session = await this.#accept(request, socket, head, protocol, query);
+      session = await this.#accept(request, socket, head, protocol, query);
+    } catch (error) {
+      release();
+      throw error;
+    }
+    try {
+      await serve(session, release);
+    } catch (error) {
+      session.fail(error);
+    }
+  }
+
+  /** Checks the query. What comes out gives the place among the streams of the sandbox back when it needs it no more. */
+  #prepare(isExec: boolean, sandbox: LiveSandbox, query: Query): Serve {
+    const resume = execIdOf(query, 'resume');
+    if (isExec && resume !== undefined) {
+      const from = {
+        stdout: integer(query, 'stdoutOffset') ?? 0,
+        stderr: integer(query, 'stderrOffset') ?? 0,
+      };
+      const admit = () => this.#streams.admit(sandbox.uid);
+      return async (session) =>
+        serveKept(await this.#kept.resume(sandbox, resume, from, admit), session, from);
+    }
+    const id = execIdOf(query, 'id');
+    if (isExec && id !== undefined) {
+      const seconds = integer(query, 'resumeSeconds', 1, RESUME_SECONDS_MAX) ?? RESUME_SECONDS_MAX;
+      const request = { ...execRequest(sandbox, query), sessionId: resumableSessionId(id, seconds) };
+      return async (session, release) =>
+        serveKept(await this.#kept.start(sandbox, id, seconds, request, release), session, NOTHING);
+    }
+    const serve = isExec ? prepareExec(sandbox, query) : prepareAttach(sandbox, query);
+    return async (session, release) => {
       const unuse = sandbox.use();
       try {
         await serve(session);
-      } catch (error) {
-        session.fail(error);
       } finally {
         unuse();
+        release();
       }
-    } finally {
-      release();
-    }
+    };
   }
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer, protocol: StreamProtocol, query: Query) {
     const stdout = boolean(query, 'stdout', true);
     const stderr = boolean(query, 'stderr', true);
     const started = boolean(query, 'started');
-    const { promise, resolve } = Promise.withResolvers<StreamSession>();
+    const { promise, resolve, reject } = Promise.withResolvers<StreamSession>();
+    // A handshake that is wrong is answered and closed, and told in no other way.
+    socket.once('close', () => reject(new BulkheadError('BAD_REQUEST', 'the upgrade was not completed')));
     this.#sockets.handleUpgrade(request, socket, head, (webSocket) =>
       resolve(new StreamSession(webSocket, { protocol, stdout, stderr, started, closing: this.#closing })),
     );
@@ -200,7 +243,7 @@ export function execRequest(sandbox: LiveSandbox, query: Query): ExecRequest {
   const user = single(query, 'user') ?? execDefaults.user;
   const timeoutSeconds = integer(query, 'timeoutSeconds', 1);
   return {
-    sessionId: `exec-${randomUUID()}`,
+    sessionId: execSessionId(randomUUID()),
     argv,
     env: [...env.values()],
     cwd: workingDir ?? execDefaults.cwd,
@@ -212,6 +255,26 @@ export function execRequest(sandbox: LiveSandbox, query: Query): ExecRequest {
     ...(timeoutSeconds === undefined ? {} : { timeoutMs: timeoutSeconds * 1000 }),
     overflow: 'block',
   };
+}
+
+/** The id of a resumable command in this parameter. */
+function execIdOf(query: Query, parameter: string): string | undefined {
+  const id = single(query, parameter);
+  if (id !== undefined && !isExecId(id))
+    throw new BulkheadError('BAD_REQUEST', `query parameter ${parameter}: expected a UUID in lower case`);
+  return id;
+}
+
+async function serveKept(
+  kept: KeptExec,
+  session: StreamSession,
+  from: { stdout: number; stderr: number },
+): Promise<void> {
+  const view = kept.view(from);
+  view.replaced.addEventListener('abort', () => session.replace(), { once: true });
+  await session.run(view);
+  const { inOrder } = await session.closed;
+  await kept.left(view, inOrder);
 }
 
 function prepareExec(sandbox: LiveSandbox, query: Query): (session: StreamSession) => Promise<void> {

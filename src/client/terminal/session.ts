@@ -14,6 +14,8 @@ export interface SessionOptions {
   forwardSignals: boolean;
   /** Keys that end the session and not the command. */
   detachKeys?: Uint8Array;
+  /** How to end it so; default: the connection is closed. */
+  leave?: () => void;
 }
 
 /** `detached`: the command goes on. `abandoned`: it was not waited for any longer; `exitCode` is 128 + the signal's number. */
@@ -73,7 +75,8 @@ async function connectStreams(
   const end = await Promise.race([exited, left]);
   if (end.type !== 'exited') {
     exited.catch(() => {});
-    connection.close();
+    if (end.type === 'detached' && options.leave !== undefined) options.leave();
+    else connection.close();
   }
   return end;
 }

@@ -1,0 +1,397 @@
+// A command that goes on when the connection to it breaks: taken up again on another one, from where its output was, with the
+// input that had not arrived. Whatever cannot be made good is a failure, or is counted.
+import { Readable, Writable } from 'node:stream';
+import { WebSocket } from 'ws';
+import {
+  type AckMessage,
+  CHANNEL,
+  CLOSE_CODE,
+  frame,
+  type LostMessage,
+  type StartedMessage,
+} from '../api/channels.ts';
+import { asBulkheadError, BulkheadError, type ErrorCode } from '../api/errors.ts';
+import { isStatus } from '../api/status.ts';
+import type { ExecQuery } from '../api/wire.ts';
+import { deferred } from './deferred.ts';
+import { InputHistory } from './input-history.ts';
+import { dial, exitOf, SEND_BUFFER_BYTES, type StreamConnection, type StreamExit } from './stream.ts';
+import { connectionError, type QueryValue } from './transport.ts';
+
+/** Output after which the server is told how far it came. It sends 256 KiB ahead of that. */
+const ACK_BYTES = 32 * 1024;
+/** Between tries to reach a daemon that is being restarted: soon at first, and never often enough to be a load. */
+const RETRY_MS = { first: 20, most: 500 };
+/** What passes while a daemon comes back: it is not there, has not found the guest yet, or is busy with others that return. */
+const PASSING: ReadonlySet<ErrorCode> = new Set([
+  'DAEMON_UNAVAILABLE',
+  'AGENT_UNREACHABLE',
+  'TOO_MANY_REQUESTS',
+]);
+/** Signals that wait for a connection; more are a program that does not look at what it does. */
+const SIGNALS_WAITING_MAX = 16;
+/** How long the server may take to answer the close. */
+const CLOSE_TIMEOUT_MS = 1000;
+
+export type Offsets = AckMessage;
+
+export interface ResumableConnection extends StreamConnection {
+  /** What of each stream has arrived or is lost: where a later program would go on. */
+  readonly offsets: Readonly<Offsets>;
+  /** Bytes of each stream that were lost, as the command put out more than is kept while nobody was there. */
+  readonly lost: Readonly<Offsets>;
+  /** Lets go of the command, which waits to be resumed. */
+  leave(): void;
+}
+
+export async function startResumable(
+  socketPath: string,
+  path: string,
+  query: ExecQuery & { id: string; resumeSeconds: number },
+  retrySeconds = query.resumeSeconds,
+): Promise<ResumableConnection> {
+  const from = { stdout: 0, stderr: 0 };
+  const connection = new Resumable({ socketPath, path, id: query.id, retrySeconds, from, isNew: true });
+  await connection.open({ ...query });
+  return connection;
+}
+
+export async function takeUpResumable(
+  socketPath: string,
+  path: string,
+  { id, from, retrySeconds }: { id: string; from: Offsets; retrySeconds: number },
+): Promise<ResumableConnection> {
+  const connection = new Resumable({ socketPath, path, id, retrySeconds, from, isNew: false });
+  await connection.open(connection.resumeQuery());
+  // Where its input stands is known then, and whether there is such a command.
+  await connection.started;
+  return connection;
+}
+
+interface Target {
+  socketPath: string;
+  path: string;
+  id: string;
+  /** How long a connection that broke is tried again. */
+  retrySeconds: number;
+  from: Offsets;
+  isNew: boolean;
+}
+
+class Resumable implements ResumableConnection {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  readonly started: Promise<number>;
+  readonly exited: Promise<StreamExit>;
+  readonly offsets: Offsets;
+  readonly lost: Offsets = { stdout: 0, stderr: 0 };
+  readonly #target: Target;
+  readonly #input: InputHistory;
+  readonly #exit = deferred<StreamExit>();
+  readonly #start = deferred<number>();
+  readonly #signals: string[] = [];
+  #socket: WebSocket | undefined;
+  #size: { columns: number; rows: number } | undefined;
+  #acknowledged: Offsets;
+  /** The server has said where stdin stands: from then on it may be sent. */
+  #ready = false;
+  /** It was ready once. */
+  #hasStarted = false;
+  /** By when the command is to be reached again; monotonic milliseconds. */
+  #deadline: number | undefined;
+  #pauseMs = RETRY_MS.first;
+  /** Told once there is room for more input. */
+  #onRoom: ((error?: Error | null) => void) | undefined;
+  #inputEnded = false;
+  #isFull = false;
+  #over = false;
+  /** Why, where it is over and not by its own end. */
+  #failure: BulkheadError | undefined;
+  /** How this side leaves a connection that stands only once it is over. */
+  #closeCode: number = CLOSE_CODE.normal;
+
+  constructor(target: Target) {
+    this.#target = target;
+    this.offsets = { ...target.from };
+    this.#acknowledged = { ...target.from };
+    this.#input = new InputHistory();
+    this.exited = this.#exit.promise;
+    this.started = this.#start.promise;
+    // Nobody may be listening yet; whoever asks later still gets the rejection.
+    this.exited.catch(() => {});
+    this.started.catch(() => {});
+    this.stdin = new Writable({
+      write: (chunk: Buffer, _encoding, done) => this.#write(chunk, done),
+      final: (done) => this.#endInput(done),
+    });
+    // `exited` tells what happened to a command that takes no more.
+    this.stdin.on('error', () => {});
+    this.stdout = this.#output();
+    this.stderr = this.#output();
+  }
+
+  resumeQuery(): Record<string, QueryValue> {
+    const { stdout, stderr } = this.offsets;
+    return { resume: this.#target.id, stdoutOffset: stdout, stderrOffset: stderr };
+  }
+
+  async open(query: Record<string, QueryValue>): Promise<void> {
+    const { socketPath, path } = this.#target;
+    await dial(socketPath, path, query, (socket) => this.#take(socket));
+    if (this.#over) this.#closeSocket();
+  }
+
+  resize(size: { columns: number; rows: number }): void {
+    this.#size = size;
+    this.#sendSize();
+  }
+
+  signal(name: string): void {
+    if (this.#ready) this.#send(CHANNEL.signal, name);
+    else if (this.#signals.length < SIGNALS_WAITING_MAX) this.#signals.push(name);
+  }
+
+  close(): void {
+    this.#fail(new BulkheadError('SANDBOX_NOT_RUNNING', 'the command was given up'));
+    this.#closeSocket();
+  }
+
+  leave(): void {
+    this.#closeCode = CLOSE_CODE.goingAway;
+    this.#fail(new BulkheadError('COMMAND_LOST', 'this program has let go of the command, which goes on'));
+    this.#closeSocket();
+  }
+
+  /** The code is what tells an end that is meant from a connection that broke. */
+  #closeSocket(): void {
+    const socket = this.#socket;
+    if (socket?.readyState !== WebSocket.OPEN) return;
+    socket.resume();
+    socket.close(this.#closeCode);
+    const late = setTimeout(() => socket.terminate(), CLOSE_TIMEOUT_MS);
+    late.unref();
+    socket.once('close', () => clearTimeout(late));
+  }
+
+  // ---- one connection
+
+  #take(socket: WebSocket): void {
+    let failure: unknown = { code: 'ECONNRESET' };
+    let status: unknown;
+    let hasOpened = false;
+    this.#socket = socket;
+    socket.on('message', (data) => {
+      const message = data as Buffer;
+      if (this.#over) return;
+      if (message[0] === CHANNEL.error) status = parse(message.subarray(1));
+      else this.#receive(message[0], message.subarray(1));
+    });
+    socket.on('error', (error) => {
+      failure = error;
+    });
+    socket.once('open', () => {
+      hasOpened = true;
+      if (this.#isFull) socket.pause();
+    });
+    socket.once('close', (code) => {
+      // One that never opened is told by whoever dialled.
+      if (!hasOpened || this.#over) return;
+      this.#ready = false;
+      if (isStatus(status)) this.#ended(status);
+      else if (code === CLOSE_CODE.resumedElsewhere)
+        this.#fail(new BulkheadError('COMMAND_LOST', 'another client has taken the command up'));
+      else void this.#resume(connectionError(failure, this.#target.socketPath));
+    });
+  }
+
+  #ended(status: Parameters<typeof exitOf>[0]): void {
+    try {
+      const exit = exitOf(status);
+      this.#finish();
+      this.#exit.resolve(exit);
+    } catch (error) {
+      const failure = asBulkheadError(error);
+      // One that was never told to run is not taken up: it did not start.
+      if (PASSING.has(failure.code) && (this.#hasStarted || !this.#target.isNew)) void this.#resume(failure);
+      else this.#fail(failure);
+    }
+  }
+
+  /** Tries for as long as the command waits. */
+  async #resume(reason: BulkheadError): Promise<void> {
+    this.#deadline ??= performance.now() + this.#target.retrySeconds * 1000;
+    let last = reason;
+    while (!this.#over) {
+      if (performance.now() > this.#deadline) return this.#fail(last);
+      await new Promise((resolve) => setTimeout(resolve, this.#pauseMs));
+      this.#pauseMs = Math.min(this.#pauseMs * 2, RETRY_MS.most);
+      try {
+        return await this.open(this.resumeQuery());
+      } catch (error) {
+        last = asBulkheadError(error);
+        if (!PASSING.has(last.code)) return this.#fail(last);
+      }
+    }
+  }
+
+  #fail(error: BulkheadError): void {
+    if (this.#over) return;
+    this.#finish(error);
+    this.#exit.reject(error);
+  }
+
+  #finish(error?: BulkheadError): void {
+    this.#over = true;
+    this.#failure = error;
+    this.#ready = false;
+    this.stdout.push(null);
+    this.stderr.push(null);
+    this.#start.reject(error ?? new BulkheadError('SANDBOX_NOT_RUNNING', 'the command did not start'));
+    this.#room(this.#inputEnded ? error : (error ?? hasEnded()));
+  }
+
+  // ---- output
+
+  /** A stream whose slow reader holds the connection, and so the guest, back. */
+  #output(): Readable {
+    return new Readable({
+      read: () => {
+        this.#isFull = false;
+        this.#socket?.resume();
+      },
+    });
+  }
+
+  #receive(channel: number | undefined, payload: Buffer): void {
+    switch (channel) {
+      case CHANNEL.stdout:
+        this.#receiveOutput('stdout', payload);
+        break;
+      case CHANNEL.stderr:
+        this.#receiveOutput('stderr', payload);
+        break;
+      case CHANNEL.lost:
+        this.#receiveLost(parse(payload) as Partial<LostMessage>);
+        break;
+      case CHANNEL.started:
+        this.#receiveStarted(parse(payload) as Partial<StartedMessage>);
+        break;
+      default:
+        // A newer server may say more; what is unknown is skipped.
+        break;
+    }
+  }
+
+  #receiveOutput(name: 'stdout' | 'stderr', payload: Buffer): void {
+    this.offsets[name] += payload.length;
+    if (!this[name].push(payload)) {
+      this.#isFull = true;
+      this.#socket?.pause();
+    }
+    this.#acknowledge();
+  }
+
+  #receiveLost({ stream, bytes }: Partial<LostMessage>): void {
+    if ((stream !== 'stdout' && stream !== 'stderr') || bytes === undefined || !(bytes > 0)) return;
+    this.offsets[stream] += bytes;
+    this.lost[stream] += bytes;
+    this.#acknowledge();
+  }
+
+  #acknowledge(): void {
+    const { stdout, stderr } = this.offsets;
+    if (stdout - this.#acknowledged.stdout + stderr - this.#acknowledged.stderr < ACK_BYTES) return;
+    this.#acknowledged = { stdout, stderr };
+    this.#send(CHANNEL.ack, JSON.stringify(this.#acknowledged));
+  }
+
+  // ---- input
+
+  #receiveStarted({ pid, stdin = 0, stdinOpen = false }: Partial<StartedMessage>): void {
+    if (typeof pid === 'number') this.#start.resolve(pid);
+    if (!this.#hasStarted && !this.#target.isNew) this.#input.begin(stdin);
+    const missing = this.#input.since(stdin);
+    if (missing === undefined) {
+      this.#fail(new BulkheadError('COMMAND_LOST', 'more input was lost with the connection than is kept'));
+      this.#closeSocket();
+      return;
+    }
+    this.#hasStarted = true;
+    this.#deadline = undefined;
+    this.#pauseMs = RETRY_MS.first;
+    this.#ready = true;
+    if (stdinOpen) {
+      for (const piece of missing) this.#sendInput(piece);
+      if (this.#inputEnded) this.#sendEnd();
+    }
+    this.#sendSize();
+    for (const name of this.#signals.splice(0)) this.#send(CHANNEL.signal, name);
+    this.#roomIfAny();
+  }
+
+  #write(chunk: Buffer, done: (error?: Error | null) => void): void {
+    if (this.#over) {
+      done(this.#failure ?? hasEnded());
+      return;
+    }
+    for (const piece of this.#input.add(chunk)) if (this.#ready) this.#sendInput(piece);
+    this.#onRoom = done;
+    this.#roomIfAny();
+  }
+
+  #endInput(done: (error?: Error | null) => void): void {
+    this.#inputEnded = true;
+    if (this.#over) {
+      done(this.#failure);
+      return;
+    }
+    this.#onRoom = done;
+    if (!this.#ready) return;
+    this.#sendEnd();
+    this.#room();
+  }
+
+  #sendInput(piece: Buffer): void {
+    this.#socket?.send(frame(CHANNEL.stdin, piece), () => this.#roomIfAny());
+  }
+
+  /** What is unsent counts, also what is sent again: so what a connection can lose stays below what is kept. */
+  #roomIfAny(): void {
+    if (this.#ready && (this.#socket?.bufferedAmount ?? 0) < SEND_BUFFER_BYTES) this.#room();
+  }
+
+  #sendEnd(): void {
+    this.#socket?.send(frame(CHANNEL.close, Buffer.of(CHANNEL.stdin)));
+  }
+
+  /** Whoever waits to write may go on. */
+  #room(error?: BulkheadError): void {
+    const done = this.#onRoom;
+    this.#onRoom = undefined;
+    done?.(error);
+  }
+
+  #sendSize(): void {
+    if (this.#size === undefined) return;
+    const { columns, rows } = this.#size;
+    this.#send(CHANNEL.resize, JSON.stringify({ Width: columns, Height: rows }));
+  }
+
+  #send(channel: number, text: string): void {
+    if (this.#ready && this.#socket?.readyState === WebSocket.OPEN)
+      this.#socket.send(frame(channel, Buffer.from(text)));
+  }
+}
+
+function hasEnded(): BulkheadError {
+  return new BulkheadError('SANDBOX_NOT_RUNNING', 'the command has ended');
+}
+
+function parse(payload: Buffer): unknown {
+  try {
+    return JSON.parse(payload.toString()) ?? {};
+  } catch {
+    return {};
+  }
+}
