@@ -28,6 +28,8 @@ export class ImageError extends BulkheadError {}
 export class FileError extends BulkheadError {}
 /** The image has no such command, or one that cannot be executed. */
 export class CommandError extends BulkheadError {}
+/** The command is not there to go on with: what became of it is unknown. */
+export class CommandLostError extends CommandError {}
 /** Too many at once; later it works. */
 export class TooManyRequestsError extends BulkheadError {}
 /** The disk of a volume is in use, damaged or not ready. */
@@ -55,6 +57,7 @@ const CLASSES: Partial<Record<ErrorCode, ErrorClass>> = {
   FILE_FAILED: FileError,
   COMMAND_NOT_FOUND: CommandError,
   COMMAND_NOT_EXECUTABLE: CommandError,
+  COMMAND_LOST: CommandLostError,
   TOO_MANY_REQUESTS: TooManyRequestsError,
   VOLUME_IN_USE: VolumeError,
   VOLUME_NOT_READY: VolumeError,

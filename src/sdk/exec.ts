@@ -1,11 +1,15 @@
 // Commands in a sandbox: collected, or as a stream of events with an input.
 import { randomUUID } from 'node:crypto';
-import type { Readable, Writable } from 'node:stream';
-import { finished } from 'node:stream/promises';
+import type { Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
+import { RESUME_SECONDS_MAX } from '../api/exec-sessions.ts';
 import type { ExecQuery } from '../api/wire.ts';
-import type { StreamConnection, StreamExit } from '../client/stream.ts';
+import type { ResumableConnection } from '../client/resumable.ts';
+import type { StreamConnection } from '../client/stream.ts';
+import type { DetachedExec } from './attach.ts';
 import { ExecTimeoutError, failure, typed, withTypedErrors } from './errors.ts';
+import { ExecOutput, type ExitStatus, type LostOutput } from './exec-output.ts';
+import { ExecSink } from './exec-sink.ts';
 
 /** What a command may be given beside its words. */
 export interface ExecOptions {
@@ -22,6 +26,11 @@ export interface ExecOptions {
   tty?: boolean;
   /** Ends the command. */
   signal?: AbortSignal;
+  /**
+   * How long the command waits when the connection to the daemon breaks, as when that is restarted; it is taken up again by
+   * itself. Then it ends. 0: it ends with its connection. Rounded up to whole seconds, an hour at most. Default: 15 seconds.
+   */
+  resumeMs?: number;
   /** Collected output beyond this is an error: stream it instead. Default: 64 MiB. */
   maxOutputBytes?: number;
 }
@@ -31,109 +40,22 @@ export interface ExecConfig extends ExecOptions {
   args?: readonly string[];
 }
 
-export interface ExitStatus {
-  /** 0 to 255; 128 + N for signal N. */
-  code: number;
-  success: boolean;
-}
-
-export type ExecEventType = 'started' | 'stdout' | 'stderr' | 'exited';
+export type ExecEventType = 'started' | 'stdout' | 'stderr' | 'lost' | 'exited';
 
 export type ExecEvent =
   | { eventType: 'started'; pid: number }
   | { eventType: 'stdout' | 'stderr'; data: Buffer }
+  /** Output that the command put out while no daemon was there for long, and more than is kept. */
+  | { eventType: 'lost'; stream: 'stdout' | 'stderr'; bytes: number }
   | { eventType: 'exited'; code: number };
 
 const DEFAULT_MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
+/** As long as the daemon waits for the holders of attached sandboxes. */
+const DEFAULT_RESUME_MS = 15_000;
+const NOTHING_LOST: LostOutput = { stdout: 0, stderr: 0 };
 
-/** A command that has ended, with all it said. */
-export class ExecOutput {
-  readonly #exit: StreamExit;
-  readonly #stdout: Buffer;
-  readonly #stderr: Buffer;
-
-  constructor(exit: StreamExit, stdout: Buffer, stderr: Buffer) {
-    this.#exit = exit;
-    this.#stdout = stdout;
-    this.#stderr = stderr;
-  }
-
-  get code(): number {
-    return this.#exit.exitCode;
-  }
-  get success(): boolean {
-    return this.code === 0;
-  }
-  /** Such as `SIGKILL`; empty for a normal end. */
-  get signal(): string {
-    return this.#exit.signal;
-  }
-  /** The guest's kernel ended it for want of memory. */
-  get oomKilled(): boolean {
-    return this.#exit.oomKilled;
-  }
-  /** As UTF-8. */
-  stdout(): string {
-    return this.#stdout.toString();
-  }
-  stderr(): string {
-    return this.#stderr.toString();
-  }
-  stdoutBytes(): Buffer {
-    return this.#stdout;
-  }
-  stderrBytes(): Buffer {
-    return this.#stderr;
-  }
-  status(): ExitStatus {
-    return { code: this.code, success: this.success };
-  }
-}
-
-/** The input of a command. */
-export class ExecSink {
-  readonly #stdin: Writable;
-
-  constructor(stdin: Writable) {
-    this.#stdin = stdin;
-  }
-
-  /** Resolves when there is room for more. Rejects where the command cannot be given it any more. */
-  async write(data: Uint8Array | string): Promise<void> {
-    const { promise, resolve, reject } = settle();
-    this.#stdin.write(data, (error) => (error ? reject(this.#failure(error)) : resolve()));
-    await promise;
-  }
-
-  /**
-   * Ends the input. Rejects where not all that was written, or its end, went to the command; the end of the command itself is
-   * no such failure.
-   */
-  async close(): Promise<void> {
-    this.#stdin.end();
-    await finished(this.#stdin, { readable: false }).catch((error: unknown) => {
-      throw this.#failure(error);
-    });
-  }
-
-  /** What broke first, not what Node says of a stream that is broken. */
-  #failure(error: unknown): unknown {
-    return typed(this.#stdin.errored ?? error);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-}
-
-function settle(): { promise: Promise<void>; resolve: () => void; reject: (reason: unknown) => void } {
-  let resolve: () => void = () => {};
-  let reject: (reason: unknown) => void = () => {};
-  const promise = new Promise<void>((onResolve, onReject) => {
-    resolve = onResolve;
-    reject = onReject;
-  });
-  return { promise, resolve, reject };
+export function newExecId(): string {
+  return randomUUID();
 }
 
 /**
@@ -141,19 +63,23 @@ function settle(): { promise: Promise<void>; resolve: () => void; reject: (reaso
  * no other.
  */
 export class ExecHandle implements AsyncIterable<ExecEvent> {
-  readonly id = randomUUID();
+  /** By which `Sandbox.resumeExec` finds it, also from another program. */
+  readonly id: string;
   /** Resolves when it has ended, however that was. */
   readonly ended: Promise<void>;
   readonly #connection: StreamConnection;
+  readonly #resumable: ResumableConnection | undefined;
   readonly #events: AsyncGenerator<ExecEvent, void>;
   readonly #maxOutputBytes: number;
   readonly #stopListening: () => void;
   readonly #signal: AbortSignal | undefined;
   #sink: ExecSink | undefined;
 
-  constructor(connection: StreamConnection, options: ExecOptions) {
+  constructor(connection: StreamConnection, id: string, options: ExecOptions) {
+    this.id = id;
     this.#connection = connection;
-    this.#events = eventsOf(connection);
+    this.#resumable = isResumable(connection) ? connection : undefined;
+    this.#events = eventsOf(connection, () => this.lost);
     this.#maxOutputBytes = options.maxOutputBytes ?? DEFAULT_MAX_OUTPUT_BYTES;
     const { stdin = 'null', signal } = options;
     if (stdin === 'pipe') this.#sink = new ExecSink(connection.stdin);
@@ -164,6 +90,23 @@ export class ExecHandle implements AsyncIterable<ExecEvent> {
     this.#stopListening = () => signal?.removeEventListener('abort', abort);
     this.ended = connection.exited.then(this.#stopListening, this.#stopListening);
     this.#signal = signal;
+  }
+
+  /** Output that is missing so far. */
+  get lost(): LostOutput {
+    return this.#resumable?.lost ?? NOTHING_LOST;
+  }
+
+  /**
+   * Lets go of the command, which goes on and waits to be resumed, for as long as it was started with. What was received and
+   * not read yet is gone with this handle.
+   */
+  detach(): DetachedExec {
+    if (this.#resumable === undefined)
+      throw failure('INVALID', 'a command with resumeMs 0 ends with its connection: it cannot be let go of');
+    const { stdout: stdoutOffset, stderr: stderrOffset } = this.#resumable.offsets;
+    this.#resumable.leave();
+    return { id: this.id, stdoutOffset, stderrOffset };
   }
 
   /** The next event; `null` after the last one. */
@@ -188,11 +131,12 @@ export class ExecHandle implements AsyncIterable<ExecEvent> {
     return sink;
   }
 
-  /** Throws away output that nobody reads, and resolves with how it ended. */
+  /** Throws away output that nobody reads, and resolves with how it ended. Rejects with ExecTimeoutError as `collect` does. */
   async wait(): Promise<ExitStatus> {
     this.#connection.stdout.resume();
     this.#connection.stderr.resume();
-    const { exitCode } = await this.#guard(() => this.#connection.exited);
+    const { exitCode, timedOut } = await this.#guard(() => this.#connection.exited);
+    if (timedOut) throw timeUp();
     return { code: exitCode, success: exitCode === 0 };
   }
 
@@ -205,8 +149,8 @@ export class ExecHandle implements AsyncIterable<ExecEvent> {
         bytesOf(stderr, this.#maxOutputBytes),
         this.#connection.exited,
       ]);
-      if (exit.timedOut) throw new ExecTimeoutError('TIMEOUT', 'the command was killed when its time was up');
-      return new ExecOutput(exit, out, err);
+      if (exit.timedOut) throw timeUp();
+      return new ExecOutput(exit, out, err, this.lost);
     }).catch((error: unknown) => {
       this.#connection.close();
       throw error;
@@ -264,7 +208,10 @@ async function bytesOf(stream: Readable, most: number): Promise<Buffer> {
 
 type Piece = { name: 'stdout' | 'stderr'; next: IteratorResult<Buffer> };
 
-async function* eventsOf(connection: StreamConnection): AsyncGenerator<ExecEvent, void> {
+async function* eventsOf(
+  connection: StreamConnection,
+  lost: () => LostOutput,
+): AsyncGenerator<ExecEvent, void> {
   try {
     const pid = await connection.started.catch(async (error: unknown) => {
       // The true reason is how it ended.
@@ -281,15 +228,19 @@ async function* eventsOf(connection: StreamConnection): AsyncGenerator<ExecEvent
       );
     ask('stdout');
     ask('stderr');
+    const told = { stdout: 0, stderr: 0 };
     while (waiting.size > 0) {
       const { name, next } = await Promise.race(waiting.values());
       waiting.delete(name);
+      const bytes = lost()[name] - told[name];
+      told[name] += bytes;
+      if (bytes > 0) yield { eventType: 'lost', stream: name, bytes };
       if (next.done) continue;
       ask(name);
       yield { eventType: name, data: next.value };
     }
     const exit = await connection.exited;
-    if (exit.timedOut) throw new ExecTimeoutError('TIMEOUT', 'the command was killed when its time was up');
+    if (exit.timedOut) throw timeUp();
     yield { eventType: 'exited', code: exit.exitCode };
   } finally {
     connection.close();
@@ -300,18 +251,46 @@ function iterate(stream: Readable): AsyncIterator<Buffer> {
   return stream[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
 }
 
+function isResumable(connection: StreamConnection): connection is ResumableConnection {
+  return 'leave' in connection;
+}
+
+function timeUp(): ExecTimeoutError {
+  return new ExecTimeoutError('TIMEOUT', 'the command was killed when its time was up');
+}
+
 /** The first wait before a sandbox with too many commands is asked again, and the longest. */
 const RETRY_MS = { first: 20, most: 500 };
 
+/** Whole seconds that a command waits for its client; 0 where it ends with its connection. */
+function resumeSecondsOf({ resumeMs = DEFAULT_RESUME_MS }: Pick<ExecOptions, 'resumeMs'>): number {
+  if (!(resumeMs >= 0 && resumeMs <= RESUME_SECONDS_MAX * 1000))
+    throw failure('INVALID', `resumeMs must be a number from 0 to ${RESUME_SECONDS_MAX * 1000}`);
+  return Math.ceil(resumeMs / 1000);
+}
+
+/** A sandbox of a daemon, as far as commands need it. */
+export interface ExecPlace {
+  exec(query: ExecQuery): Promise<StreamConnection>;
+  execResumable(query: ExecQuery & { id: string; resumeSeconds: number }): Promise<ResumableConnection>;
+  resumeExec(
+    id: string,
+    from: { stdout: number; stderr: number },
+    resumeSeconds: number,
+  ): Promise<ResumableConnection>;
+}
+
 /** Starts a command. One that finds too many others waits for its turn until `signal` aborts. */
 export async function startExec(
-  open: (query: ExecQuery) => Promise<StreamConnection>,
+  place: ExecPlace,
   words: readonly string[],
   options: ExecOptions,
 ): Promise<ExecHandle> {
   const { cwd, user, env, timeoutMs, tty = false, signal } = options;
   if (timeoutMs !== undefined && !(timeoutMs > 0))
     throw failure('INVALID', 'timeoutMs must be a number above 0');
+  const resumeSeconds = resumeSecondsOf(options);
+  const id = newExecId();
   const query: ExecQuery = {
     command: [...words],
     stdin: (options.stdin ?? 'null') !== 'null',
@@ -328,11 +307,36 @@ export async function startExec(
     for (let wait = RETRY_MS.first; ; wait = Math.min(wait * 2, RETRY_MS.most)) {
       signal?.throwIfAborted();
       try {
-        return new ExecHandle(await open(query), options);
+        const connection = await (resumeSeconds === 0
+          ? place.exec(query)
+          : place.execResumable({ ...query, id, resumeSeconds }));
+        return new ExecHandle(connection, id, options);
       } catch (error) {
         if (!(error instanceof BulkheadError) || error.code !== 'TOO_MANY_REQUESTS') throw error;
         await new Promise((resolve) => setTimeout(resolve, wait));
       }
     }
+  });
+}
+
+/** What a command that is taken up again may be given. */
+export interface ResumeExecOptions extends Pick<ExecOptions, 'signal' | 'maxOutputBytes' | 'resumeMs'> {
+  /** Bytes of its output that the program has already; it goes on behind them. Default: 0. */
+  stdoutOffset?: number;
+  stderrOffset?: number;
+}
+
+/** Takes a command up by its id, with its input where that was. Fails with CommandLostError where there is none. */
+export async function resumeExec(
+  place: ExecPlace,
+  id: string,
+  options: ResumeExecOptions,
+): Promise<ExecHandle> {
+  const { stdoutOffset: stdout = 0, stderrOffset: stderr = 0 } = options;
+  const resumeSeconds = Math.max(1, resumeSecondsOf(options));
+  return withTypedErrors(async () => {
+    options.signal?.throwIfAborted();
+    const connection = await place.resumeExec(id, { stdout, stderr }, resumeSeconds);
+    return new ExecHandle(connection, id, { ...options, stdin: 'pipe' });
   });
 }

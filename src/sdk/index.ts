@@ -1,11 +1,12 @@
 // Bulkhead's TypeScript API: untrusted code in real microVMs.
-export type { AttachConfig, AttachOptions } from './attach.ts';
+export type { AttachConfig, AttachOptions, DetachedExec } from './attach.ts';
 export type { PullPolicy, RegistryCredentials, SandboxConfig } from './config.ts';
 export { type ConnectionOptions, configure, install, isInstalled } from './connection.ts';
 export {
   AlreadyExistsError,
   BulkheadError,
   CommandError,
+  CommandLostError,
   DaemonUnavailableError,
   type ErrorCode,
   ExecTimeoutError,
@@ -26,10 +27,10 @@ export type {
   ExecEventType,
   ExecHandle,
   ExecOptions,
-  ExecOutput,
-  ExecSink,
-  ExitStatus,
+  ResumeExecOptions,
 } from './exec.ts';
+export type { ExecOutput, ExitStatus, LostOutput } from './exec-output.ts';
+export type { ExecSink } from './exec-sink.ts';
 export type {
   FsEntry,
   FsEntryKind,

@@ -5,7 +5,7 @@ import type { Condition, StoredObject } from '../api/meta.ts';
 import { codeOfReason } from '../api/status.ts';
 import { followObjects } from '../client/follow.ts';
 import type { Connection } from './connection.ts';
-import type { ExitStatus } from './exec.ts';
+import type { ExitStatus } from './exec-output.ts';
 
 /** `starting` covers the pull of the image too. */
 export type SandboxStatus = 'starting' | 'running' | 'draining' | 'stopped' | 'crashed';

@@ -13,10 +13,12 @@ import {
   type ExecConfig,
   type ExecHandle,
   type ExecOptions,
-  type ExecOutput,
-  type ExitStatus,
+  type ExecPlace,
+  type ResumeExecOptions,
+  resumeExec,
   startExec,
 } from './exec.ts';
+import type { ExecOutput, ExitStatus } from './exec-output.ts';
 import { SandboxFs } from './fs.ts';
 import { Hold } from './hold.ts';
 import { type CpuMark, MetricsStream, type SandboxMetrics, toMetrics } from './metrics.ts';
@@ -360,8 +362,29 @@ export class Sandbox {
     options: ExecOptions = {},
   ): Promise<ExecHandle> {
     if (this.#draining) throw failure('SANDBOX_NOT_RUNNING', `sandbox "${this.name}" takes no more commands`);
+    return this.#follow(startExec(this.#place, [cmd, ...args], options));
+  }
+
+  /**
+   * Goes on with a command that runs, or has ended unseen: one that this or another program started and let go of, or lost the
+   * connection to. Another program that has it is told that it has it no more.
+   */
+  resumeExec(id: string, options: ResumeExecOptions = {}): Promise<ExecHandle> {
+    return this.#follow(resumeExec(this.#place, id, options));
+  }
+
+  get #place(): ExecPlace {
     const { client, namespace } = this.#connection;
-    const starting = startExec((query) => client.exec(namespace, this.name, query), [cmd, ...args], options);
+    const { name } = this;
+    return {
+      exec: (query) => client.exec(namespace, name, query),
+      execResumable: (query) => client.execResumable(namespace, name, query),
+      resumeExec: (id, from, seconds) => client.resumeExec(namespace, name, id, from, seconds),
+    };
+  }
+
+  /** `drain` waits for it. */
+  #follow(starting: Promise<ExecHandle>): Promise<ExecHandle> {
     const ended = starting.then(
       (handle) => handle.ended,
       () => {},
@@ -387,7 +410,9 @@ export class Sandbox {
 
   async attachWithConfig(config: AttachConfig): Promise<number> {
     const { client, namespace } = this.#connection;
-    return withTypedErrors(() => attachTerminal((query) => client.exec(namespace, this.name, query), config));
+    return withTypedErrors(() =>
+      attachTerminal((query, retry) => client.execResumable(namespace, this.name, query, retry), config),
+    );
   }
 
   attachShell(options: AttachOptions = {}): Promise<number> {

@@ -10,6 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import {
   allSandboxMetrics,
   CommandError,
+  CommandLostError,
   configure,
   DaemonUnavailableError,
   type ExecEvent,
@@ -398,26 +399,75 @@ describe('life', () => {
     await Sandbox.remove('kept');
   });
 
-  test('a daemon that is killed and comes back: streams say so, the sandbox is kept and goes on', async () => {
+  test('a daemon that is killed in mid-stream: every byte arrives once it is back, the sandbox is kept and goes on', async () => {
     await using sandbox = await Sandbox.create({ ...SMALL, name: 'survivor' });
-    const running = await sandbox.shellStream('echo up; sleep 600');
-    await running.recv();
-    await running.recv();
-    await daemon.crash();
-    await assert.rejects(
-      async () => {
-        while ((await running.recv()) !== null);
-      },
-      (error) => {
-        assert.ok(error instanceof DaemonUnavailableError, String(error));
-        return true;
-      },
-    );
-    await daemon.launch();
-    await daemon.waitReady('survivor');
+    // Both ways at once: what goes in comes out, numbered, with a sum that shows anything lost or repeated.
+    const lines = Array.from({ length: 40_000 }, (_, line) => `line ${line}\n`).join('');
+    const cat = await sandbox.execStream('cat', [], { stdin: 'pipe', resumeMs: 60_000 });
+    const sink = cat.takeStdin();
+    assert.ok(sink);
+    const writing = (async () => {
+      for (let at = 0; at < lines.length; at += 10_000) await sink.write(lines.slice(at, at + 10_000));
+      await sink.close();
+    })();
+    const received: Buffer[] = [];
+    let bytes = 0;
+    let restarted: Promise<void> | undefined;
+    for await (const event of cat) {
+      assert.notEqual(event.eventType, 'lost');
+      if (event.eventType !== 'stdout') continue;
+      received.push(event.data);
+      bytes += event.data.length;
+      if (bytes > lines.length / 4) restarted ??= daemon.crash().then(() => daemon.launch());
+    }
+    await writing;
+    await restarted;
+    assert.ok(restarted, 'the daemon was killed while the command ran');
+    assert.equal(Buffer.concat(received).toString(), lines);
     assert.equal((await sandbox.exec('echo', ['back'])).stdout(), 'back\n');
     // Longer than the daemon waits for clients to come back.
     await new Promise((resolve) => setTimeout(resolve, 20_000));
     assert.equal((await sandbox.exec('echo', ['still'])).stdout(), 'still\n');
+  });
+
+  test('a daemon that does not come back is a failure of its own; a command that ends with its connection says so at once', async () => {
+    await using sandbox = await Sandbox.create({ ...SMALL, name: 'silent' });
+    const plain = await sandbox.shellStream('echo up; sleep 600', { resumeMs: 0 });
+    const patient = await sandbox.shellStream('echo up; sleep 600', { resumeMs: 2_000 });
+    for (const handle of [plain, patient]) for (let event = 0; event < 2; event++) await handle.recv();
+    await daemon.crash();
+    const ends = [plain, patient].map((handle) =>
+      assert.rejects(async () => {
+        while ((await handle.recv()) !== null);
+      }, DaemonUnavailableError),
+    );
+    await Promise.all(ends);
+    await daemon.launch();
+    await daemon.waitReady('silent');
+    // What nobody comes back for is ended by the next daemon.
+    const deadline = Date.now() + 60_000;
+    const sleeping = async () => (await sandbox.shell('pgrep -c sleep || true')).stdout().trim();
+    while ((await sleeping()) !== '0' && Date.now() < deadline)
+      await new Promise((go) => setTimeout(go, 200));
+    assert.equal(await sleeping(), '0');
+  });
+
+  test('a command is let go of by one program and gone on with by another', async () => {
+    const child = program(`
+      const box = await (await sdk.Sandbox.get('shared')).connect();
+      const handle = await box.shellStream('echo one; read x; echo "$x"; exit 6', { stdin: 'pipe', resumeMs: 600_000 });
+      await handle.recv();
+      await handle.recv();
+      console.log(JSON.stringify(handle.detach()));
+    `);
+    const { id, stdoutOffset } = JSON.parse(await outputOf(child)) as { id: string; stdoutOffset: number };
+    assert.equal(stdoutOffset, 4);
+    const handle = await box.resumeExec(id, { stdoutOffset });
+    const sink = handle.takeStdin();
+    await sink?.write('two\n');
+    await sink?.close();
+    const output = await handle.collect();
+    assert.deepEqual([output.stdout(), output.code, output.lost], ['two\n', 6, { stdout: 0, stderr: 0 }]);
+    await assert.rejects(box.resumeExec(id), CommandLostError);
   });
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { Writable } from 'node:stream';
 import { test } from 'node:test';
 import { BulkheadError, DaemonUnavailableError, SandboxNotRunningError } from './errors.ts';
-import { ExecSink } from './exec.ts';
+import { ExecSink } from './exec-sink.ts';
 
 /** Input whose end, or whose every write, fails. */
 function failing(where: 'end' | 'write', code: 'DAEMON_UNAVAILABLE' | 'SANDBOX_NOT_RUNNING'): Writable {
