@@ -81,7 +81,24 @@ export async function copyIn(
   return target;
 }
 
-async function sendTree(copy: Copy, from: string, to: string, depth: number): Promise<void> {
+/** The same, to exactly this path, whatever is there. `mode`: permission bits of a file in place of its own. */
+export async function copyInAs(
+  files: FileClient,
+  owner: FileOwner,
+  hostPath: string,
+  guestPath: string,
+  options: CopyOptions & { mode?: number } = {},
+): Promise<void> {
+  await sendTree(new Copy(files, owner, options), resolve(hostPath), guestPath, 0, options.mode);
+}
+
+async function sendTree(
+  copy: Copy,
+  from: string,
+  to: string,
+  depth: number,
+  fileMode?: number,
+): Promise<void> {
   const { files, owner, options } = copy;
   copy.enter(from, depth);
   // The path that was named is followed where it is a link; what lies below is taken as it is.
@@ -89,7 +106,7 @@ async function sendTree(copy: Copy, from: string, to: string, depth: number): Pr
   const mode = info.mode & 0o7777;
   if (info.isFile()) {
     const content = Readable.from(copy.counted(createReadStream(from)), { objectMode: false });
-    await files.write(owner, to, content, { mode }, options.signal);
+    await files.write(owner, to, content, { mode: fileMode ?? mode }, options.signal);
   } else if (info.isDirectory()) {
     await files.change(owner, 'mkdir', { path: to, mode, parents: true }, options.signal);
     for (const name of await readdir(from))

@@ -1,17 +1,43 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { manifestOf, type SandboxConfig } from './config.ts';
+import { LogLevel, PullPolicy } from './enums.ts';
 import { type NetworkConfig, NetworkPolicy, type PolicyRule, policySpecOf } from './network.ts';
 import { OWN_LABEL } from './owned.ts';
+import { copiesOf, Patch } from './patches.ts';
 import { Secret } from './secrets.ts';
 
 const specOf = (config: Record<string, unknown>) =>
   manifestOf({ image: 'busybox', ...config } as SandboxConfig, 'default', false).spec;
 
 test('a setting that nothing acts on is refused, so that no sandbox is more open than was asked', () => {
-  for (const field of ['stopSignal', 'logLevel', 'quietLogs'])
-    assert.throws(() => specOf({ [field]: {} }), { code: 'NOT_SUPPORTED', message: new RegExp(field) });
+  assert.throws(() => specOf({ stopSignal: 'SIGINT' }), { code: 'NOT_SUPPORTED', message: /stopSignal/ });
+  assert.throws(() => specOf({ logLevel: 'loud' }), { code: 'INVALID', message: /logLevel/ });
   assert.throws(() => specOf({ memory: 512 }), { code: 'INVALID', message: /memory/ });
+});
+
+test('what programs say of logs and of pulls by name is taken', () => {
+  const spec = specOf({ logLevel: LogLevel.Debug, quietLogs: true, pullPolicy: PullPolicy.Always });
+  assert.deepEqual(spec, { image: 'busybox', imagePullPolicy: 'Always', restartPolicy: 'Never' });
+});
+
+test('patches are the daemon’s, copies are this program’s and come last', () => {
+  const patches = [
+    Patch.text('/etc/greeting', 'hello', { mode: 0o600, replace: true }),
+    Patch.symlink('/usr/bin/python3', '/usr/local/bin/py'),
+    Patch.copyFile('./tool', '/bin/tool', { mode: 0o755 }),
+  ];
+  assert.deepEqual(specOf({ patches }).patches, [
+    { text: { path: '/etc/greeting', content: 'hello', mode: '0600' } },
+    { symlink: { path: '/usr/local/bin/py', target: '/usr/bin/python3' } },
+  ]);
+  assert.deepEqual(copiesOf(patches), [{ src: './tool', dst: '/bin/tool', mode: 0o755 }]);
+  const late = [...patches, Patch.remove('/etc/motd')];
+  assert.throws(() => specOf({ patches: late }), { code: 'NOT_SUPPORTED', message: /patches\[3\]/ });
+  assert.throws(() => specOf({ patches, cmd: ['x'] }), { code: 'NOT_SUPPORTED', message: /copyFile/ });
+  assert.throws(() => specOf({ patches: [Patch.text('/a', '', { replace: false })] }), {
+    code: 'NOT_SUPPORTED',
+  });
 });
 
 test('ports are published by their number on the host', () => {

@@ -3,14 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { UNHELD_ANNOTATION } from '../api/annotations.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest } from '../api/meta.ts';
+import { LogLevel, type PullPolicy } from './enums.ts';
 import { failure } from './errors.ts';
 import { type MountConfig, volumesOf } from './mounts.ts';
 import { type NetworkConfig, policySpecOf } from './network.ts';
 import { hasOwned, OWN_LABEL } from './owned.ts';
-import { type PatchConfig, patchesOf } from './patches.ts';
+import { copiesOf, type PatchConfig, patchesOf } from './patches.ts';
 import { type SecretEntry, secretsOf } from './secrets.ts';
-
-export type PullPolicy = 'always' | 'if-missing' | 'never';
 
 export interface RegistryCredentials {
   username: string;
@@ -42,7 +41,7 @@ export interface SandboxConfig {
   scripts?: Record<string, string>;
   /** Mounts by their path in the sandbox. */
   volumes?: Record<string, MountConfig>;
-  /** Changes to the root file system before the first boot. */
+  /** Changes to the root file system before the sandbox is used; copies last. */
   patches?: readonly PatchConfig[];
   /** Default: `if-missing`. */
   pullPolicy?: PullPolicy;
@@ -63,6 +62,13 @@ export interface SandboxConfig {
   secrets?: readonly SecretEntry[];
   /** What runs the VM. Default: `auto`. */
   driver?: 'auto' | 'libkrun' | 'software';
+  /**
+   * Taken so that programs that say it run, and without effect: one daemon logs for all its sandboxes, with the level that it
+   * was started with.
+   */
+  logLevel?: LogLevel;
+  /** The same. */
+  quietLogs?: boolean;
 }
 
 /** Every field, so that one that is left out here does not compile. */
@@ -71,10 +77,10 @@ const FIELDS: Readonly<Record<keyof SandboxConfig, true>> = {
   ...{ entrypoint: true, cmd: true, hostname: true, user: true, env: true, scripts: true, volumes: true },
   ...{ patches: true, pullPolicy: true, registryAuth: true, replace: true, labels: true },
   ...{ maxDurationSecs: true, idleTimeoutSecs: true, ports: true, driver: true },
-  ...{ network: true, secrets: true },
+  ...{ network: true, secrets: true, logLevel: true, quietLogs: true },
 };
-/** Of the surface that programs know, but not here yet: to run without them could be less safe than was asked. */
-const NOT_YET: ReadonlySet<string> = new Set(['stopSignal', 'logLevel', 'quietLogs']);
+/** Of the surface that programs know, but not here yet: to run without them could be other than was asked. */
+const NOT_YET: ReadonlySet<string> = new Set(['stopSignal']);
 
 /** What is not acted on is refused, never ignored: a program in JavaScript has no compiler to tell it. */
 function requireKnown(config: SandboxConfig): void {
@@ -115,6 +121,9 @@ export function manifestOf(
 ): ObjectManifest<Record<string, unknown>> {
   const { image, memoryMib, cpus, diskMib, pullPolicy = 'if-missing', driver } = config;
   requireKnown(config);
+  const { logLevel } = config;
+  if (logLevel !== undefined && !Object.values(LogLevel).includes(logLevel))
+    throw failure('INVALID', `logLevel: there is no "${String(logLevel)}"`);
   if (typeof image !== 'string' || image === '')
     throw failure('INVALID', 'image is missing: say which image the sandbox boots');
   const resources = {
@@ -131,6 +140,9 @@ export function manifestOf(
   const ports = Object.entries(config.ports ?? {}).map(([hostPort, port]) => ({
     ...{ name: `port-${hostPort}`, port, hostPort: Number(hostPort) },
   }));
+  // A program that runs from the start would find them missing.
+  if (main !== undefined && copiesOf(config.patches).length > 0)
+    throw failure('NOT_SUPPORTED', 'patches: copyFile and copyDir do not go with entrypoint and cmd');
   const { network, secrets = [] } = config;
   // Here and now, so that what is wrong with it leaves nothing behind.
   if (network !== undefined) policySpecOf(network, mark);

@@ -2,6 +2,7 @@
 import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { typed } from './errors.ts';
+import { webWritable } from './web.ts';
 
 /** The input of a command. */
 export class ExecSink {
@@ -27,6 +28,16 @@ export class ExecSink {
     await finished(this.#stdin, { readable: false }).catch((error: unknown) => {
       throw this.#failure(error);
     });
+  }
+
+  /** Ends the input early; the command sees its end all the same. */
+  async abort(): Promise<void> {
+    await this.close().catch(() => {});
+  }
+
+  /** As a web stream. */
+  toWeb(): WritableStream<Uint8Array> {
+    return webWritable(this);
   }
 
   /** What broke first, not what Node says of a stream that is broken. */

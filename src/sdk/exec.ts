@@ -10,6 +10,7 @@ import type { DetachedExec } from './attach.ts';
 import { ExecTimeoutError, failure, typed, withTypedErrors } from './errors.ts';
 import { ExecOutput, type ExitStatus, type LostOutput } from './exec-output.ts';
 import { ExecSink } from './exec-sink.ts';
+import { webReadable } from './web.ts';
 
 /** What a command may be given beside its words. */
 export interface ExecOptions {
@@ -39,8 +40,6 @@ export interface ExecConfig extends ExecOptions {
   cmd: string;
   args?: readonly string[];
 }
-
-export type ExecEventType = 'started' | 'stdout' | 'stderr' | 'lost' | 'exited';
 
 export type ExecEvent =
   | { eventType: 'started'; pid: number }
@@ -113,6 +112,14 @@ export class ExecHandle implements AsyncIterable<ExecEvent> {
   async recv(): Promise<ExecEvent | null> {
     const next = await this.#guard(() => this.#events.next());
     return next.done ? null : next.value;
+  }
+
+  /** The events as a web stream; one that is cancelled ends the command. */
+  toWeb(): ReadableStream<ExecEvent> {
+    return webReadable<ExecEvent>({
+      recv: () => this.recv(),
+      close: () => this[Symbol.asyncDispose](),
+    });
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ExecEvent, void> {

@@ -5,9 +5,9 @@ import { BulkheadError } from '../api/errors.ts';
 import type { FileInfo } from '../api/wire.ts';
 import { type CopyOptions, copyIn, copyOut } from '../client/copy.ts';
 import type { FileClient, FileOwner } from '../client/files.ts';
+import type { FsEntryKind } from './enums.ts';
 import { typed, withTypedErrors } from './errors.ts';
-
-export type FsEntryKind = 'file' | 'directory' | 'symlink' | 'other';
+import { webReadable, webWritable } from './web.ts';
 
 export interface FsEntry {
   /** Absolute. */
@@ -58,17 +58,7 @@ export class FsReadStream implements AsyncIterable<Buffer> {
 
   /** As a web stream. */
   toWeb(): ReadableStream<Uint8Array> {
-    return new ReadableStream(
-      {
-        pull: async (controller) => {
-          const piece = await this.recv();
-          if (piece === null) controller.close();
-          else controller.enqueue(piece);
-        },
-        cancel: () => this.close(),
-      },
-      { highWaterMark: 0 },
-    );
+    return webReadable<Uint8Array>(this);
   }
 
   /** Ends the transfer early. */
@@ -122,6 +112,11 @@ export class FsWriteSink {
   async abort(): Promise<void> {
     this.#content.destroy(new BulkheadError('FILE_FAILED', 'the writing was given up'));
     await this.#done.catch(() => {});
+  }
+
+  /** As a web stream. */
+  toWeb(): WritableStream<Uint8Array> {
+    return webWritable(this);
   }
 }
 

@@ -1,7 +1,18 @@
 // Bulkhead's TypeScript API: untrusted code in real microVMs.
 export type { AttachConfig, AttachOptions, DetachedExec } from './attach.ts';
-export type { PullPolicy, RegistryCredentials, SandboxConfig } from './config.ts';
+export type { RegistryCredentials, SandboxConfig } from './config.ts';
 export { type ConnectionOptions, configure, install, isInstalled } from './connection.ts';
+export {
+  ExecEventType,
+  FsEntryKind,
+  LogLevel,
+  PolicyAction,
+  PolicyDirection,
+  PolicyProtocol,
+  PullPolicy,
+  SandboxStatus,
+  ViolationAction,
+} from './enums.ts';
 export {
   AlreadyExistsError,
   BulkheadError,
@@ -24,7 +35,6 @@ export {
 export type {
   ExecConfig,
   ExecEvent,
-  ExecEventType,
   ExecHandle,
   ExecOptions,
   ResumeExecOptions,
@@ -33,7 +43,6 @@ export type { ExecOutput, ExitStatus, LostOutput } from './exec-output.ts';
 export type { ExecSink } from './exec-sink.ts';
 export type {
   FsEntry,
-  FsEntryKind,
   FsMetadata,
   FsOptions,
   FsReadStream,
@@ -45,12 +54,9 @@ export { Mount, type MountConfig } from './mounts.ts';
 export {
   type NetworkConfig,
   NetworkPolicy,
-  type PolicyAction,
-  type PolicyProtocol,
   type PolicyRule,
   type TlsConfig,
 } from './network.ts';
-export type { SandboxStatus } from './objects.ts';
 export { Patch, type PatchConfig } from './patches.ts';
 export {
   allSandboxMetrics,

@@ -1,5 +1,6 @@
 // Figures of a running sandbox, measured on the host.
 import type { SandboxStats } from '../api/wire.ts';
+import { webReadable } from './web.ts';
 
 export interface SandboxMetrics {
   /** 100 is one CPU; since the figures before, or since the start for the first ones. */
@@ -60,6 +61,11 @@ export class MetricsStream implements AsyncIterable<SandboxMetrics> {
 
   [Symbol.asyncIterator](): AsyncIterator<SandboxMetrics> {
     return this.#source;
+  }
+
+  /** As a web stream. */
+  toWeb(): ReadableStream<SandboxMetrics> {
+    return webReadable<SandboxMetrics>(this);
   }
 
   async close(): Promise<void> {

@@ -1,14 +1,12 @@
 // What a sandbox may reach, and the NetworkPolicy that says the same.
 import { readFile } from 'node:fs/promises';
+import type { PolicyAction, PolicyDirection, PolicyProtocol } from './enums.ts';
 import { failure } from './errors.ts';
-
-export type PolicyAction = 'allow' | 'deny';
-export type PolicyProtocol = 'tcp' | 'udp';
 
 export interface PolicyRule {
   action: PolicyAction;
-  /** What comes in is published by `ports` alone. */
-  direction?: 'outbound';
+  /** Default, and all there is: `outbound`. */
+  direction?: PolicyDirection;
   /** A name, `.suffix`, `*.domain`, address, range, or group (`public`, `private`, `metadata`, `host`, ...). Absent or `*`: everything. */
   destination?: string;
   /** Absent, with a port: TCP where it allows, both where it denies. */

@@ -5,10 +5,8 @@ import type { Condition, StoredObject } from '../api/meta.ts';
 import { codeOfReason } from '../api/status.ts';
 import { followObjects } from '../client/follow.ts';
 import type { Connection } from './connection.ts';
+import type { SandboxStatus } from './enums.ts';
 import type { ExitStatus } from './exec-output.ts';
-
-/** `starting` covers the pull of the image too. */
-export type SandboxStatus = 'starting' | 'running' | 'draining' | 'stopped' | 'crashed';
 
 const STATUS_BY_PHASE: Record<string, SandboxStatus> = {
   Pending: 'starting',

@@ -8,6 +8,7 @@ import type { LogQuery } from '../api/wire.ts';
 import { type AttachConfig, type AttachOptions, attachTerminal } from './attach.ts';
 import { madeUpName, manifestOf, type SandboxConfig, SHELL_ANNOTATION } from './config.ts';
 import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import type { SandboxStatus } from './enums.ts';
 import { failure, SandboxStillRunningError, typed, withTypedErrors } from './errors.ts';
 import {
   type ExecConfig,
@@ -22,16 +23,9 @@ import type { ExecOutput, ExitStatus } from './exec-output.ts';
 import { SandboxFs } from './fs.ts';
 import { Hold } from './hold.ts';
 import { type CpuMark, MetricsStream, type SandboxMetrics, toMetrics } from './metrics.ts';
-import {
-  conditionOf,
-  exitOf,
-  isTrue,
-  refusalOf,
-  type SandboxStatus,
-  sandboxStatusOf,
-  waitUntil,
-} from './objects.ts';
+import { conditionOf, exitOf, isTrue, refusalOf, sandboxStatusOf, waitUntil } from './objects.ts';
 import { createOwned, hasOwned } from './owned.ts';
+import { prepareFiles } from './prepare.ts';
 
 export interface StartOptions extends ConnectionOptions {
   /** Gives up; what was created is removed. */
@@ -60,8 +54,6 @@ const START_TIMEOUT_MS = 600_000;
 /** A graceful stop within the longest usual grace, and the removal of what the sandbox had. */
 const STOP_TIMEOUT_MS = 180_000;
 const DEFAULT_SHELL = '/bin/sh';
-const SCRIPTS_DIR = '/usr/local/bin';
-const SCRIPT_MODE = 0o755;
 /** For those who wait however long it takes. */
 const NEVER = new AbortController().signal;
 
@@ -129,16 +121,6 @@ async function waitReady(connection: Connection, name: string, options: StartOpt
   return last;
 }
 
-async function writeScripts(fs: SandboxFs, scripts: Record<string, string>): Promise<void> {
-  const entries = Object.entries(scripts);
-  if (entries.length > 0) await fs.mkdir(SCRIPTS_DIR);
-  for (const [name, content] of entries) {
-    if (!/^[A-Za-z0-9._-]+$/.test(name))
-      throw failure('INVALID', `scripts: "${name}" is no name of a program`);
-    await fs.write(`${SCRIPTS_DIR}/${name}`, content, { mode: SCRIPT_MODE });
-  }
-}
-
 async function create(config: SandboxConfig, options: StartOptions, attached: boolean): Promise<Sandbox> {
   const connection = connectionOf(options);
   const { client, namespace } = connection;
@@ -167,7 +149,7 @@ async function create(config: SandboxConfig, options: StartOptions, attached: bo
       await client.patch(SANDBOX_KIND, namespace, name, { spec: { operatingMode: 'Running' } });
     }
     const sandbox = new Sandbox(connection, await waitReady(connection, name, options), hold);
-    await writeScripts(sandbox.fs(), config.scripts ?? {});
+    await prepareFiles(client.files, { namespace, name }, config, options.signal);
     return sandbox;
   } catch (error) {
     hold?.release();

@@ -1,4 +1,5 @@
 // Secrets that never enter a sandbox: its program sees a placeholder, its requests to some hosts carry the value.
+import { ViolationAction } from './enums.ts';
 import { failure } from './errors.ts';
 
 export interface SecretEntry {
@@ -14,7 +15,7 @@ export interface SecretEntry {
   /** Values go over verified TLS alone. */
   requireTls?: true;
   /** A placeholder that goes elsewhere ends its connection and is told as an event. */
-  onViolation?: 'block';
+  onViolation?: ViolationAction;
 }
 
 export const Secret = {
@@ -36,7 +37,7 @@ export function secretsOf(secrets: readonly SecretEntry[], name: string): Record
     for (const [field, given] of Object.entries(secret))
       if (given !== undefined && !Object.hasOwn(FIELDS, field))
         throw failure('NOT_SUPPORTED', `${where}.${field}: this release does not act on it`);
-    if (requireTls !== true || onViolation !== 'block')
+    if (requireTls !== true || !Object.values(ViolationAction).includes(onViolation))
       throw failure('NOT_SUPPORTED', `${where}: values go over TLS alone, and violations are blocked`);
     if (typeof value !== 'string' || value === '') throw failure('INVALID', `${where}.value is missing`);
     const hosts = [...allowHosts, ...allowHostPatterns];

@@ -4,7 +4,7 @@ import { VOLUME_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type StoredObject } from '../api/meta.ts';
 import { parseBytes } from '../api/quantity.ts';
 import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
-import { withTypedErrors } from './errors.ts';
+import { failure, withTypedErrors } from './errors.ts';
 
 export interface VolumeConfig {
   name: string;
@@ -50,6 +50,14 @@ export class VolumeHandle implements VolumeInfo {
     this.labels = info.labels;
     this.createdAt = info.createdAt;
     this.#connection = connection;
+  }
+
+  /** A volume is a disk of its own and no directory of the host: this fails, and says what to do instead. */
+  get path(): string {
+    throw failure(
+      'NOT_SUPPORTED',
+      `volume "${this.name}" is a disk, not a directory of this host: mount it in a sandbox and use its fs()`,
+    );
   }
 
   /** Waits, if sandboxes use it, until they are gone. */
