@@ -8,6 +8,8 @@ export const EXIT = {
   usage: 2,
   /** Of exec, run and attach: the failure is Bulkhead's, not the command's. */
   bulkhead: 125,
+  /** Of `daemon --until-unused`: another one is there (EX_TEMPFAIL of sysexits.h). */
+  taken: 75,
 } as const;
 
 /** Ends the process with a code; says its message, where it has one. */

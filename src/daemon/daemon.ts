@@ -45,6 +45,7 @@ import { policyAccess } from './policy-access.ts';
 import { addPolicyControllers } from './policy-controllers.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { Starts } from './starts.ts';
+import { untilUnused } from './until-unused.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { volumeAccess } from './volume-access.ts';
 import { daemonVolumeReconciler, openDaemonVolumes, volumeFigures } from './volumes.ts';
@@ -69,6 +70,8 @@ export interface DaemonOptions {
   /** What may run VMs; `auto` tries libkrun with a VM of its own and takes the software driver where that fails. */
   driver: AllowedDrivers;
   logLevel: string;
+  /** Ends by itself once no client asks anything and no sandbox runs. */
+  untilUnused?: boolean;
   /** Mirrors, plain http and authorities of image registries. */
   registries?: RegistryOptions;
   /** The node of a cluster that this daemon serves; standalone where absent. */
@@ -247,8 +250,21 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     );
 
   if (options.node !== undefined) addNodeAgent(manager, options.node, { drivers, clock, log });
+  const unused = new AbortController();
+  if (options.untilUnused === true)
+    manager.add(
+      untilUnused({
+        clock,
+        idleMs: () => server.idleMs,
+        sandboxes: async () => (await store.list('Sandbox')).items,
+        end: () => {
+          log.info('nobody needs this daemon any more');
+          unused.abort();
+        },
+      }),
+    );
 
-  await manager.run(signal, () => {
+  await manager.run(AbortSignal.any([signal, unused.signal]), () => {
     log.info({ socket: socketPath, manifests: options.manifestsDir }, 'ready');
     void tryDrivers(drivers, signal, log);
   });

@@ -1,7 +1,8 @@
 // Bulkhead's TypeScript API: untrusted code in real microVMs.
 export type { AttachConfig, AttachOptions, DetachedExec } from './attach.ts';
 export type { RegistryCredentials, SandboxConfig } from './config.ts';
-export { type ConnectionOptions, configure, install, isInstalled } from './connection.ts';
+export { type ConfigureOptions, type ConnectionOptions, configure } from './connection.ts';
+export { install, isInstalled } from './daemon.ts';
 export {
   ExecEventType,
   FsEntryKind,

@@ -8,6 +8,7 @@ import type { LogQuery } from '../api/wire.ts';
 import { type AttachConfig, type AttachOptions, attachTerminal } from './attach.ts';
 import { madeUpName, manifestOf, type SandboxConfig, SHELL_ANNOTATION } from './config.ts';
 import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import { withDaemon } from './daemon.ts';
 import type { SandboxStatus } from './enums.ts';
 import { failure, SandboxStillRunningError, typed, withTypedErrors } from './errors.ts';
 import {
@@ -127,6 +128,7 @@ async function create(config: SandboxConfig, options: StartOptions, attached: bo
   const mark = madeUpName();
   const manifest = manifestOf(config, namespace, attached, mark);
   const { name } = manifest.metadata;
+  await withDaemon(connection, () => client.version(), options.signal);
   if (config.replace) await removeAndWait(connection, name, undefined, options.signal);
   const { registryAuth, image } = config;
   if (registryAuth !== undefined) {
@@ -139,7 +141,9 @@ async function create(config: SandboxConfig, options: StartOptions, attached: bo
     );
     manifest.spec.imagePullPolicy = 'IfNotPresent';
   }
-  const object = await client.create(SANDBOX_KIND, namespace, manifest);
+  // One that nobody needed may have ended since.
+  const create = () => client.create(SANDBOX_KIND, namespace, manifest);
+  const object = await withDaemon(connection, create, options.signal);
   const { metadata } = object;
   let hold: Hold | undefined;
   try {
@@ -169,10 +173,11 @@ async function start(name: string, options: StartOptions, attached: boolean): Pr
   const connection = connectionOf(options);
   const { client, namespace } = connection;
   const annotation = attached ? 'Suspend' : null;
-  await client.patch(SANDBOX_KIND, namespace, name, {
+  const patch = {
     metadata: { annotations: { [UNHELD_ANNOTATION]: annotation } },
     spec: { operatingMode: 'Running' },
-  });
+  };
+  await withDaemon(connection, () => client.patch(SANDBOX_KIND, namespace, name, patch), options.signal);
   const hold = attached ? await Hold.take(connection, name) : undefined;
   try {
     return new Sandbox(connection, await waitReady(connection, name, options), hold);
@@ -297,21 +302,28 @@ export class Sandbox {
 
   static async get(name: string, options: ConnectionOptions = {}): Promise<SandboxHandle> {
     const connection = connectionOf(options);
-    return withTypedErrors(async () => new SandboxHandle(connection, await getObject(connection, name)));
+    return withTypedErrors(async () => {
+      const object = await withDaemon(connection, () => getObject(connection, name));
+      return new SandboxHandle(connection, object);
+    });
   }
 
   static async list(options: ConnectionOptions & { labelSelector?: string } = {}): Promise<SandboxInfo[]> {
-    const { client, namespace } = connectionOf(options);
+    const connection = connectionOf(options);
+    const { client, namespace } = connection;
     const { labelSelector } = options;
     const query = { namespace, ...(labelSelector === undefined ? {} : { labelSelector }) };
-    return withTypedErrors(async () => (await client.list(SANDBOX_KIND, query)).items.map(infoOf));
+    return withTypedErrors(async () => {
+      const { items } = await withDaemon(connection, () => client.list(SANDBOX_KIND, query));
+      return items.map(infoOf);
+    });
   }
 
   /** Removes a stopped sandbox with its disks. Fails with SandboxStillRunningError while it runs. */
   static async remove(name: string, options: ConnectionOptions = {}): Promise<void> {
     const connection = connectionOf(options);
     await withTypedErrors(async () => {
-      const object = await getObject(connection, name);
+      const object = await withDaemon(connection, () => getObject(connection, name));
       const status = sandboxStatusOf(object);
       if (status !== 'stopped' && status !== 'crashed') {
         throw new SandboxStillRunningError('CONFLICT', `sandbox "${name}" is ${status}: stop it first`);

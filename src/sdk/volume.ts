@@ -4,6 +4,7 @@ import { VOLUME_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type StoredObject } from '../api/meta.ts';
 import { parseBytes } from '../api/quantity.ts';
 import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import { withDaemon } from './daemon.ts';
 import { failure, withTypedErrors } from './errors.ts';
 
 export interface VolumeConfig {
@@ -76,7 +77,8 @@ export const Volume = {
       spec: { capacity: `${quotaMib}Mi`, reclaimPolicy: 'Delete' },
     };
     return withTypedErrors(async () => {
-      const object = await connection.client.create(VOLUME_KIND, connection.namespace, manifest);
+      const create = () => connection.client.create(VOLUME_KIND, connection.namespace, manifest);
+      const object = await withDaemon(connection, create);
       return new VolumeHandle(connection, object);
     });
   },
@@ -84,21 +86,27 @@ export const Volume = {
   async get(name: string, options: ConnectionOptions = {}): Promise<VolumeHandle> {
     const connection = connectionOf(options);
     return withTypedErrors(async () => {
-      const object = await connection.client.get(VOLUME_KIND, connection.namespace, name);
+      const get = () => connection.client.get(VOLUME_KIND, connection.namespace, name);
+      const object = await withDaemon(connection, get);
       return new VolumeHandle(connection, object);
     });
   },
 
   async list(options: ConnectionOptions = {}): Promise<VolumeInfo[]> {
-    const { client, namespace } = connectionOf(options);
-    return withTypedErrors(async () => (await client.list(VOLUME_KIND, { namespace })).items.map(infoOf));
+    const connection = connectionOf(options);
+    const { client, namespace } = connection;
+    return withTypedErrors(async () => {
+      const { items } = await withDaemon(connection, () => client.list(VOLUME_KIND, { namespace }));
+      return items.map(infoOf);
+    });
   },
 
   /** Removes the volume and what is on it, once no sandbox uses it. */
   async remove(name: string, options: ConnectionOptions = {}): Promise<void> {
-    const { client, namespace } = connectionOf(options);
+    const connection = connectionOf(options);
+    const { client, namespace } = connection;
     await withTypedErrors(async () => {
-      await client.delete(VOLUME_KIND, namespace, name);
+      await withDaemon(connection, () => client.delete(VOLUME_KIND, namespace, name));
     });
   },
 } as const;

@@ -25,6 +25,7 @@ import {
 import { listenOnSocket, listenOnTcp } from './listen.ts';
 import { basePath, registerKind } from './objects.ts';
 import { Pages } from './pages.ts';
+import { RequestUse } from './request-use.ts';
 import { registerSandboxRoutes } from './sandbox-routes.ts';
 import { StreamEndpoints } from './streams.ts';
 import { registerVolumeRoutes } from './volume-routes.ts';
@@ -46,6 +47,8 @@ export interface ListenOptions {
 }
 
 export interface ApiServer {
+  /** Milliseconds since the last request of the API ended; 0 while there is one, watches and holds included. */
+  readonly idleMs: number;
   listen(options: ListenOptions): Promise<void>;
   /** Ends watches and streams, lets requests finish, and removes the socket. Safe to repeat. */
   close(): Promise<void>;
@@ -80,6 +83,7 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
 
   const api = createApp(deps.logger);
   const apiConnections = new Connections(api, apiLimits);
+  const use = new RequestUse(api, () => performance.now());
   api.removeAllContentTypeParsers();
   for (const type of OBJECT_TYPES) {
     api.addContentTypeParser(type, { parseAs: 'string' }, async (_request: unknown, text: string | Buffer) =>
@@ -103,6 +107,9 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
   registerHealth(monitoring, deps);
 
   return {
+    get idleMs() {
+      return use.idleMs;
+    },
     async listen({ socketPath, metricsAddress }) {
       await api.ready();
       await listenOnSocket(api.server, socketPath);

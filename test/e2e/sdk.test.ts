@@ -446,7 +446,7 @@ describe('life', () => {
     await daemon.waitReady('silent');
     // What nobody comes back for is ended by the next daemon.
     const deadline = Date.now() + 60_000;
-    const sleeping = async () => (await sandbox.shell('pgrep -c sleep || true')).stdout().trim();
+    const sleeping = async () => (await sandbox.shell('pgrep -x sleep | wc -l')).stdout().trim();
     while ((await sleeping()) !== '0' && Date.now() < deadline)
       await new Promise((go) => setTimeout(go, 200));
     assert.equal(await sleeping(), '0');
