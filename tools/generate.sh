@@ -12,6 +12,9 @@ node_modules/.bin/node --disable-warning=ExperimentalWarning tools/document-laye
 # docs/metrics.md from the definitions in src/metrics.
 node_modules/.bin/node --disable-warning=ExperimentalWarning src/metrics/document.ts
 
+# docs/sdk-reference.md from the declarations of src/sdk.
+node_modules/.bin/node --disable-warning=ExperimentalWarning tools/document-sdk.ts
+
 # Rules, boards and runbooks from the definitions in monitoring/.
 node_modules/.bin/node --disable-warning=ExperimentalWarning monitoring/generate.ts
 

@@ -105,6 +105,7 @@ export const OTHER_FOLDERS: Readonly<Record<string, string>> = {
   'libvmm/': 'C: the shim that Node calls through koffi, the launcher with the jail, the build of libkrun',
   'monitoring/':
     'alerts, recording rules, runbooks and boards, generated from code; what they name must exist in `src/metrics`',
+  'examples/': 'whole programs on the SDK, as users would write them; tests run them',
   'guest/': 'the protocol schema, the agent (C, PID 1), the kernel and initramfs builds',
 };
 
