@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import { FOLLOWERS_MAX } from '../server/limits.ts';
 import { type Harness, sandboxDocument, startHarness } from '../server/testing/harness.ts';
-import { bulkhead, start } from './testing/bulkhead.ts';
+import { BULKHEAD, bulkhead, environment, start } from './testing/bulkhead.ts';
 
 const KEY = { kind: 'Sandbox', namespace: 'default' };
 const TIME = '2026-01-01T00:00:00.000Z';
@@ -593,11 +595,25 @@ test('without a daemon commands say so at once', async () => {
   assert.match(version.stdout, /^Client: \d/);
 });
 
-test('completion scripts are valid and know the commands', async () => {
+test('completion scripts are valid; that of bash completes names of sandboxes as the daemon has them', async () => {
+  await using harness = await startHarness();
+  const { client, socketPath } = harness;
+  for (const name of ['completed-a', 'completed-b'])
+    await client.create(SANDBOX_KIND, 'completion', sandboxDocument(name));
   const { stdout } = await bulkhead('/nonexistent', 'completion', 'bash');
-  assert.match(stdout, /get apply|apply get/);
-  const { spawnSync } = await import('node:child_process');
-  assert.equal(spawnSync('bash', ['-n'], { input: stdout }).status, 0);
+  const complete = async (...words: string[]) => {
+    const script = `${stdout}\nCOMP_WORDS=(bulkhead "$@"); COMP_CWORD=$#; _bulkhead; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    const env = environment(socketPath, { PATH: `${dirname(BULKHEAD)}:${process.env.PATH}` });
+    const result = await promisify(execFile)('bash', ['-c', script, 'bash', ...words], { env });
+    assert.equal(result.stderr, '');
+    return result.stdout.split('\n').filter(Boolean);
+  };
+  assert.deepEqual(await complete('-n', 'completion', 'exec', 'comp'), ['completed-a', 'completed-b']);
+  assert.deepEqual(await complete('-n', 'completion', 'cp', 'completed-b'), ['completed-b:']);
+  assert.deepEqual(await complete('appl'), ['apply']);
+  assert.deepEqual(await bulkhead('/nonexistent', 'completion', 'query', '--', 'exec', ''), {
+    ...{ code: 0, stdout: '', stderr: '' },
+  });
   assert.match((await bulkhead('/nonexistent', 'completion', 'zsh')).stdout, /^#compdef bulkhead/);
   assert.match((await bulkhead('/nonexistent', 'completion', 'fish')).stdout, /complete -c bulkhead/);
 });

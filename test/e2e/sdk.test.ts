@@ -14,12 +14,14 @@ import {
   configure,
   DaemonUnavailableError,
   type ExecEvent,
+  ExecEventType,
   ExecTimeoutError,
   FileError,
   ImageError,
   InvalidConfigError,
   isInstalled,
   NotFoundError,
+  Patch,
   Sandbox,
   SandboxNotRunningError,
   SandboxStillRunningError,
@@ -148,12 +150,28 @@ describe('commands', () => {
     await slow[Symbol.asyncDispose]();
   });
 
-  test('100 commands at once all come through', async () => {
-    const outputs = await Promise.all(Array.from({ length: 100 }, (_, i) => box.exec('echo', [String(i)])));
+  test('200 commands at once all come through, beside one whose reader does not read', async () => {
+    const slow = await box.execStream('cat', ['/dev/zero']);
+    for (let piece = 0; piece < 4; piece++) await slow.recv();
+    const outputs = await Promise.all(Array.from({ length: 200 }, (_, i) => box.exec('echo', [String(i)])));
     assert.deepEqual(
       outputs.map((output) => output.stdout()),
-      Array.from({ length: 100 }, (_, i) => `${i}\n`),
+      Array.from({ length: 200 }, (_, i) => `${i}\n`),
     );
+    await slow[Symbol.asyncDispose]();
+  });
+
+  test('web streams carry events and input', async () => {
+    const sort = await box.execStream('sort', [], { stdin: 'pipe' });
+    const writer = sort.takeStdin()?.toWeb().getWriter();
+    await writer?.write(Buffer.from('b\na\n'));
+    await writer?.close();
+    const types: string[] = [];
+    for await (const event of sort.toWeb()) {
+      types.push(event.eventType);
+      if (event.eventType === 'stdout') assert.equal(event.data.toString(), 'a\nb\n');
+    }
+    assert.deepEqual(types, [ExecEventType.Started, ExecEventType.Stdout, ExecEventType.Exited]);
   });
 });
 
@@ -239,6 +257,26 @@ describe('files', () => {
       (await readdir(dir)).filter((name) => name.startsWith('.')),
       [],
     );
+  });
+
+  test('what patches say is there when the sandbox is: texts, links, and copies of files and trees of the host', async () => {
+    const source = join(dir, 'patched');
+    await mkdir(join(source, 'sub'), { recursive: true });
+    await writeFile(join(source, 'sub', 'file'), 'of a tree');
+    await writeFile(join(source, 'tool'), '#!/bin/sh\necho tool ran\n');
+    await using sandbox = await Sandbox.create({
+      ...SMALL,
+      patches: [
+        Patch.text('/etc/greeting', 'hello'),
+        Patch.symlink('/etc/greeting', '/etc/link'),
+        Patch.copyFile(join(source, 'tool'), '/opt/bin/tool', { mode: 0o755 }),
+        Patch.copyDir(source, '/opt/tree'),
+      ],
+    });
+    const fs = sandbox.fs();
+    assert.equal(await fs.readString('/etc/link'), 'hello');
+    assert.equal((await sandbox.exec('/opt/bin/tool')).stdout(), 'tool ran\n');
+    assert.equal(await fs.readString('/opt/tree/sub/file'), 'of a tree');
   });
 
   test('a link in the way on the host is replaced, never written through', async () => {
