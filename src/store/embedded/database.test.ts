@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -76,6 +78,24 @@ test('a store that is open is STORE_LOCKED for a second one, and unharmed by it'
   await EmbeddedStore.open({ path }).close();
 });
 
+test('of processes that open a new store at the same moment one gets it, and the others are told so', async () => {
+  await using directory = await temporaryDirectory();
+  const path = join(directory.path, 'store.db');
+  const program = join(import.meta.dirname, 'fixtures', 'open-once.ts');
+  const children = Array.from({ length: 4 }, () =>
+    spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, path], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    }),
+  );
+  const said = await Promise.all(
+    children.map(async ({ stdout }) => String((await once(stdout, 'data'))[0]).trim()),
+  );
+  for (const { stdin } of children) stdin.end();
+  await Promise.all(children.map((child) => once(child, 'close')));
+  assert.deepEqual(said.sort(), ['STORE_LOCKED', 'STORE_LOCKED', 'STORE_LOCKED', 'opened']);
+  await EmbeddedStore.open({ path }).close();
+});
+
 test('a store of a newer version is STORE_TOO_NEW', async () => {
   await using directory = await temporaryDirectory();
   const path = await filledStore(directory.path);
@@ -92,6 +112,7 @@ test('the log of a store that was moved away is not replayed into the new one', 
   await store.close();
   assert.deepEqual(readdirSync(directory.path).sort(), [
     'store.db',
+    'store.db-lock',
     'store.db-revision',
     'store.db-wal.orphan',
   ]);
@@ -103,5 +124,5 @@ test('a store whose making was cut short is made again', async () => {
   writeFileSync(`${path}.new`, 'half a database');
   writeFileSync(`${path}.new-journal`, 'half a journal');
   await EmbeddedStore.open({ path }).close();
-  assert.deepEqual(readdirSync(directory.path).sort(), ['store.db', 'store.db-revision']);
+  assert.deepEqual(readdirSync(directory.path).sort(), ['store.db', 'store.db-lock', 'store.db-revision']);
 });

@@ -10,7 +10,7 @@ import { readMark, removeMark } from './revision-mark.ts';
 /** Marks the file as ours in SQLite's header ("BKHD"), so that no other program's database is taken for a store. */
 const APPLICATION_ID = 0x424b4844;
 /** A former daemon that is shutting down gets so long to release the file. Opening blocks meanwhile. */
-const LOCK_WAIT_MS = 5_000;
+export const LOCK_WAIT_MS = 5_000;
 /** The write-ahead log is cut back to this after a checkpoint. */
 const MAX_IDLE_WAL_BYTES = 16 * 1024 * 1024;
 /** SQLite's default, said here because the size limit is counted in pages. */
@@ -20,11 +20,11 @@ export interface DatabaseOptions {
   path: string;
   /** The file cannot grow beyond this; writes that would make it fail with STORE_FULL. */
   maxBytes: number;
-  lockWaitMs?: number;
+  lockWaitMs: number;
 }
 
 /**
- * Opens the store's file for this process alone, making it when there is none.
+ * Opens the store's file for this process alone, which holds its lock, making it when there is none.
  * Fails with STORE_LOCKED, STORE_CORRUPT or STORE_TOO_NEW; a file that fails is left exactly as it was.
  */
 export function openDatabase(options: DatabaseOptions): DatabaseSync {
@@ -33,7 +33,7 @@ export function openDatabase(options: DatabaseOptions): DatabaseSync {
   // Files are never empty after createDatabase: an empty one has lost what it held.
   if (statSync(path).size === 0) throw corrupt(path, 'the file is empty');
   chmodSync(path, 0o600);
-  const lockWaitMs = options.lockWaitMs ?? LOCK_WAIT_MS;
+  const { lockWaitMs } = options;
   inspect(path, lockWaitMs);
   let database: DatabaseSync | undefined;
   try {

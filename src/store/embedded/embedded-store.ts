@@ -14,7 +14,7 @@ import type {
   WatchEvent,
   WatchOptions,
 } from '../store.ts';
-import { openDatabase, rewriteHeader } from './database.ts';
+import { LOCK_WAIT_MS, openDatabase, rewriteHeader } from './database.ts';
 import { EventFeed } from './event-feed.ts';
 import { checkEvent, EventLog } from './event-log.ts';
 import { corrupt, storeError } from './failures.ts';
@@ -22,6 +22,7 @@ import { type Change, History, MAX_HISTORY_BYTES, MAX_HISTORY_CHANGES } from './
 import { ObjectTable } from './object-table.ts';
 import { decodeObject } from './objects.ts';
 import { RevisionMark } from './revision-mark.ts';
+import { lockStore, type StoreLock } from './store-lock.ts';
 import { type StagedChange, Transaction } from './transaction.ts';
 import { selection, Wakeup, watchHistory } from './watch.ts';
 
@@ -68,6 +69,7 @@ export class EmbeddedStore implements Store {
   readonly #objects: ObjectTable;
   readonly #history: History;
   readonly #mark: RevisionMark;
+  readonly #lock: StoreLock;
   readonly #now: () => number;
   readonly #committed = new Wakeup();
   readonly #closed = new AbortController();
@@ -78,21 +80,22 @@ export class EmbeddedStore implements Store {
 
   /** Opens or makes the store. Fails with STORE_LOCKED, STORE_CORRUPT, STORE_TOO_NEW or STORE_FULL. */
   static open(options: EmbeddedStoreOptions): EmbeddedStore {
-    const database = openDatabase({
-      path: options.path,
-      maxBytes: options.maxStoreBytes ?? MAX_STORE_BYTES,
-      ...(options.lockWaitMs === undefined ? {} : { lockWaitMs: options.lockWaitMs }),
-    });
+    const { path, lockWaitMs = LOCK_WAIT_MS, maxStoreBytes: maxBytes = MAX_STORE_BYTES } = options;
+    const lock = lockStore(path, lockWaitMs);
+    let database: DatabaseSync | undefined;
     try {
-      return new EmbeddedStore(database, options);
+      database = openDatabase({ path, maxBytes, lockWaitMs });
+      return new EmbeddedStore(database, lock, options);
     } catch (error) {
-      database.close();
-      throw storeError(error, options.path);
+      database?.close();
+      lock.release();
+      throw storeError(error, path);
     }
   }
 
-  private constructor(database: DatabaseSync, options: EmbeddedStoreOptions) {
+  private constructor(database: DatabaseSync, lock: StoreLock, options: EmbeddedStoreOptions) {
     this.#path = options.path;
+    this.#lock = lock;
     this.#database = database;
     this.#now = options.now ?? Date.now;
     this.#events = new EventLog(database);
@@ -195,6 +198,7 @@ export class EmbeddedStore implements Store {
     this.#closed.abort();
     this.#mark.close();
     this.#database.close();
+    this.#lock.release();
   }
 
   async #write(run: (transaction: Transaction) => StoredObject): Promise<StoredObject> {
