@@ -116,17 +116,17 @@ function abortion(signal: AbortSignal | undefined): { promise: Promise<never>; s
 /** Programs that start one at the same time are told apart by the daemon: one of theirs gets the place, the others end. */
 async function startAndWait(connection: Connection, more: readonly string[]): Promise<void> {
   const { socketPath } = connection;
-  const path = command();
-  if (path === undefined)
-    throw new BulkheadError(
-      'DAEMON_UNAVAILABLE',
-      'no daemon answers, and there is no bulkhead command on the PATH or in BULKHEAD_BIN to start one with',
-    );
   if (process.getuid?.() !== 0)
     throw new BulkheadError(
       'DAEMON_UNAVAILABLE',
       `no daemon answers at ${socketPath}, and only root can start one: run this program as root, or start ` +
         '`bulkhead daemon` as root and give this program its socket in BULKHEAD_SOCKET',
+    );
+  const path = command();
+  if (path === undefined)
+    throw new BulkheadError(
+      'DAEMON_UNAVAILABLE',
+      'no daemon answers, and there is no bulkhead command on the PATH or in BULKHEAD_BIN to start one with',
     );
   mkdirSync(dirname(socketPath), { recursive: true, mode: 0o700 });
   const deadline = performance.now() + DAEMON_START_MS;

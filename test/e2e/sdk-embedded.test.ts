@@ -44,7 +44,7 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 /** Runs a program that knows of no daemon. */
-function program(source: string, uid?: number) {
+function program(source: string) {
   const head = `
     import * as sdk from ${JSON.stringify(SDK)};
     import { execFileSync } from 'node:child_process';
@@ -53,8 +53,8 @@ function program(source: string, uid?: number) {
   `;
   const stdio = ['ignore', 'pipe', 'inherit'] as ['ignore', 'pipe', 'inherit'];
   return spawn(NODE, ['--input-type=module', '-e', head + source], {
-    ...{ stdio, env: environment() },
-    ...(uid === undefined ? {} : { uid, gid: uid }),
+    stdio,
+    env: environment(),
   });
 }
 
@@ -141,15 +141,14 @@ test('a program that calls again long after finds a daemon again', async () => {
 });
 
 test('who is not root is told so, and what to do', async () => {
-  // The program is a nobody's, and so is its state directory.
-  const child = program(
-    `
-    process.env.BULKHEAD_STATE_DIR = '/tmp/nobody-has-this';
-    await sdk.Sandbox.create(SMALL).catch((error) => console.log(error.constructor.name, error.message));
-  `,
-    65_534,
+  const output = await outputOf(
+    program(`
+      process.setgid(65_534);
+      process.setuid(65_534);
+      process.env.BULKHEAD_STATE_DIR = '/tmp/nobody-has-this';
+      await sdk.Sandbox.create(SMALL).catch((error) => console.log(error.constructor.name, error.message));
+    `),
   );
-  const output = await outputOf(child);
   assert.match(output, /^DaemonUnavailableError .*only root can start one.*BULKHEAD_SOCKET/);
 });
 
