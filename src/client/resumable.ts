@@ -14,8 +14,9 @@ import { asBulkheadError, BulkheadError, type ErrorCode } from '../api/errors.ts
 import { isStatus } from '../api/status.ts';
 import type { ExecQuery } from '../api/wire.ts';
 import { deferred } from './deferred.ts';
+import { dial } from './dial.ts';
 import { InputHistory } from './input-history.ts';
-import { dial, exitOf, SEND_BUFFER_BYTES, type StreamConnection, type StreamExit } from './stream.ts';
+import { exitOf, SEND_BUFFER_BYTES, type StreamConnection, type StreamExit } from './stream.ts';
 import { connectionError, type QueryValue } from './transport.ts';
 
 /** Output after which the server is told how far it came. It sends 256 KiB ahead of that. */

@@ -1,19 +1,17 @@
 // The client's end of an exec or attach: plain streams over a `v5.channel.k8s.io` WebSocket.
-import { connect } from 'node:net';
 import { Readable, Writable } from 'node:stream';
 import { WebSocket } from 'ws';
-import { CHANNEL, EXIT_CAUSE, frame, STREAM_PROTOCOLS } from '../api/channels.ts';
+import { CHANNEL, EXIT_CAUSE, frame } from '../api/channels.ts';
 import { BulkheadError } from '../api/errors.ts';
 import { isStatus, type Status } from '../api/status.ts';
 import { deferred } from './deferred.ts';
-import { connectionError, errorOf, failureOf, type QueryValue, queryString } from './transport.ts';
+import { dial } from './dial.ts';
+import { connectionError, errorOf, type QueryValue } from './transport.ts';
 
 /** Unsent input above which writers wait. */
 export const SEND_BUFFER_BYTES = 512 * 1024;
 /** One message of input; servers take at most 1 MiB. */
 export const INPUT_MESSAGE_BYTES = 64 * 1024;
-/** Servers send at most this much in one message. */
-const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 
 /** How the command ended. */
 export interface StreamExit {
@@ -62,45 +60,6 @@ export async function openStream(
   query: Record<string, QueryValue>,
 ): Promise<StreamConnection> {
   return dial(socketPath, path, query, (socket) => new Connection(socket, socketPath));
-}
-
-/**
- * Opens the WebSocket; `listen` gets it before anything can arrive on it. Fails with the server's own error where it refuses
- * the upgrade.
- */
-export async function dial<T>(
-  socketPath: string,
-  path: string,
-  query: Record<string, QueryValue>,
-  listen: (socket: WebSocket) => T,
-): Promise<T> {
-  const socket = startWebSocket(socketPath, `${path}${queryString(query)}`, STREAM_PROTOCOLS);
-  const connection = listen(socket);
-  await opened(socket, socketPath);
-  return connection;
-}
-
-/** Not open yet, so that who it is for hears all of it. */
-export function startWebSocket(socketPath: string, path: string, protocols: readonly string[]): WebSocket {
-  return new WebSocket(`ws://localhost${path}`, [...protocols], {
-    createConnection: () => connect(socketPath),
-    perMessageDeflate: false,
-    maxPayload: MESSAGE_BYTES_MAX,
-  });
-}
-
-/** Fails with the server's own error where it refuses the upgrade. */
-export async function opened(socket: WebSocket, socketPath: string): Promise<void> {
-  const { promise, resolve, reject } = deferred<void>();
-  socket.once('open', resolve);
-  socket.once('error', (error) => reject(connectionError(error, socketPath)));
-  socket.once('unexpected-response', (request, response) => {
-    void failureOf(response)
-      .catch((error: unknown) => connectionError(error, socketPath))
-      .then(reject)
-      .finally(() => request.destroy());
-  });
-  await promise;
 }
 
 class Connection implements StreamConnection {

@@ -1,0 +1,40 @@
+// Opens WebSockets to the daemon. Apart from what it is opened for, so that the types of the WebSocket library are in no
+// declaration of the published package.
+import { connect } from 'node:net';
+import { WebSocket } from 'ws';
+import { STREAM_PROTOCOLS } from '../api/channels.ts';
+import { deferred } from './deferred.ts';
+import { connectionError, failureOf, type QueryValue, queryString } from './transport.ts';
+
+/** Servers send at most this much in one message. */
+const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
+
+/**
+ * Opens the WebSocket; `listen` gets it before anything can arrive on it. Fails with the server's own error where it refuses
+ * the upgrade.
+ */
+export async function dial<T>(
+  socketPath: string,
+  path: string,
+  query: Record<string, QueryValue>,
+  listen: (socket: WebSocket) => T,
+  protocols: readonly string[] = STREAM_PROTOCOLS,
+): Promise<T> {
+  const socket = new WebSocket(`ws://localhost${path}${queryString(query)}`, [...protocols], {
+    createConnection: () => connect(socketPath),
+    perMessageDeflate: false,
+    maxPayload: MESSAGE_BYTES_MAX,
+  });
+  const connection = listen(socket);
+  const { promise, resolve, reject } = deferred<void>();
+  socket.once('open', resolve);
+  socket.once('error', (error) => reject(connectionError(error, socketPath)));
+  socket.once('unexpected-response', (request, response) => {
+    void failureOf(response)
+      .catch((error: unknown) => connectionError(error, socketPath))
+      .then(reject)
+      .finally(() => request.destroy());
+  });
+  await promise;
+  return connection;
+}
