@@ -20,7 +20,11 @@ export const CHANNEL = {
   started: 6,
   /** Server to client, of resumable commands: a `LostMessage`, before the output that follows the gap. */
   lost: 7,
-  /** Client to server, of resumable commands: an `AckMessage`. The server sends at most one window ahead of it. */
+  /**
+   * Of resumable commands. Client to server: an `AckMessage`; the server sends at most one window ahead of it. Server to client:
+   * an `InputAckMessage`; the client sends at most INPUT_WINDOW_BYTES ahead of it. So neither direction is ever held back on
+   * the socket, where it would hold the other's acknowledgements back too.
+   */
   ack: 8,
   /** v5: the payload is the one channel that will carry nothing more. */
   close: 255,
@@ -32,9 +36,19 @@ export interface StartedMessage {
   pid: number;
   /** Of resumable commands: how many bytes of stdin have arrived; what was sent behind them is to be sent again. */
   stdin?: number;
+  /** How much of that the guest has been given. */
+  stdinTaken?: number;
   /** Whether the end of stdin has not arrived yet. */
   stdinOpen?: boolean;
 }
+
+/** How much of stdin the guest has been given, counted from the command's first byte. */
+export interface InputAckMessage {
+  stdin: number;
+}
+
+/** Input of a resumable command that may be on its way to the guest: as much as the guest itself takes ahead. */
+export const INPUT_WINDOW_BYTES = 256 * 1024;
 
 /** So many bytes of the stream are gone: its next byte is that much further on. */
 export interface LostMessage {

@@ -1,39 +1,37 @@
-// Input that was sent and may not have arrived, kept for a connection that breaks.
-import { INPUT_MESSAGE_BYTES } from './stream.ts';
+// Input that was sent and may not have arrived in the guest, kept for a connection, or a daemon, that breaks.
 
-/**
- * More than can be on its way: half a MiB unsent, about as much in the buffers of the socket, and what the daemon and the guest
- * take ahead of the command, a MiB at most.
- */
-export const INPUT_KEPT_BYTES = 4 * 1024 * 1024;
+/** More than can be on its way: the window of the connection, and a MiB at most that the daemon and the guest take ahead. */
+export const INPUT_KEPT_BYTES = 2 * 1024 * 1024;
 
 export class InputHistory {
-  readonly #pieces: Buffer[] = [];
+  readonly #pieces: { offset: number; data: Buffer }[] = [];
   #start = 0;
   #end = 0;
 
-  /** Takes a chunk in, as a copy: its owner may write over it. Returns it in pieces of a message each. */
-  add(chunk: Buffer): Buffer[] {
-    const copy = Buffer.from(chunk);
-    const pieces: Buffer[] = [];
-    for (let at = 0; at < copy.length; at += INPUT_MESSAGE_BYTES)
-      pieces.push(copy.subarray(at, at + INPUT_MESSAGE_BYTES));
-    this.#pieces.push(...pieces);
-    this.#end += copy.length;
-    this.#trim();
-    return pieces;
+  /** Behind the last byte. */
+  get end(): number {
+    return this.#end;
   }
 
-  /** Everything behind `offset`; undefined where that is not kept any more, or never was. */
-  since(offset: number): Buffer[] | undefined {
-    if (offset < this.#start || offset > this.#end) return undefined;
-    let skip = offset - this.#start;
-    const rest: Buffer[] = [];
-    for (const piece of this.#pieces) {
-      if (skip < piece.length) rest.push(piece.subarray(skip));
-      skip = Math.max(0, skip - piece.length);
-    }
-    return rest;
+  /** Takes a piece in, as a copy, which it returns: its owner may write over it. */
+  add(piece: Buffer): Buffer {
+    const data = Buffer.from(piece);
+    this.#pieces.push({ offset: this.#end, data });
+    this.#end += data.length;
+    this.#trim();
+    return data;
+  }
+
+  /** Is everything behind `offset` kept? */
+  has(offset: number): boolean {
+    return offset >= this.#start && offset <= this.#end;
+  }
+
+  /** What follows `offset`, up to the end of its piece; undefined at the end. */
+  piece(offset: number): Buffer | undefined {
+    const found = this.#pieces.findLast((each) => each.offset <= offset);
+    const rest = found?.data.subarray(offset - found.offset);
+    return rest === undefined || rest.length === 0 ? undefined : rest;
   }
 
   /** The next byte that is written has this place; nothing before it is kept. */
@@ -45,8 +43,8 @@ export class InputHistory {
 
   #trim(): void {
     for (let first = this.#pieces[0]; first !== undefined; first = this.#pieces[0]) {
-      if (this.#end - this.#start - first.length < INPUT_KEPT_BYTES) return;
-      this.#start += first.length;
+      if (this.#end - this.#start - first.data.length < INPUT_KEPT_BYTES) return;
+      this.#start += first.data.length;
       this.#pieces.shift();
     }
   }

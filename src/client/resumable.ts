@@ -7,6 +7,8 @@ import {
   CHANNEL,
   CLOSE_CODE,
   frame,
+  INPUT_WINDOW_BYTES,
+  type InputAckMessage,
   type LostMessage,
   type StartedMessage,
 } from '../api/channels.ts';
@@ -16,7 +18,7 @@ import type { ExecQuery } from '../api/wire.ts';
 import { deferred } from './deferred.ts';
 import { dial } from './dial.ts';
 import { InputHistory } from './input-history.ts';
-import { exitOf, SEND_BUFFER_BYTES, type StreamConnection, type StreamExit } from './stream.ts';
+import { exitOf, INPUT_MESSAGE_BYTES, type StreamConnection, type StreamExit } from './stream.ts';
 import { connectionError, type QueryValue } from './transport.ts';
 
 /** Output after which the server is told how far it came. It sends 256 KiB ahead of that. */
@@ -105,6 +107,14 @@ class Resumable implements ResumableConnection {
   /** Told once there is room for more input. */
   #onRoom: ((error?: Error | null) => void) | undefined;
   #inputEnded = false;
+  /** The command takes more of it. */
+  #takesInput = true;
+  /** Of the chunk that is being written, what was not sent yet on any connection. */
+  #unsent: Buffer | undefined;
+  /** Offsets: what was sent on this connection, and what the guest has been given. */
+  #sent = 0;
+  #taken = 0;
+  #endSent = false;
   #isFull = false;
   #over = false;
   /** Why, where it is over and not by its own end. */
@@ -278,6 +288,9 @@ class Resumable implements ResumableConnection {
       case CHANNEL.started:
         this.#receiveStarted(parse(payload) as Partial<StartedMessage>);
         break;
+      case CHANNEL.ack:
+        this.#receiveInputAck(parse(payload) as Partial<InputAckMessage>);
+        break;
       default:
         // A newer server may say more; what is unknown is skipped.
         break;
@@ -309,11 +322,10 @@ class Resumable implements ResumableConnection {
 
   // ---- input
 
-  #receiveStarted({ pid, stdin = 0, stdinOpen = false }: Partial<StartedMessage>): void {
+  #receiveStarted({ pid, stdin = 0, stdinTaken = 0, stdinOpen = false }: Partial<StartedMessage>): void {
     if (typeof pid === 'number') this.#start.resolve(pid);
     if (!this.#hasStarted && !this.#target.isNew) this.#input.begin(stdin);
-    const missing = this.#input.since(stdin);
-    if (missing === undefined) {
+    if (stdinOpen && !this.#input.has(stdin)) {
       this.#fail(new BulkheadError('COMMAND_LOST', 'more input was lost with the connection than is kept'));
       this.#closeSocket();
       return;
@@ -322,13 +334,19 @@ class Resumable implements ResumableConnection {
     this.#deadline = undefined;
     this.#pauseMs = RETRY_MS.first;
     this.#ready = true;
-    if (stdinOpen) {
-      for (const piece of missing) this.#sendInput(piece);
-      if (this.#inputEnded) this.#sendEnd();
-    }
+    this.#takesInput = stdinOpen;
+    this.#sent = stdin;
+    this.#taken = stdinTaken;
+    this.#endSent = false;
     this.#sendSize();
     for (const name of this.#signals.splice(0)) this.#send(CHANNEL.signal, name);
-    this.#roomIfAny();
+    this.#pumpInput();
+  }
+
+  #receiveInputAck({ stdin }: Partial<InputAckMessage>): void {
+    if (stdin === undefined || !(stdin > this.#taken)) return;
+    this.#taken = stdin;
+    this.#pumpInput();
   }
 
   #write(chunk: Buffer, done: (error?: Error | null) => void): void {
@@ -336,9 +354,9 @@ class Resumable implements ResumableConnection {
       done(this.#failure ?? hasEnded());
       return;
     }
-    for (const piece of this.#input.add(chunk)) if (this.#ready) this.#sendInput(piece);
+    this.#unsent = chunk;
     this.#onRoom = done;
-    this.#roomIfAny();
+    this.#pumpInput();
   }
 
   #endInput(done: (error?: Error | null) => void): void {
@@ -348,22 +366,34 @@ class Resumable implements ResumableConnection {
       return;
     }
     this.#onRoom = done;
+    this.#pumpInput();
+  }
+
+  /** Sends what may be on its way: first what a former connection may have lost, then what is new. */
+  #pumpInput(): void {
     if (!this.#ready) return;
-    this.#sendEnd();
+    // What the command takes no more is thrown away, as a shell's pipe would with SIGPIPE ignored.
+    if (!this.#takesInput) this.#unsent = undefined;
+    while (this.#takesInput && this.#sent - this.#taken < INPUT_WINDOW_BYTES) {
+      const piece = this.#input.piece(this.#sent) ?? this.#nextPiece();
+      if (piece === undefined) break;
+      this.#sent += piece.length;
+      this.#socket?.send(frame(CHANNEL.stdin, piece));
+    }
+    if (this.#unsent !== undefined || (this.#takesInput && this.#sent < this.#input.end)) return;
+    if (this.#inputEnded && this.#takesInput && !this.#endSent) {
+      this.#endSent = true;
+      this.#socket?.send(frame(CHANNEL.close, Buffer.of(CHANNEL.stdin)));
+    }
     this.#room();
   }
 
-  #sendInput(piece: Buffer): void {
-    this.#socket?.send(frame(CHANNEL.stdin, piece), () => this.#roomIfAny());
-  }
-
-  /** What is unsent counts, also what is sent again: so what a connection can lose stays below what is kept. */
-  #roomIfAny(): void {
-    if (this.#ready && (this.#socket?.bufferedAmount ?? 0) < SEND_BUFFER_BYTES) this.#room();
-  }
-
-  #sendEnd(): void {
-    this.#socket?.send(frame(CHANNEL.close, Buffer.of(CHANNEL.stdin)));
+  #nextPiece(): Buffer | undefined {
+    const unsent = this.#unsent;
+    if (unsent === undefined) return undefined;
+    const rest = unsent.subarray(INPUT_MESSAGE_BYTES);
+    this.#unsent = rest.length === 0 ? undefined : rest;
+    return this.#input.add(unsent.subarray(0, INPUT_MESSAGE_BYTES));
   }
 
   /** Whoever waits to write may go on. */

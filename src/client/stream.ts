@@ -9,7 +9,7 @@ import { dial } from './dial.ts';
 import { connectionError, errorOf, type QueryValue } from './transport.ts';
 
 /** Unsent input above which writers wait. */
-export const SEND_BUFFER_BYTES = 512 * 1024;
+const SEND_BUFFER_BYTES = 512 * 1024;
 /** One message of input; servers take at most 1 MiB. */
 export const INPUT_MESSAGE_BYTES = 64 * 1024;
 

@@ -1,6 +1,6 @@
 // A resumable command: it goes on while its client is away, with the output that the client may not have received.
 import { setTimeout as delay } from 'node:timers/promises';
-import type { AckMessage } from '../api/channels.ts';
+import { type AckMessage, INPUT_WINDOW_BYTES } from '../api/channels.ts';
 import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import type { GuestProcess, OutputChunk } from '../guest/agent.ts';
 import { KeptOutput } from './kept-output.ts';
@@ -23,7 +23,8 @@ export class KeptExec {
     type: 'running',
   };
   #wake: () => void = () => {};
-  #stdinOffset: number;
+  /** Of its stdin: what arrived here, and what of that the guest has been given. */
+  #stdin: { arrived: number; taken: number };
   #view: AbortController | undefined;
   #timer: NodeJS.Timeout | undefined;
 
@@ -41,7 +42,7 @@ export class KeptExec {
       stdout: new KeptOutput('stdout', from.stdout),
       stderr: new KeptOutput('stderr', from.stderr),
     };
-    this.#stdinOffset = process.stdinOffset;
+    this.#stdin = { arrived: process.stdinOffset, taken: process.stdinOffset };
     void this.#pump();
   }
 
@@ -60,6 +61,8 @@ export class KeptExec {
     const process = this.#process;
     const stdin = process.stdinOpen ? process.stdin : undefined;
     const sent = { ...from };
+    // What it acknowledged before may not have arrived, and nothing more would come.
+    this.#acknowledge(from, sent);
     return {
       replaced: view.signal,
       pid: process.pid,
@@ -69,13 +72,26 @@ export class KeptExec {
       signal: (name) => process.signal(name),
       resize: (size) => process.resize(size),
       resumable: {
-        stdin: () => ({ offset: this.#stdinOffset, open: stdin !== undefined && !stdin.writableEnded }),
-        tookStdin: (bytes) => {
-          this.#stdinOffset += bytes;
-        },
+        stdin: () => ({ ...this.#stdin, open: stdin !== undefined && !stdin.writableEnded }),
+        write: (payload, onTaken) => this.#write(payload, onTaken),
         acknowledge: (offsets) => this.#acknowledge(offsets, sent),
       },
     };
+  }
+
+  /** False where there is more on its way than a client may send. What the command no longer takes counts as taken. */
+  #write(payload: Buffer, onTaken: (taken: number) => void): boolean {
+    const { stdin } = this.#process;
+    this.#stdin.arrived += payload.length;
+    // One window of this connection, and one that a former connection left here.
+    if (this.#stdin.arrived - this.#stdin.taken > 2 * INPUT_WINDOW_BYTES) return false;
+    const took = (): void => {
+      this.#stdin.taken += payload.length;
+      onTaken(this.#stdin.taken);
+    };
+    if (stdin === undefined || stdin.writableEnded || stdin.destroyed) took();
+    else stdin.write(payload, took);
+    return true;
   }
 
   /** The client of this view is gone: for good, where it said so or has seen the end. */
@@ -121,6 +137,7 @@ export class KeptExec {
       this.#state = { type: 'failed', error: asBulkheadError(error) };
       // A guest that answers again later still has it: then it is taken up anew.
       this.abandon();
+      if (this.#state.error.code === 'AGENT_PROTOCOL') this.#process.release().catch(() => {});
     }
     this.#wake();
   }

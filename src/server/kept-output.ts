@@ -1,7 +1,8 @@
 // Output of a resumable command that its client has not acknowledged. The guest sends at most one window ahead of what is
 // acknowledged, which bounds what is here.
+import { BulkheadError } from '../api/errors.ts';
 import type { OutputChunk } from '../guest/agent.ts';
-import { KEPT_PIECE_BYTES } from './limits.ts';
+import { KEPT_PIECE_BYTES, KEPT_PIECE_COST, KEPT_STREAM_BYTES_MAX } from './limits.ts';
 
 interface Piece {
   /** Of its first byte. */
@@ -18,6 +19,8 @@ export class KeptOutput {
   readonly #pieces: Piece[] = [];
   #start: number;
   #end: number;
+  /** Memory that the pieces take. */
+  #cost = 0;
 
   /** @param start bytes before this are nobody's any more. */
   constructor(stream: OutputChunk['stream'], start: number) {
@@ -31,22 +34,30 @@ export class KeptOutput {
     return this.#end;
   }
 
+  /** Throws AGENT_PROTOCOL where a guest cuts its output up so that it takes too much memory. */
   push({ offset, data }: OutputChunk, sequence: number): void {
     const last = this.#pieces.at(-1);
     if (last !== undefined && offset === this.#end && data.byteLength <= last.spare.length) {
       last.spare.set(data);
       last.spare = last.spare.subarray(data.byteLength);
       last.data = Buffer.from(last.data.buffer, last.data.byteOffset, last.data.length + data.byteLength);
-    } else if (data.byteLength < KEPT_PIECE_BYTES) {
+    } else if (data.byteLength < KEPT_PIECE_BYTES && offset === this.#end) {
       const room = Buffer.allocUnsafeSlow(KEPT_PIECE_BYTES);
       room.set(data);
       const [used, spare] = [room.subarray(0, data.byteLength), room.subarray(data.byteLength)];
-      this.#pieces.push({ offset, data: used, spare, sequence });
+      this.#add({ offset, data: used, spare, sequence });
     } else {
-      const whole = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-      this.#pieces.push({ offset, data: whole, spare: Buffer.alloc(0), sequence });
+      // A copy, as a small piece may be a part of something large.
+      this.#add({ offset, data: Buffer.from(data), spare: Buffer.alloc(0), sequence });
     }
     this.#end = offset + data.byteLength;
+  }
+
+  #add(piece: Piece): void {
+    this.#cost += costOf(piece);
+    if (this.#cost > KEPT_STREAM_BYTES_MAX)
+      throw new BulkheadError('AGENT_PROTOCOL', 'the guest cuts output into too many pieces');
+    this.#pieces.push(piece);
   }
 
   /** What follows `offset`, with how much of it is lost; undefined where nothing does yet. Lost bytes alone come without data. */
@@ -70,9 +81,14 @@ export class KeptOutput {
       const end = first.offset + first.data.length;
       if (end > offset) break;
       bytes += first.data.length;
+      this.#cost -= costOf(first);
       this.#start = end;
       this.#pieces.shift();
     }
     return { bytes, start: this.#start };
   }
+}
+
+function costOf({ data, spare }: Piece): number {
+  return KEPT_PIECE_COST + data.length + spare.length;
 }

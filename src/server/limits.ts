@@ -60,8 +60,14 @@ export const MONITORING_CONNECTION_LIMITS: ConnectionLimits = {
 export const STREAM_MESSAGE_BYTES_MAX = 1024 * 1024;
 /** Unsent output above which the guest is held back. Two of the guest's flow-control windows fit. */
 export const STREAM_BUFFER_BYTES = 512 * 1024;
+/** Input after which a client is told how far it came: a part of the window that it may send ahead. */
+export const INPUT_ACK_BYTES = 32 * 1024;
 /** Output that is joined when it is kept: a command that writes byte by byte must not cost an object each. */
 export const KEPT_PIECE_BYTES = 8 * 1024;
+/** What a piece of kept output costs beside its bytes. */
+export const KEPT_PIECE_COST = 256;
+/** Memory for the kept output of one stream. A window of 256 KiB takes half of it at most, unless the guest means harm. */
+export const KEPT_STREAM_BYTES_MAX = 1024 * 1024;
 /** Finds clients that vanished without a word, also while their input is held back. */
 export const STREAM_PING_INTERVAL_MS = 2_000;
 /** How long a command whose client vanished may take to react to SIGHUP before SIGKILL. */

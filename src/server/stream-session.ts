@@ -7,6 +7,7 @@ import {
   CLOSE_CODE,
   EXIT_CAUSE,
   frame,
+  type InputAckMessage,
   type LostMessage,
   type StartedMessage,
   type StreamProtocol,
@@ -17,6 +18,7 @@ import type { OutputChunk, ProcessExit } from '../guest/agent.ts';
 import { success } from './failures.ts';
 import {
   CONTROL_MESSAGE_BYTES_MAX,
+  INPUT_ACK_BYTES,
   STREAM_BUFFER_BYTES,
   STREAM_CLOSE_TIMEOUT_MS,
   STREAM_PING_INTERVAL_MS,
@@ -37,9 +39,10 @@ export interface StreamProcess {
   resize(size: { columns: number; rows: number }): Promise<void>;
   /** Of a command that outlives its connection. */
   readonly resumable?: {
-    /** Where its stdin stands now. */
-    stdin(): { offset: number; open: boolean };
-    tookStdin(bytes: number): void;
+    /** Where its stdin stands now: bytes that arrived, and that the guest was given. */
+    stdin(): { arrived: number; taken: number; open: boolean };
+    /** `onTaken` tells how far the guest has been given it. False where the client sent more than it may. */
+    write(payload: Buffer, onTaken: (taken: number) => void): boolean;
     /** False where it acknowledges what was not sent. */
     acknowledge(offsets: AckMessage): boolean;
   };
@@ -95,6 +98,8 @@ export class StreamSession {
   /** How it ended, from when that is known; its output may still be on the way. */
   #exit: ProcessExit | undefined;
   #stdinOpen = true;
+  /** Of a resumable command: what its client was told. */
+  #inputAcknowledged = 0;
   readonly #closed = Promise.withResolvers<{ inOrder: boolean }>();
 
   constructor(socket: WebSocket, options: StreamOptions) {
@@ -157,9 +162,10 @@ export class StreamSession {
     }
   }
 
-  /** A command that is resumed has the same stdin for one connection after the other. */
-  #followStdin({ stdin }: StreamProcess): void {
-    if (stdin === undefined) return;
+  /** A command that may be resumed is never held back by its connection: its client keeps to a window. */
+  #followStdin({ stdin, resumable }: StreamProcess): void {
+    this.#inputAcknowledged = resumable?.stdin().taken ?? 0;
+    if (stdin === undefined || resumable !== undefined) return;
     const onError = () => this.#stopStdin();
     const onDrain = () => this.#socket.resume();
     stdin.on('error', onError).on('drain', onDrain);
@@ -172,7 +178,9 @@ export class StreamSession {
     const stdin = resumable?.stdin();
     const message: StartedMessage = {
       pid,
-      ...(stdin === undefined ? {} : { stdin: stdin.offset, stdinOpen: stdin.open }),
+      ...(stdin === undefined
+        ? {}
+        : { stdin: stdin.arrived, stdinTaken: stdin.taken, stdinOpen: stdin.open }),
     };
     return this.#send(CHANNEL.started, Buffer.from(JSON.stringify(message)));
   }
@@ -230,8 +238,7 @@ export class StreamSession {
     const payload = message.subarray(1);
     switch (channel) {
       case CHANNEL.stdin:
-        this.#receiveStdin(payload);
-        return undefined;
+        return this.#receiveStdin(payload);
       case CHANNEL.resize:
         return this.#receiveResize(payload);
       case CHANNEL.signal:
@@ -245,12 +252,26 @@ export class StreamSession {
     }
   }
 
-  #receiveStdin(payload: Buffer): void {
+  #receiveStdin(payload: Buffer): string | undefined {
     const stdin = this.#process?.stdin;
-    if (stdin === undefined || !this.#stdinOpen || payload.length === 0) return;
+    const resumable = this.#process?.resumable;
+    if (resumable !== undefined) {
+      // Behind its close a connection has no say.
+      if (this.gone.aborted || !this.#stdinOpen) return undefined;
+      const isFine = resumable.write(payload, (taken) => this.#acknowledgeInput(taken));
+      return isFine ? undefined : 'more input than may be on its way';
+    }
+    if (stdin === undefined || !this.#stdinOpen || payload.length === 0) return undefined;
     // Frames that are parsed already still arrive after pause; they are bounded by what the socket had read.
-    this.#process?.resumable?.tookStdin(payload.length);
     if (!stdin.write(payload)) this.#socket.pause();
+    return undefined;
+  }
+
+  #acknowledgeInput(taken: number): void {
+    if (this.gone.aborted || taken - this.#inputAcknowledged < INPUT_ACK_BYTES) return;
+    this.#inputAcknowledged = taken;
+    const message: InputAckMessage = { stdin: taken };
+    void this.#send(CHANNEL.ack, Buffer.from(JSON.stringify(message)));
   }
 
   #receiveAck(payload: Buffer): string | undefined {

@@ -14,6 +14,9 @@ import { FakeFiles } from './fake-files.ts';
 
 export const CLEAN_EXIT: ProcessExit = { exitCode: 0, signal: '', timedOut: false, oomKilled: false };
 
+/** Less than the 256 KiB of a real one, as the last piece goes beyond it. */
+const WINDOW_BYTES = 192 * 1024;
+
 /** What a fake command can do. */
 export interface CommandContext {
   request: ExecRequest;
@@ -56,6 +59,8 @@ export class FakeProcess implements GuestProcess {
   #lengths = { stdout: 0, stderr: 0 };
   /** What the host said is delivered. */
   readonly acknowledged = { stdout: 0, stderr: 0 };
+  readonly #isAcknowledged: boolean;
+  readonly #onAcknowledged: (() => void)[] = [];
   stdinOffset = 0;
   readonly stdinOpen: boolean;
   #wake: () => void = () => {};
@@ -72,6 +77,7 @@ export class FakeProcess implements GuestProcess {
     this.#release = release;
     const input = new PassThrough({ highWaterMark: 64 * 1024 });
     this.stdinOpen = request.stdin;
+    this.#isAcknowledged = request.delivered === 'when-acknowledged';
     if (request.stdin) {
       this.stdin = new Writable({
         highWaterMark: 64 * 1024,
@@ -108,14 +114,22 @@ export class FakeProcess implements GuestProcess {
     const chunk = { stream, offset: this.#lengths[stream], data, lostBefore: 0 };
     this.#lengths[stream] += data.byteLength;
     this.#history.push(chunk);
-    return new Promise((taken) => {
-      this.#chunks.push({ chunk, taken });
+    const taken = new Promise<void>((resolve) => {
+      this.#chunks.push({ chunk, taken: resolve });
       this.#wake();
     });
+    return taken.then(() => this.#room(stream));
+  }
+
+  /** Of a process whose output is acknowledged: a guest sends one window ahead of that. */
+  async #room(stream: 'stdout' | 'stderr'): Promise<void> {
+    while (this.#isAcknowledged && this.#lengths[stream] - this.acknowledged[stream] > WINDOW_BYTES)
+      await new Promise<void>((resolve) => this.#onAcknowledged.push(resolve));
   }
 
   acknowledge(stream: 'stdout' | 'stderr', offset: number): void {
     this.acknowledged[stream] = offset;
+    for (const resolve of this.#onAcknowledged.splice(0)) resolve();
   }
 
   /** Another host takes it up. */
