@@ -2,9 +2,12 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
+import { WebSocket } from 'ws';
+import { CHANNEL, frame } from '../api/channels.ts';
 import { resumableSessionId } from '../api/exec-sessions.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import { BulkheadClient } from '../client/client.ts';
@@ -14,12 +17,18 @@ import { Cuttable } from './testing/cuttable.ts';
 import type { FakeCommand } from './testing/fake-guest.ts';
 import { type Harness, sandboxDocument, startHarness } from './testing/harness.ts';
 
+const EXEC = '/apis/bulkhead.dev/v1alpha1/namespaces/default/sandboxes/a/exec';
 const PIECE = 32 * 1024;
 
 /** Puts out `count` pieces of known bytes, as fast as they are taken. */
 const FLOOD: FakeCommand = async ({ request, out }) => {
   for (let piece = 0; piece < Number(request.argv[1]); piece++) await out(Buffer.alloc(PIECE, piece % 251));
   return { exitCode: 5 };
+};
+/** Reads nothing of its input. */
+const DEAF: FakeCommand = async ({ nextSignal }) => {
+  await nextSignal();
+  return {};
 };
 const flooded = (count: number): Buffer =>
   Buffer.concat(Array.from({ length: count }, (_, piece) => Buffer.alloc(PIECE, piece % 251)));
@@ -33,7 +42,7 @@ interface World extends AsyncDisposable {
 }
 
 async function world(): Promise<World> {
-  const harness = await startHarness({ commands: { flood: FLOOD } });
+  const harness = await startHarness({ commands: { flood: FLOOD, deaf: DEAF } });
   await harness.client.create(SANDBOX_KIND, 'default', sandboxDocument('a'));
   const link = await Cuttable.before(() => harness.socketPath, join(harness.dir, 'link.sock'));
   const client = new BulkheadClient({ socketPath: link.path });
@@ -209,6 +218,25 @@ describe('refused', () => {
     await assert.rejects(each.client.resumeExec('default', 'a', id, { stdout: 1e6, stderr: 0 }, 5), {
       code: 'BAD_REQUEST',
     });
+  });
+
+  test('more input than may be on its way, and acknowledgements of what was never sent', async () => {
+    await using each = await world();
+    const messages: Record<string, Buffer[]> = {
+      deaf: Array.from({ length: 12 }, () => frame(CHANNEL.stdin, Buffer.alloc(64 * 1024))),
+      trap: [frame(CHANNEL.ack, Buffer.from('{"stdout":1000000,"stderr":0}'))],
+    };
+    for (const [command, sent] of Object.entries(messages)) {
+      const query = `command=${command}&stdin=true&id=${randomUUID()}&resumeSeconds=1`;
+      const socket = new WebSocket(`ws://localhost${EXEC}?${query}`, ['v5.channel.k8s.io'], {
+        createConnection: () => connect(each.harness.socketPath),
+      });
+      await once(socket, 'message');
+      const closed = once(socket, 'close');
+      for (const message of sent) socket.send(message);
+      assert.equal((await closed)[0], 1002, command);
+    }
+    for (const process of each.harness.sandboxes.agent.processes) await process.released;
   });
 
   test('commands whose clients are away keep their places, and no more of them', async () => {
