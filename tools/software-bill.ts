@@ -25,7 +25,9 @@ function debianComponents(status: string): Component[] {
     .split('\n\n')
     .filter((stanza) => field(stanza, 'Status').endsWith(' installed'))
     .map((stanza) => {
-      const [name, version, architecture] = ['Package', 'Version', 'Architecture'].map((each) => field(stanza, each));
+      const [name, version, architecture] = ['Package', 'Version', 'Architecture'].map((each) =>
+        field(stanza, each),
+      );
       const purl = `pkg:deb/debian/${name}@${encodeURIComponent(version ?? '')}?arch=${architecture}`;
       return { type: 'library', name: name ?? '', version: version ?? '', purl, 'bom-ref': purl };
     });

@@ -26,7 +26,9 @@ export async function dialGuest(
   const sessionId = `dial-${randomBytes(12).toString('hex')}`;
   const value = { sessionId, ip: parseIp(address), port, outputCredit: OUTPUT_WINDOW_BYTES };
   try {
-    return new GuestConnection(await starter.start(sessionId, { case: 'dial', value }, { stdin: true }, signal));
+    return new GuestConnection(
+      await starter.start(sessionId, { case: 'dial', value }, { stdin: true }, signal),
+    );
   } catch (error) {
     // What the network of a guest says is no fault of this host.
     if (error instanceof BulkheadError && error.code === 'INTERNAL')

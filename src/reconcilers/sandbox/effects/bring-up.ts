@@ -19,7 +19,6 @@ import { type EffectContext, known } from './context.ts';
 import { endEarlierSessions } from './earlier-sessions.ts';
 import { postStart } from './hooks.ts';
 import { applyPatches } from './patches.ts';
-import { clearLeftTries } from './probes.ts';
 import { establishTrust, trustVariables } from './trust.ts';
 
 /** Disks in the order in which drivers attach them. */
@@ -96,7 +95,6 @@ export async function connect(
   runtime.guest.rootMounted = agent.hello.rootMounted;
   runtime.guest.personalized = agent.hello.personalized;
   runtime.takeAgent(agent);
-  clearLeftTries(agent);
   runtime.whileAgent(endEarlierSessions(agent, deps.clock));
   return agent;
 }

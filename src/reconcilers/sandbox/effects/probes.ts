@@ -1,10 +1,9 @@
 // Keeps the probes of a guest that is up under way. They are no task: nothing waits for them, and they wait for nothing.
-import type { GuestAgent } from '../../../guest/agent.ts';
 import { UNHEALTHY_EVENT_INTERVAL_MS } from '../limits.ts';
 import type { ProbeKind } from '../observation.ts';
 import type { ActionTarget } from '../probes/actions.ts';
 import { wantedProbes } from '../probes/verdicts.ts';
-import { PROBE_SESSION_PREFIX, type ProbeEnvironment } from '../probes/worker.ts';
+import type { ProbeEnvironment } from '../probes/worker.ts';
 import { emit } from '../recorder.ts';
 import { type EffectContext, known } from './context.ts';
 
@@ -53,15 +52,4 @@ export function targetOf({ deps, runtime }: EffectContext): ActionTarget | undef
   const [first = ''] = deps.networks.guest.network.addresses;
   const [address = ''] = first.split('/');
   return { agent, defaults: execDefaults, address, clock: deps.clock };
-}
-
-/** Tries that a daemon left behind when it was killed: nobody asks for their end any more, and the guest keeps few sessions. */
-export function clearLeftTries(agent: GuestAgent): void {
-  for (const { sessionId } of agent.hello.sessions) {
-    if (!sessionId.startsWith(PROBE_SESSION_PREFIX)) continue;
-    agent
-      .attach(sessionId, { stdout: 0, stderr: 0 })
-      .then((process) => process.release())
-      .catch(() => {});
-  }
 }

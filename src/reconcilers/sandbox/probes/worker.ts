@@ -9,7 +9,7 @@ import type { ObservedProbe, ProbeKind } from '../observation.ts';
 import { type ActionTarget, type Complaint, perform } from './actions.ts';
 
 /** Begins the names of their sessions in the guest. */
-export const PROBE_SESSION_PREFIX = 'probe-';
+const PROBE_SESSION_PREFIX = 'probe-';
 
 /** What a probe needs of its sandbox. */
 export interface ProbeEnvironment {
