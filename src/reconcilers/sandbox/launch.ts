@@ -13,6 +13,10 @@ import type { ExecDefaults } from './runtime/sandbox-runtime.ts';
 
 /** Session id of the main process in every guest. */
 export const MAIN_SESSION = 'main';
+/** Of the commands of hooks. */
+export const HOOK_SESSIONS = { postStart: 'hook-post-start', preStop: 'hook-pre-stop' } as const;
+/** They belong to a run, not to a daemon: a daemon that comes goes on with them. */
+export const SESSIONS_OF_A_RUN: readonly string[] = [MAIN_SESSION, ...Object.values(HOOK_SESSIONS)];
 /** Host name limit of Linux (HOST_NAME_MAX is 64) and of a DNS label. */
 const HOSTNAME_MAX = 63;
 const ENTROPY_BYTES = 32;

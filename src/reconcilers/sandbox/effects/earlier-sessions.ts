@@ -1,8 +1,8 @@
-// What an earlier daemon began in a guest beside the main process: commands and transfers whose clients are gone with it.
+// What an earlier daemon began in a guest beside main process and hooks: commands and transfers whose clients are gone with it.
 import { resumableOf } from '../../../api/exec-sessions.ts';
 import type { Clock } from '../../../controller/clock.ts';
 import type { GuestAgent } from '../../../guest/agent.ts';
-import { MAIN_SESSION } from '../launch.ts';
+import { SESSIONS_OF_A_RUN } from '../launch.ts';
 
 /**
  * Ends them, so that they take no place in the guest's table: those whose clients may come back once that time is over,
@@ -11,7 +11,7 @@ import { MAIN_SESSION } from '../launch.ts';
 export function endEarlierSessions(agent: GuestAgent, clock: Clock): () => void {
   const cancel: (() => void)[] = [];
   for (const { sessionId } of agent.hello.sessions) {
-    if (sessionId === MAIN_SESSION) continue;
+    if (SESSIONS_OF_A_RUN.includes(sessionId)) continue;
     // Where it fails the guest is not reached; the next daemon or connection finds the same.
     const end = (): void => void agent.endSession(sessionId).catch(() => {});
     const { seconds = 0 } = resumableOf(sessionId) ?? {};

@@ -5,13 +5,12 @@ import type { SandboxHook } from '../../../api/sandbox-probes.ts';
 import { sleep } from '../../../controller/clock.ts';
 import type { GuestAgent } from '../../../guest/agent.ts';
 import { within } from '../../elapsed.ts';
+import { HOOK_SESSIONS } from '../launch.ts';
 import { type Complaint, perform } from '../probes/actions.ts';
 import { postStartPending } from '../probes/verdicts.ts';
 import { emit } from '../recorder.ts';
 import { type EffectContext, known } from './context.ts';
 import { targetOf } from './probes.ts';
-
-const SESSIONS = { postStart: 'hook-post-start', preStop: 'hook-pre-stop' };
 
 /** Once for each run. Its failure is noted for the machine, which ends the run. */
 export async function postStart(
@@ -67,7 +66,7 @@ export async function preStop(
 
 async function run(
   context: EffectContext,
-  name: keyof typeof SESSIONS,
+  name: keyof typeof HOOK_SESSIONS,
   hook: SandboxHook,
   agent: GuestAgent,
   signal: AbortSignal,
@@ -78,5 +77,5 @@ async function run(
   }
   const target = targetOf(context);
   if (target === undefined) throw new BulkheadError('AGENT_UNREACHABLE', 'The guest does not answer.');
-  return perform({ ...target, agent }, hook, SESSIONS[name], signal);
+  return perform({ ...target, agent }, hook, HOOK_SESSIONS[name], signal);
 }
