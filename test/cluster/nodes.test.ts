@@ -1,0 +1,111 @@
+// Two nodes: what happens to sandboxes when one is drained, when it dies, and when somebody has its credentials.
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { field, install, SYSTEM, startCluster } from './bulkhead-cluster.ts';
+import type { TestCluster } from './cluster.ts';
+
+const PORT = 21_445;
+
+let cluster: TestCluster;
+
+before(async () => {
+  cluster = await startCluster({ port: PORT, nodes: 2 });
+  await install(cluster, 2);
+});
+
+after(() => cluster?.[Symbol.asyncDispose]());
+
+function sandbox(name: string, nodeName?: string): string {
+  const scheduling =
+    nodeName === undefined ? {} : { scheduling: { nodeSelector: { 'kubernetes.io/hostname': nodeName } } };
+  return JSON.stringify({
+    apiVersion: 'bulkhead.dev/v1alpha1',
+    kind: 'Sandbox',
+    metadata: { name },
+    spec: {
+      image: 'bulkhead.local/busybox:latest',
+      resources: { memory: '128Mi', disk: '1Gi' },
+      terminationGracePeriodSeconds: 1,
+      ...scheduling,
+    },
+  });
+}
+
+const ready = (name: string) =>
+  cluster.ask('wait', '--for=condition=Ready', `sandbox/${name}`, '--timeout=180s');
+const nodeOf = (name: string) => field(cluster, `sandbox ${name}`, '.status.nodeName');
+const unpin = (name: string) =>
+  cluster.ask('patch', 'sandbox', name, '--type=merge', '-p', '{"spec":{"scheduling":null}}');
+
+/** Directories of sandboxes on a node. */
+async function kept(node: number): Promise<string[]> {
+  const { stdout } = await cluster.inNode(node, 'ls', '/var/lib/bulkhead/sandboxes');
+  return stdout.split('\n').filter((name) => name !== '');
+}
+
+describe('two nodes', { concurrency: false }, () => {
+  it('place a sandbox where its spec wants it', async () => {
+    await cluster.apply(sandbox('mover', 'node1'));
+    await ready('mover');
+    assert.equal(await nodeOf('mover'), 'node1');
+  });
+
+  it("refuse an agent's credentials what belongs to another node", async () => {
+    const pods = await cluster.ask(
+      ...['-n', SYSTEM, 'get', 'pods', '-l', 'app.kubernetes.io/component=node'],
+      ...['--field-selector', 'spec.nodeName=node0', '-o', 'jsonpath={.items[0].metadata.name}'],
+    );
+    const token = await cluster.ask(
+      ...['-n', SYSTEM, 'create', 'token', 'bulkhead-node'],
+      ...['--bound-object-kind', 'Pod', '--bound-object-name', pods],
+    );
+    // Not with the kubeconfig of an administrator, whose certificate would come first.
+    const server = ['--kubeconfig', '/dev/null', '--server', `https://127.0.0.1:${PORT}`];
+    const asAgent = (...args: string[]) =>
+      cluster.kubectl([...server, '--insecure-skip-tls-verify', '--token', token.trim(), ...args]);
+    const taken = await asAgent('label', 'sandbox', 'mover', 'x=y');
+    assert.match(taken.stderr, /an agent may change only what belongs to its own node/);
+    const labelled = await asAgent('label', 'node', 'node1', 'x=y');
+    assert.match(labelled.stderr, /an agent may change only what belongs to its own node/);
+    const listed = await asAgent('get', 'secrets', '-A');
+    assert.match(listed.stderr, /forbidden/i);
+    const made = await asAgent('create', 'configmap', 'x');
+    assert.match(made.stderr, /forbidden/i);
+  });
+
+  it('move a sandbox off a node that is drained, whose VM has ended when the drain returns', async () => {
+    await unpin('mover');
+    const uid = await field(cluster, 'sandbox mover', '.metadata.uid');
+    const drained = await cluster.kubectl([
+      'drain',
+      'node1',
+      '--ignore-daemonsets',
+      '--force',
+      '--timeout=120s',
+    ]);
+    assert.equal(drained.code, 0, drained.stderr);
+    assert.ok(!(await kept(1)).includes(uid), 'nothing of it is left there');
+    await ready('mover');
+    assert.equal(await nodeOf('mover'), 'node0');
+    await cluster.ask('uncordon', 'node1');
+    // The nodes share the machine's two processors, of which each sandbox asks for one.
+    await cluster.ask('delete', 'sandbox', 'mover', '--timeout=60s');
+  });
+
+  it('keep a sandbox for a node that died, until the cluster says that it is gone', async () => {
+    await cluster.apply(sandbox('stranded', 'node1'));
+    await ready('stranded');
+    await unpin('stranded');
+    process.kill(await cluster.nodePid(1), 'SIGKILL');
+    await cluster.ask(
+      ...['wait', '--for=jsonpath={.status.conditions[?(@.type=="Ready")].reason}=NodeLost'],
+      ...['sandbox/stranded', '--timeout=120s'],
+    );
+    assert.equal(await nodeOf('stranded'), 'node1');
+    await cluster.ask('delete', 'node', 'node1', '--wait=false');
+    await cluster.ask(
+      ...['wait', '--for=jsonpath={.status.nodeName}=node0', 'sandbox/stranded', '--timeout=120s'],
+    );
+    await ready('stranded');
+  });
+});
