@@ -129,6 +129,7 @@ describe('a cluster', { concurrency: false }, () => {
 
   it('goes with the chart, but for the objects that people made', async () => {
     await helm(cluster, 'uninstall', 'bulkhead', '--wait', '--timeout', '2m');
+    await cluster.ask('-n', SYSTEM, 'wait', '--for=delete', 'pod', '--all', '--timeout=60s');
     const left = await cluster.ask(
       'get',
       'all,roles,rolebindings,serviceaccounts',
