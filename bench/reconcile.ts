@@ -104,6 +104,7 @@ async function run(dir: string): Promise<void> {
     store,
     images,
     volumes: new FakeVolumes(new FakeDisks(faults), fake),
+    copies: { read: () => Promise.resolve(undefined) },
     volumeMeasured: () => {},
     drivers: { all: [driver], select: async () => ({ driver, reason: 'it is a bench' }) },
     connectGuest: fakeConnect(host, fake),

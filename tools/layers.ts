@@ -39,6 +39,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'images/images.ts',
       'vmm/driver.ts',
       'volumes/volumes.ts',
+      'copies/copies.ts',
       'guest/agent.ts',
       'network/network-plane.ts',
       'network/policy',
@@ -47,6 +48,10 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
   },
   images: {
     owns: 'references, registry client, archives, layers, EROFS writer, cache',
+    mayImport: ['api'],
+  },
+  copies: {
+    owns: 'what patches of the kind `copy` put into guests, by digest',
     mayImport: ['api'],
   },
   volumes: {
@@ -73,6 +78,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'images/images.ts',
       'vmm/driver.ts',
       'volumes/volumes.ts',
+      'copies/copies.ts',
       'guest/agent.ts',
       'network/policy',
     ],
@@ -89,6 +95,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'controller',
       'reconcilers',
       'images',
+      'copies',
       'volumes',
       'vmm',
       'guest',

@@ -179,6 +179,13 @@ export const VolumeMountsSchema = keyedList(
   { description: 'Where volumes appear in the guest. Each mountPath once.', maxItems: VOLUMES_MAX },
 );
 
+const REPLACE = Type.Optional(
+  flag({
+    description:
+      'Takes the place of a file or link that the image has there, never of a directory. Refused otherwise.',
+  }),
+);
+
 const PATCHES = ['text', 'mkdir', 'copy', 'append', 'symlink', 'remove'] as const;
 
 export const PatchesSchema = list(
@@ -190,14 +197,18 @@ export const PatchesSchema = list(
             path: absolutePath('File to write; its parents are made.'),
             content: text({ description: 'What the file holds.', maxLength: PATCH_CONTENT_MAX }),
             mode: mode('0644'),
+            replace: REPLACE,
           },
-          { description: 'Writes a file, replacing one that exists.' },
+          { description: 'Writes a file.' },
         ),
       ),
       mkdir: Type.Optional(
         object(
-          { path: absolutePath('Directory to make; its parents are made.'), mode: mode('0755') },
-          { description: 'Makes a directory.' },
+          {
+            path: absolutePath('Directory to make; its parents are made with mode 0755.'),
+            mode: mode('0755'),
+          },
+          { description: 'Makes a directory; one that is there stays as it is.' },
         ),
       ),
       copy: Type.Optional(
@@ -205,7 +216,7 @@ export const PatchesSchema = list(
           {
             from: text({
               description:
-                "File or directory relative to the manifest's own; cannot leave it. Folder mode and SDK only.",
+                "File or directory relative to the manifest's own; cannot leave it. Links in it are copied as links.",
               minLength: 1,
               maxLength: PATH_MAX,
               pattern: '^[^/\\x00][^\\x00]*$',
@@ -217,9 +228,21 @@ export const PatchesSchema = list(
                 },
               ],
             }),
-            path: absolutePath('Where the copy goes.'),
+            path: absolutePath(
+              'What the file or directory becomes; its parents are made. A directory that is there gets what is copied beside what it has.',
+            ),
+            digest: Type.Optional(
+              text({
+                description:
+                  'What was copied. Whoever reads the files fills it in: the manifest folder, `bulkhead apply`, the SDK.',
+                maxLength: 71,
+                pattern: '^sha256:[0-9a-f]{64}$',
+                expected: 'a digest such as sha256:0123... with 64 hexadecimal digits',
+              }),
+            ),
+            replace: REPLACE,
           },
-          { description: 'Copies files from the host.' },
+          { description: 'Copies a file or directory of the host, with its permission bits, for root.' },
         ),
       ),
       append: Type.Optional(
@@ -242,8 +265,9 @@ export const PatchesSchema = list(
               pattern: '^[^\\x00]+$',
               expected: 'a path without NUL characters',
             }),
+            replace: REPLACE,
           },
-          { description: 'Makes a symbolic link, replacing a file that exists.' },
+          { description: 'Makes a symbolic link.' },
         ),
       ),
       remove: Type.Optional(

@@ -5,7 +5,8 @@ import type { SandboxSpec } from './sandbox.ts';
 export function unsupportedFields(spec: SandboxSpec): string[] {
   const fields: string[] = [];
   for (const [index, { copy }] of (spec.patches ?? []).entries())
-    if (copy !== undefined) fields.push(`patches[${index}].copy`);
+    if (copy !== undefined && copy.digest === undefined)
+      fields.push(`patches[${index}].copy (without its content, which \`bulkhead apply\` and the SDK bring)`);
   for (const [index, { hostPath }] of (spec.volumes ?? []).entries())
     if (hostPath !== undefined) fields.push(`volumes[${index}].hostPath`);
   return fields.map((field) => `spec.${field}`);

@@ -1,11 +1,10 @@
 // bulkhead apply
 import { type Command, Option } from 'commander';
 import { asBulkheadError } from '../api/errors.ts';
-import type { ManifestDocument } from '../api/manifest/read.ts';
 import type { BulkheadClient } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { CommandFailure, EXIT, report } from './failure.ts';
-import { fileOption, kindOfDocument, readDocuments, reportMistakes } from './files.ts';
+import { fileOption, kindOfDocument, type ReadDocument, readDocuments, reportMistakes } from './files.ts';
 import { warnIfFromFolder } from './folder-warning.ts';
 import { displayName } from './targets.ts';
 
@@ -45,7 +44,7 @@ async function apply(options: Options): Promise<void> {
   if (failed) throw new CommandFailure(EXIT.failed);
 }
 
-async function applyOne(client: BulkheadClient, document: ManifestDocument, options: Options): Promise<void> {
+async function applyOne(client: BulkheadClient, document: ReadDocument, options: Options): Promise<void> {
   const { manifest } = document;
   const kind = kindOfDocument(document);
   const name = displayName(kind, manifest.metadata.name);
@@ -59,6 +58,7 @@ async function applyOne(client: BulkheadClient, document: ManifestDocument, opti
     if (asBulkheadError(error).code === 'NOT_FOUND') return undefined;
     throw error;
   });
+  if (!dryRun) for (const read of document.copies) await client.copies.put(await read());
   const { object, created } = await client.apply(kind, namespace, manifest, {
     dryRun,
     fieldManager: FIELD_MANAGER,

@@ -1,10 +1,13 @@
 // The documents of -f: files, folders and standard input, validated with their places.
 import { readdir, stat } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { dirname, extname, join } from 'node:path';
 import type { Command } from 'commander';
+import { copiesOf } from '../api/copies/manifest.ts';
+import { type PackedCopy, packCopy } from '../api/copies/pack.ts';
+import { asBulkheadError } from '../api/errors.ts';
 import { kindNamed } from '../api/kinds.ts';
 import { formatManifestError, type ManifestError } from '../api/manifest/manifest-error.ts';
-import type { ManifestDocument } from '../api/manifest/read.ts';
+import type { ManifestDocument, ReadResult } from '../api/manifest/read.ts';
 import { readManifestFile, readManifestStream } from '../api/manifest/read-file.ts';
 import type { ResourceKind } from '../api/meta.ts';
 import { CommandFailure, EXIT, pathProblem, usage } from './failure.ts';
@@ -36,8 +39,14 @@ async function filesOf(folder: string): Promise<string[]> {
   return files;
 }
 
+/** A document with the digests of what its patches copy. */
+export interface ReadDocument extends ManifestDocument {
+  /** Read again when they are sent: all of them at once could be more than memory. */
+  copies: (() => Promise<PackedCopy>)[];
+}
+
 export interface Documents {
-  objects: ManifestDocument[];
+  objects: ReadDocument[];
   errors: ManifestError[];
 }
 
@@ -48,22 +57,44 @@ export async function readDocuments(
 ): Promise<Documents> {
   if (paths === undefined || paths.length === 0) throw usage('say which files, with -f');
   const documents: Documents = { objects: [], errors: [] };
-  const add = ({ objects, errors }: Documents) => {
-    documents.objects.push(...objects);
+  const add = async ({ objects, errors }: ReadResult, base: string) => {
     documents.errors.push(...errors);
+    for (const object of objects) {
+      const read = await withCopies(object, base);
+      if ('copies' in read) documents.objects.push(read);
+      else documents.errors.push(read);
+    }
   };
   for (const path of paths) {
     if (path === '-') {
-      add(await readManifestStream(process.stdin, 'standard input', { namespace }));
+      await add(await readManifestStream(process.stdin, 'standard input', { namespace }), process.cwd());
       continue;
     }
     const found = await stat(path).catch((error: unknown) => {
       throw new CommandFailure(EXIT.usage, pathProblem(path, error));
     });
     const files = found.isDirectory() ? await filesOf(path) : [path];
-    for (const file of files) add(await readManifestFile(file, { namespace }));
+    for (const file of files) await add(await readManifestFile(file, { namespace }), dirname(file));
   }
   return documents;
+}
+
+/** What its patches copy is read from `base`; the first that cannot be is the document's mistake. */
+async function withCopies(document: ManifestDocument, base: string): Promise<ReadDocument | ManifestError> {
+  const { manifest, digests } = copiesOf(document.manifest);
+  const copies: ReadDocument['copies'] = [];
+  for (const { index, from, setDigest } of digests) {
+    try {
+      const { digest } = await packCopy(base, from);
+      setDigest(digest);
+      copies.push(() => packCopy(base, from));
+    } catch (error) {
+      const { source, document: number, line, column } = document;
+      const path = `spec.patches[${index}].copy.from`;
+      return { source, document: number, line, column, path, message: asBulkheadError(error).message };
+    }
+  }
+  return { ...document, manifest, copies };
 }
 
 /** Says each mistake on stderr, one line each. */

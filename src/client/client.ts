@@ -5,6 +5,7 @@ import { apiVersionOf } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
 import { isStatus, type Status } from '../api/status.ts';
 import type { DoctorReport, ExecQuery, FlowList, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
+import { CopyClient } from './copies.ts';
 import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
 import type { ResumableConnection } from './resumable.ts';
@@ -91,12 +92,14 @@ export class BulkheadClient {
   readonly files: FileClient;
   readonly images: ImageClient;
   readonly volumes: VolumeClient;
+  readonly copies: CopyClient;
 
   constructor(options: { socketPath: string }) {
     this.#transport = new Transport(options.socketPath);
     this.files = new FileClient(this.#transport);
     this.images = new ImageClient(this.#transport);
     this.volumes = new VolumeClient(this.#transport);
+    this.copies = new CopyClient(this.#transport);
   }
 
   async get(kind: ResourceKind, namespace: string, name: string): Promise<StoredObject> {

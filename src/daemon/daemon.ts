@@ -12,6 +12,7 @@ import { Informer } from '../controller/informer.ts';
 import { Manager, type Runnable } from '../controller/manager.ts';
 import { reconcileFields } from '../controller/reconcile-context.ts';
 import type { Reconciler } from '../controller/reconciler.ts';
+import { openCopies } from '../copies/open-copies.ts';
 import { connectGuest } from '../guest/client.ts';
 import { openImages } from '../images/cache/open-images.ts';
 import { openRegistries } from '../images/registry/client.ts';
@@ -97,6 +98,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     uploads: join(options.stateDir, 'uploads'),
     source: join(options.stateDir, 'source'),
     network: join(options.stateDir, 'network'),
+    copies: join(options.stateDir, 'copies'),
   };
   // Before anything is made, so that a start that is refused leaves nothing.
   await checkAddresses(options.socketPath, options.metricsAddress);
@@ -118,6 +120,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const drivers = await openDrivers(options.driver, paths.vmm, log);
   opened.defer(() => drivers.close());
 
+  const copies = await openCopies(paths.copies);
   const metrics = new DaemonMetrics(nodeName, { detail: options.metricsDetail === true });
   const traces = await openTraces(options.traceEndpoint, nodeName, log);
   opened.defer(() => traces?.close());
@@ -141,6 +144,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     store,
     images,
     volumes,
+    copies,
     volumeMeasured: (volume) => deferredVolumes.enqueue(volume),
     drivers,
     connectGuest: (handle, abort) =>
@@ -165,7 +169,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const source =
     options.manifestsDir === undefined
       ? undefined
-      : new FolderSource({ root: options.manifestsDir, store, stateDir: paths.source, log });
+      : new FolderSource({ root: options.manifestsDir, store, stateDir: paths.source, log, copies });
 
   const manager = new Manager({ clock, log });
   manager.add(
@@ -215,6 +219,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     images,
     imageExporter: images,
     volumes: volumeAccess(store, volumes, rules),
+    copies,
     policies: policyAccess(store, networks),
     metrics: (accept) => metrics.scrape(accept),
     healthChecks: [

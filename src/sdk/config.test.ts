@@ -4,7 +4,7 @@ import { manifestOf, type SandboxConfig } from './config.ts';
 import { LogLevel, PullPolicy } from './enums.ts';
 import { type NetworkConfig, NetworkPolicy, type PolicyRule, policySpecOf } from './network.ts';
 import { OWN_LABEL } from './owned.ts';
-import { copiesOf, Patch } from './patches.ts';
+import { Patch } from './patches.ts';
 import { Secret } from './secrets.ts';
 
 const specOf = (config: Record<string, unknown>) =>
@@ -21,23 +21,25 @@ test('what programs say of logs and of pulls by name is taken', () => {
   assert.deepEqual(spec, { image: 'busybox', imagePullPolicy: 'Always', restartPolicy: 'Never' });
 });
 
-test('patches are the daemon’s, copies are this program’s and come last', () => {
+test('patches keep their order, copies among them, and tell no path of this host', () => {
   const patches = [
     Patch.text('/etc/greeting', 'hello', { mode: 0o600, replace: true }),
-    Patch.symlink('/usr/bin/python3', '/usr/local/bin/py'),
-    Patch.copyFile('./tool', '/bin/tool', { mode: 0o755 }),
+    Patch.copyFile('./bin/tool', '/bin/tool', { mode: 0o755 }),
+    Patch.symlink('/usr/bin/python3', '/usr/local/bin/py', { replace: false }),
+    { kind: 'symlink', target: 'py', path: '/usr/local/bin/python' },
   ];
-  assert.deepEqual(specOf({ patches }).patches, [
-    { text: { path: '/etc/greeting', content: 'hello', mode: '0600' } },
-    { symlink: { path: '/usr/local/bin/py', target: '/usr/bin/python3' } },
+  assert.deepEqual(specOf({ patches, cmd: ['x'] }).patches, [
+    { text: { path: '/etc/greeting', content: 'hello', mode: '0600', replace: true } },
+    { copy: { from: 'tool', path: '/bin/tool' } },
+    { symlink: { path: '/usr/local/bin/py', target: '/usr/bin/python3', replace: false } },
+    { symlink: { path: '/usr/local/bin/python', target: 'py' } },
   ]);
-  assert.deepEqual(copiesOf(patches), [{ src: './tool', dst: '/bin/tool', mode: 0o755 }]);
-  const late = [...patches, Patch.remove('/etc/motd')];
-  assert.throws(() => specOf({ patches: late }), { code: 'NOT_SUPPORTED', message: /patches\[3\]/ });
-  assert.throws(() => specOf({ patches, cmd: ['x'] }), { code: 'NOT_SUPPORTED', message: /copyFile/ });
-  assert.throws(() => specOf({ patches: [Patch.text('/a', '', { replace: false })] }), {
-    code: 'NOT_SUPPORTED',
-  });
+  for (const [patch, message] of [
+    [{ ...Patch.mkdir('/a'), owner: 'root' }, /patches\[0\]\.owner/],
+    [{ kind: 'copyFile', src: './tool' }, /needs src and dst/],
+    [{ ...Patch.copyDir('./a', '/a'), mode: 0o755 }, /patches\[0\]\.mode/],
+  ] as const)
+    assert.throws(() => specOf({ patches: [patch] }), { code: 'INVALID', message });
 });
 
 test('ports are published by their number on the host', () => {

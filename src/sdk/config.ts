@@ -8,7 +8,7 @@ import { failure } from './errors.ts';
 import { type MountConfig, volumesOf } from './mounts.ts';
 import { type NetworkConfig, policySpecOf } from './network.ts';
 import { hasOwned, OWN_LABEL } from './owned.ts';
-import { copiesOf, type PatchConfig, patchesOf } from './patches.ts';
+import { type PatchConfig, type PatchDigests, patchesOf } from './patches.ts';
 import { type SecretEntry, secretsOf } from './secrets.ts';
 
 export interface RegistryCredentials {
@@ -41,7 +41,7 @@ export interface SandboxConfig {
   scripts?: Record<string, string>;
   /** Mounts by their path in the sandbox. */
   volumes?: Record<string, MountConfig>;
-  /** Changes to the root file system before the sandbox is used; copies last. */
+  /** Changes to the root file system before the sandbox is used, in order. */
   patches?: readonly PatchConfig[];
   /** Default: `if-missing`. */
   pullPolicy?: PullPolicy;
@@ -111,13 +111,14 @@ const optional = <T>(name: string, value: T | undefined) => (value === undefined
 
 /**
  * The object to create. `attached`: it ends when nobody holds it any more. `mark` names what it has for itself alone; with
- * any of that it is suspended until that is there.
+ * any of that it is suspended until that is there. `digests` are of what its patches copy.
  */
 export function manifestOf(
   config: SandboxConfig,
   namespace: string,
   attached: boolean,
   mark = '',
+  digests?: PatchDigests,
 ): ObjectManifest<Record<string, unknown>> {
   const { image, memoryMib, cpus, diskMib, pullPolicy = 'if-missing', driver } = config;
   requireKnown(config);
@@ -140,9 +141,6 @@ export function manifestOf(
   const ports = Object.entries(config.ports ?? {}).map(([hostPort, port]) => ({
     ...{ name: `port-${hostPort}`, port, hostPort: Number(hostPort) },
   }));
-  // A program that runs from the start would find them missing.
-  if (main !== undefined && copiesOf(config.patches).length > 0)
-    throw failure('NOT_SUPPORTED', 'patches: copyFile and copyDir do not go with entrypoint and cmd');
   const { network, secrets = [] } = config;
   // Here and now, so that what is wrong with it leaves nothing behind.
   if (network !== undefined) policySpecOf(network, mark);
@@ -175,7 +173,7 @@ export function manifestOf(
       ...(owned ? { operatingMode: 'Suspended' } : {}),
       ...(secrets.length === 0 ? {} : { secrets: secretsOf(secrets, mark) }),
       ...volumesOf(config.volumes),
-      ...patchesOf(config.patches),
+      ...patchesOf(config.patches, digests),
     },
   };
 }

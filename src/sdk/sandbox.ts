@@ -26,7 +26,8 @@ import { Hold } from './hold.ts';
 import { type CpuMark, MetricsStream, type SandboxMetrics, toMetrics } from './metrics.ts';
 import { conditionOf, exitOf, isTrue, refusalOf, sandboxStatusOf, waitUntil } from './objects.ts';
 import { createOwned, hasOwned } from './owned.ts';
-import { prepareFiles } from './prepare.ts';
+import { bringCopies } from './patches.ts';
+import { bringScripts } from './scripts.ts';
 
 export interface StartOptions extends ConnectionOptions {
   /** Gives up; what was created is removed. */
@@ -126,9 +127,12 @@ async function create(config: SandboxConfig, options: StartOptions, attached: bo
   const connection = connectionOf(options);
   const { client, namespace } = connection;
   const mark = madeUpName();
-  const manifest = manifestOf(config, namespace, attached, mark);
-  const { name } = manifest.metadata;
+  // What is wrong with it is told before anything is sent.
+  manifestOf(config, namespace, attached, mark);
   await withDaemon(connection, () => client.version(), options.signal);
+  const digests = await bringCopies(config.patches, (copy) => client.copies.put(copy, options.signal));
+  const manifest = manifestOf(config, namespace, attached, mark, digests);
+  const { name } = manifest.metadata;
   if (config.replace) await removeAndWait(connection, name, undefined, options.signal);
   const { registryAuth, image } = config;
   if (registryAuth !== undefined) {
@@ -153,7 +157,7 @@ async function create(config: SandboxConfig, options: StartOptions, attached: bo
       await client.patch(SANDBOX_KIND, namespace, name, { spec: { operatingMode: 'Running' } });
     }
     const sandbox = new Sandbox(connection, await waitReady(connection, name, options), hold);
-    await prepareFiles(client.files, { namespace, name }, config, options.signal);
+    await bringScripts(client.files, { namespace, name }, config, options.signal);
     return sandbox;
   } catch (error) {
     hold?.release();

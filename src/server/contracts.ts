@@ -3,6 +3,7 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 import type { FastifyBaseLogger } from 'fastify';
 import type { ObjectManifest, ResourceKind, StoredObject } from '../api/meta.ts';
 import type { DoctorCheck, FlowEntry, VmFigures, VolumeDiskInfo } from '../api/wire.ts';
+import type { Copies } from '../copies/copies.ts';
 import type { GuestAgent, OutputChunk, ProcessExit } from '../guest/agent.ts';
 import type { Images } from '../images/images.ts';
 import type { SandboxPolicy } from '../network/policy/effective.ts';
@@ -146,6 +147,7 @@ export interface ServerDependencies {
   /** Absent where the image cache cannot give layers back; `save` answers NOT_SUPPORTED then. */
   imageExporter?: ImageExporter;
   volumes: VolumeAccess;
+  copies: Pick<Copies, 'has' | 'put'>;
   policies: PolicyAccess;
   /** All metrics, in the format that an HTTP header Accept asks for. */
   metrics(accept: string | undefined): Promise<{ contentType: string; body: string | Buffer }>;

@@ -4,6 +4,7 @@ import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import { Connections } from './connections.ts';
 import type { ServerDependencies } from './contracts.ts';
+import { registerCopyRoutes } from './copy-routes.ts';
 import { registerDiscovery } from './discovery.ts';
 import { registerEvents } from './events.ts';
 import { sendClientError, sendFailure, sendNotFound } from './failures.ts';
@@ -97,6 +98,7 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
   registerFileRoutes(api, deps.sandboxes, closing.signal);
   registerImageRoutes(api, deps, closing.signal);
   registerVolumeRoutes(api, deps.volumes, closing.signal);
+  registerCopyRoutes(api, deps.copies);
   registerHealth(api, deps);
   api.get(`/apis/${GROUP_VERSION}/doctor`, async () => ({ checks: await deps.doctor() }));
   refuseOtherMethods(api, deps);

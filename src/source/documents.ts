@@ -1,5 +1,6 @@
 // A snapshot's files as documents. A broken document is that document's failure; its file then freezes what it declared.
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type CopyKeeper, withCopies } from './copies.ts';
 import type { SourceDocument, SourceProblem } from './model.ts';
 import type { FolderReading, FrozenPath } from './plan-parts.ts';
 import type { Snapshot, SnapshotFile } from './snapshot.ts';
@@ -19,10 +20,12 @@ const FILES_PER_TURN = 16;
 /** Remembers what each file parsed to, so that a pass costs parsing only where bytes changed. */
 export class FolderReader {
   readonly #parse: ParseFile;
+  readonly #copies: CopyKeeper;
   #parsed = new Map<string, { digest: string; file: ParsedFile }>();
 
-  constructor(parse: ParseFile) {
+  constructor(parse: ParseFile, copies: CopyKeeper) {
     this.#parse = parse;
+    this.#copies = copies;
   }
 
   async read(snapshot: Snapshot): Promise<FolderReading> {
@@ -37,8 +40,14 @@ export class FolderReader {
           ? known
           : { digest: file.digest, file: this.#parse(file.bytes, file.path) };
       parsed.set(file.path, entry);
-      documents.push(...entry.file.documents);
-      if (entry.file.problems.length > 0) frozen.push(frozenFile(file, entry.file.problems));
+      const problems = [...entry.file.problems];
+      for (const document of entry.file.documents) {
+        // The files that a patch copies change without their manifest.
+        const copied = await withCopies(document, snapshot.realRoot, this.#copies);
+        if (copied.type === 'read') documents.push(copied.document);
+        else problems.push(copied.problem);
+      }
+      if (problems.length > 0) frozen.push(frozenFile(file, problems));
     }
     this.#parsed = parsed;
 

@@ -7,6 +7,7 @@ import { validateObject } from '../api/validation/validate.ts';
 import type { Clock } from '../controller/clock.ts';
 import type { Store } from '../store/store.ts';
 import { type ActionResult, applyActions, rowsAfter } from './apply.ts';
+import type { CopyKeeper } from './copies.ts';
 import { FolderReader, type ParseFile } from './documents.ts';
 import type { Inventory, InventoryFile, InventoryRow } from './inventory.ts';
 import { keyText, OBJECT_STATES, type ObjectReport, type ObjectState, type SourceProblem } from './model.ts';
@@ -25,6 +26,7 @@ export interface FolderSyncOptions {
   log: SourceLog;
   clock: Clock;
   parse: ParseFile;
+  copies: CopyKeeper;
   snapshot: SnapshotOptions;
   strict: boolean;
   prune: PruneOptions;
@@ -71,7 +73,7 @@ export class FolderSync {
 
   constructor(options: FolderSyncOptions) {
     this.#options = options;
-    this.#reader = new FolderReader(options.parse);
+    this.#reader = new FolderReader(options.parse, options.copies);
     this.#reporter = new ProblemReporter(options.store, options.log, options.root);
   }
 

@@ -4,6 +4,7 @@ import { dirname, isAbsolute, join, resolve, sep } from 'node:path';
 import { BulkheadError } from '../api/errors.ts';
 import { type Clock, systemClock } from '../controller/clock.ts';
 import type { Store } from '../store/store.ts';
+import { type CopyKeeper, NO_COPIES } from './copies.ts';
 import type { ParseFile } from './documents.ts';
 import { FolderSync, type PassOutcome } from './folder-sync.ts';
 import { type InventoryFile, inventoryFile } from './inventory.ts';
@@ -57,6 +58,8 @@ export interface FolderSourceOptions {
   random?: () => number;
   fs?: SnapshotFs;
   inventory?: InventoryFile;
+  /** Keeps what patches copy; nowhere when absent. */
+  copies?: CopyKeeper;
   parse?: ParseFile;
 }
 
@@ -97,6 +100,7 @@ export class FolderSource {
       log: options.log,
       clock,
       parse: options.parse ?? parseManifests,
+      copies: options.copies ?? NO_COPIES,
       snapshot: { fs: options.fs ?? nodeFs, limits, recursive: options.recursive ?? true },
       strict: options.strict ?? false,
       prune: { ...PRUNE_OPTIONS, ...options.prune },

@@ -1,5 +1,7 @@
 // Patches on a real VM: each kind, paths that try to leave the root, and what happens at a restart.
 import assert from 'node:assert/strict';
+import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BUILTIN_IMAGE, TestDaemon } from './daemon-harness.ts';
 
@@ -72,4 +74,57 @@ test('a patch that cannot be made is named in the status', async () => {
   await daemon.write('bad.yaml', sandbox('bad', patches, '  restartPolicy: Never'));
   await daemon.ok('wait', 'sandbox/bad', '--for=condition=Finished', '--timeout', '180s');
   assert.match(await daemon.ok('describe', 'sandbox', 'bad'), /spec\.patches\[1\] \(text \/app\): /);
+});
+
+/** A folder with a program in a folder, a link and a link that leads out. */
+async function makeTree(path: string): Promise<void> {
+  await mkdir(join(path, 'bin'), { recursive: true });
+  await writeFile(join(path, 'bin', 'run'), '#!/bin/sh\necho ran\n');
+  await chmod(join(path, 'bin', 'run'), 0o750);
+  await writeFile(join(path, 'large'), Buffer.alloc(3_000_000, 'x'));
+  await symlink('bin/run', join(path, 'again'));
+  await symlink('/etc/hostname', join(path, 'out'));
+}
+
+const CHECKS =
+  'stat -c "%a %U" /opt/tools/bin/run; /opt/tools/again; wc -c < /opt/tools/large; readlink /opt/tools/out';
+const CHECKED = '750 root\nran\n3000000\n/etc/hostname\n';
+
+test('folders are copied from beside the manifest, in folder mode and by apply', async () => {
+  await makeTree(join(daemon.manifests, '.tree'));
+  const copy = (from: string) => `    - {copy: {from: ${from}, path: /opt/tools}}\n`;
+  await daemon.write('copied.yaml', sandbox('copied', copy('.tree')));
+  const applied = join(daemon.root, 'applied');
+  await makeTree(join(applied, 'tree'));
+  await writeFile(join(applied, 'box.yaml'), sandbox('applied', copy('./tree')));
+  await daemon.ok('apply', '-f', join(applied, 'box.yaml'));
+  for (const name of ['copied', 'applied']) {
+    await daemon.waitReady(name);
+    assert.equal(await daemon.ok('exec', name, '--', '/bin/sh', '-c', CHECKS), CHECKED);
+  }
+  assert.match(await daemon.ok('apply', '-f', join(applied, 'box.yaml')), /unchanged/);
+  assert.equal(await daemon.ok('diff', '-f', join(applied, 'box.yaml')), '');
+  await writeFile(join(applied, 'tree', 'bin', 'run'), 'other');
+  const changed = await daemon.cli('apply', '-f', join(applied, 'box.yaml'));
+  assert.equal(changed.code, 1);
+  assert.match(changed.stderr, /patches cannot change/);
+  await writeFile(join(applied, 'wrong.yaml'), sandbox('wrong', copy('tree/out')));
+  const wrong = await daemon.cli('validate', '-f', join(applied, 'wrong.yaml'));
+  assert.match(
+    wrong.stderr,
+    /wrong\.yaml:1:1: document 1: spec\.patches\[0\]\.copy\.from: tree\/out: it is a link/,
+  );
+});
+
+test('what the image has is replaced only when the patch says so', async () => {
+  const text = (more: string) => `    - {text: {path: /bin/sh, content: x${more}}}\n`;
+  await daemon.write('refused.yaml', sandbox('refused', text(''), '  restartPolicy: Never'));
+  await daemon.write('told.yaml', sandbox('told', text(', replace: true')));
+  await daemon.ok('wait', 'sandbox/refused', '--for=condition=Finished', '--timeout', '180s');
+  assert.match(
+    await daemon.ok('describe', 'sandbox', 'refused'),
+    /spec\.patches\[0\] \(text \/bin\/sh\): the image has a \w+ at \/bin\/sh; say `replace: true`/,
+  );
+  await daemon.waitReady('told');
+  assert.equal(await daemon.ok('exec', 'told', '--', '/bin/busybox', 'cat', '/bin/sh'), 'x');
 });

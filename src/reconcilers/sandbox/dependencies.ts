@@ -3,6 +3,7 @@ import type { DefaultedSandbox, DefaultedSandboxSpec } from '../../api/sandbox.t
 import type { Clock } from '../../controller/clock.ts';
 import type { Log } from '../../controller/log.ts';
 import type { Enqueuer } from '../../controller/reconciler.ts';
+import type { Copies } from '../../copies/copies.ts';
 import type { GuestAgent } from '../../guest/agent.ts';
 import type { Images } from '../../images/images.ts';
 import type { SandboxNetworks } from '../../network/network-plane.ts';
@@ -50,6 +51,8 @@ export interface SandboxReconcilerDeps {
   store: Store;
   images: Images;
   volumes: VolumeClaims;
+  /** What patches of the kind `copy` put into guests. */
+  copies: Pick<Copies, 'read'>;
   /** Told when a guest has told the usage of a Volume's disk. */
   volumeMeasured(volume: ObjectKey): void;
   drivers: DriverSelector;

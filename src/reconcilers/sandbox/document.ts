@@ -141,7 +141,12 @@ ${inner.join('\n\n')}
   that no path and no link leads out of the VM. A start that is cut short goes on with the first that is not
   yet on the disk; when all are, they are never made again. One that cannot be made ends the run with \`BootFailed\` and is named. Lines that are
   appended to \`/etc/hosts\` are part of that file at each start; the other files that the agent writes itself (\`/etc/hostname\`,
-  \`/etc/resolv.conf\`) are not for patches.
+  \`/etc/resolv.conf\`) are not for patches. What the image has at a path is replaced only with \`replace: true\`; what an earlier patch
+  made there is not the image's.
+- A patch of the kind \`copy\` takes a file or folder from beside the manifest, with permission bits and links, for root: at most
+  32 MiB in 2,000 files, folders and links. Links on the way to it are not followed, and what a link in it leads to is not copied. Folder,
+  \`bulkhead apply\` and SDK read it and write its digest into the patch; a change of the files is a change of the patch. Files named
+  \`*.yaml\` and \`*.json\` in the watched folder are manifests: copy them from a folder whose name begins with a dot.
 - A Secret or ConfigMap that does not exist yet holds a start back (\`ReferenceNotFound\`); the sandbox goes on when it appears.
 - An agent that is silent for ${seconds(AGENT_SILENCE_MS)} costs the sandbox its \`Ready\`, until it answers again.
 - \`Suspended\` and \`Succeeded\` sandboxes are not Ready, since nothing can run in them, and not Reconciling either. Wait for them

@@ -91,7 +91,9 @@ export interface RunRecord {
   patched?: true;
   /** How many patches, from the first, are on the root's disk; kept over all runs. */
   patchesDone?: number;
-  /** Sizes, in bytes, that files had before their patches appended to them, by index of the patch. */
+  /** The patch that is being made: what is in its place now may be its own; kept over all runs. */
+  patching?: number;
+  /** Sizes, in bytes, that files had before their patches appended to them, by index of the patch; -1 for one that was not there. */
   patchedFrom?: Readonly<Record<string, number>>;
   /** Written once the VM was seen running. */
   vm?: { pid: number; startedAt: string };

@@ -13,6 +13,7 @@ import type { RunEnd, RunRecord } from './run-record.ts';
 export async function salvageRecord(
   object: DefaultedSandbox,
   logsDir: string,
+  patched: boolean,
   now: Date,
 ): Promise<RunRecord> {
   const { status = {}, spec, metadata } = object;
@@ -34,8 +35,8 @@ export async function salvageRecord(
     launchDigest: '',
     main: spec.main !== undefined,
     previousExit: '',
-    // What its work changed since must not be undone.
-    patched: true,
+    // What its work changed since must not be undone. Without it the root is made anew.
+    ...(patched ? { patched: true as const } : {}),
     ...(vm?.bootMilliseconds === undefined
       ? {}
       : { up: { at: startedAt, bootMilliseconds: vm.bootMilliseconds } }),

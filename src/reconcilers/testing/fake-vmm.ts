@@ -15,6 +15,7 @@ import type {
   VmStall,
 } from '../../vmm/driver.ts';
 import { FakeAgent, FakeGuest } from './fake-guest.ts';
+import type { FakeFile } from './fake-guest-files.ts';
 import type { Faults } from './faults.ts';
 import type { FakeProcess } from './process.ts';
 
@@ -40,6 +41,8 @@ export class FakeHost {
   warm = false;
   /** Told of each guest before anybody reaches it. */
   onBoot: (guest: FakeGuest) => void = () => {};
+  /** What is in the root of every guest when it boots. */
+  image: ReadonlyMap<string, FakeFile> = new Map();
   /** VMs have networks. */
   networked = false;
   /** VMs ever started, by directory. */
@@ -100,6 +103,7 @@ export class FakeHost {
       stall: undefined,
       stallListeners: new Set(),
     };
+    for (const [path, file] of this.image) vm.guest.root.set(path, { ...file });
     vm.guest.onShutdown = () => {
       if (!this.stubborn) this.end(dir, { kind: 'clean', message: 'The guest rebooted.' });
     };

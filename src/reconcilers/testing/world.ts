@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import type { CopyBundle } from '../../api/copies/bundle.ts';
 import type { ObjectManifest, StoredObject } from '../../api/meta.ts';
 import type { DefaultedSandbox, DefaultedSandboxSpec, SandboxStatus } from '../../api/sandbox.ts';
 import { silentLog } from '../../controller/log.ts';
@@ -43,6 +44,8 @@ export class World {
   readonly host = new FakeHost(this.clock, this.faults);
   readonly images = new FakeImageWorld(this.faults);
   readonly disks = new FakeDisks(this.faults);
+  /** Content of copies by digest. */
+  readonly copies = new Map<string, CopyBundle>();
   /** Volumes whose usage a guest has told. */
   readonly measured: string[] = [];
   readonly dir = mkdtempSync(join(existsSync(MEMORY_DIR) ? MEMORY_DIR : tmpdir(), 'bulkhead-reconciler-'));
@@ -253,6 +256,7 @@ export class Daemon {
       store: this.#store(),
       images: new FakeImages(images, this.process),
       volumes: this.volumes,
+      copies: { read: (digest) => Promise.resolve(this.#world.copies.get(digest)) },
       volumeMeasured: ({ name }) => this.#world.measured.push(name),
       drivers: {
         all: [driver],

@@ -5,6 +5,7 @@ import type { StoredObject } from '../../api/meta.ts';
 import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import type { Store, StoredEvent } from '../../store/store.ts';
+import { type CopyKeeper, NO_COPIES } from '../copies.ts';
 import { FolderSync, type PassOutcome } from '../folder-sync.ts';
 import { type InventoryFile, inventoryFile } from '../inventory.ts';
 import { keyText } from '../model.ts';
@@ -21,6 +22,7 @@ export interface HarnessOptions {
   strict?: boolean;
   store?: Store;
   inventory?: InventoryFile;
+  copies?: CopyKeeper;
 }
 
 export class SourceHarness {
@@ -57,6 +59,7 @@ export class SourceHarness {
       log,
       clock: this.clock,
       parse: parseManifests,
+      copies: options.copies ?? NO_COPIES,
       snapshot: { fs: options.fs ?? nodeFs, limits: SNAPSHOT_LIMITS, recursive: true },
       strict: options.strict ?? false,
       prune: PRUNE_OPTIONS,

@@ -1,5 +1,4 @@
 // Starts the VM of a new run: the intent on disk, then the driver.
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { asBulkheadError, BulkheadError } from '../../../api/errors.ts';
@@ -8,11 +7,11 @@ import { activeSince, endedForRestart, needsNewRoot } from '../decisions.ts';
 import { launchDigest } from '../launch.ts';
 import { RESTARTED_AT_ANNOTATION } from '../limits.ts';
 import { emit } from '../recorder.ts';
+import { discardRoot, UPPER_FILE } from '../root-disk.ts';
 import type { RunRecord } from '../run-record.ts';
 import { requireVolumes } from '../volumes/claim.ts';
 import { type EffectContext, known } from './context.ts';
 
-const UPPER_FILE = 'upper.ext4';
 /** The guest's memory is given in whole MiB. */
 const MEMORY_UNIT = 1024 * 1024;
 
@@ -28,7 +27,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
     const { attached, disks } = await requireVolumes(context);
     const previousExit = await driver.lastExit(runtime.dir);
     signal.throwIfAborted();
-    const fresh = runtime.record === undefined || (await discardRoot(context));
+    const fresh = runtime.record === undefined || (await discardOldRoot(context));
     runtime.beginRun();
     await runtime.changeRecord((former) =>
       nextRun(former, context, fresh, {
@@ -72,7 +71,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
  * Takes away the root file system of the runs before, where the spec asks for another one: at the last moment, so that a change
  * that is taken back before costs nothing. That it is void is on the disk before anything of it goes.
  */
-async function discardRoot({
+async function discardOldRoot({
   deps,
   runtime,
   object,
@@ -81,7 +80,7 @@ async function discardRoot({
   const { record } = runtime;
   if (record === undefined || !needsNewRoot({ record, root })) return false;
   await runtime.changeRecord((former) => ({ ...known(former), rootDiscarded: true }));
-  await rm(join(runtime.dir, UPPER_FILE), { force: true });
+  await discardRoot(runtime.dir);
   emit(
     deps.recorder,
     object,
@@ -134,10 +133,11 @@ function nextRun(
 }
 
 /** How far the patches of a root file system are. */
-function patchesOf({ patched, patchesDone, patchedFrom }: RunRecord): Partial<RunRecord> {
+function patchesOf({ patched, patchesDone, patching, patchedFrom }: RunRecord): Partial<RunRecord> {
   return {
     ...(patched === undefined ? {} : { patched }),
     ...(patchesDone === undefined ? {} : { patchesDone }),
+    ...(patching === undefined ? {} : { patching }),
     ...(patchedFrom === undefined ? {} : { patchedFrom }),
   };
 }

@@ -14,7 +14,9 @@ import type { ObjectKey } from '../../../store/store.ts';
 import type { VmExit, VmHandle, VmmDriver } from '../../../vmm/driver.ts';
 import { ElapsedTimes, within } from '../../elapsed.ts';
 import type { GuestTrust } from '../effects/trust.ts';
+import { isHostsPatch } from '../patches.ts';
 import { SandboxProbes } from '../probes/sandbox-probes.ts';
+import { discardRoot, hasRoot, isMarkedPatched } from '../root-disk.ts';
 import {
   type MainExit,
   type RootOrigin,
@@ -206,8 +208,9 @@ export class SandboxRuntime {
     this.directory = await isDirectory(this.dir);
     if (this.directory) {
       const record = await readRunRecord(this.dir);
-      if (record === 'damaged') {
-        await this.#salvage(drivers, object);
+      const isLost = record === undefined && (await hasRoot(this.dir));
+      if (record === 'damaged' || isLost) {
+        await this.#salvage(drivers, object, isLost ? 'missing' : 'damaged');
       } else {
         this.#record = record;
         // A judged run has no VM: the judgement is written after its end.
@@ -326,14 +329,27 @@ export class SandboxRuntime {
   }
 
   /** A run about which nothing certain is known is ended and counts as lost. */
-  async #salvage(drivers: readonly VmmDriver[], object: DefaultedSandbox): Promise<void> {
+  async #salvage(
+    drivers: readonly VmmDriver[],
+    object: DefaultedSandbox,
+    state: 'damaged' | 'missing',
+  ): Promise<void> {
     const wasAlive = await this.#killAny(drivers);
     const now = new Date(this.#clock.now());
-    this.#record = await salvageRecord(object, join(this.dir, 'logs'), now);
+    const patched = await this.#hasPatches(object);
+    // How far the patches came is not known, and nothing has run on the disk yet.
+    if (!patched) await discardRoot(this.dir);
+    this.#record = await salvageRecord(object, join(this.dir, 'logs'), patched, now);
     if (this.#record.end !== undefined) return;
     const what = wasAlive ? 'so its VM was stopped' : 'so how it ended is not known';
-    const message = `The host's record of the run in run.json is damaged, ${what}.`;
+    const message = `The host's record of the run in run.json is ${state}, ${what}.`;
     this.exit = { kind: 'lost', message, finishedAt: now };
+  }
+
+  /** Is the root file system one that processes of the sandbox may have worked in? */
+  async #hasPatches({ spec, status }: DefaultedSandbox): Promise<boolean> {
+    const wants = (spec.patches ?? []).some((patch) => !isHostsPatch(patch));
+    return !wants || status?.vm?.bootMilliseconds !== undefined || (await isMarkedPatched(this.dir));
   }
 
   async #killAny(drivers: readonly VmmDriver[]): Promise<boolean> {
