@@ -18,6 +18,7 @@ import { IdleMemory, processHeap } from '../src/daemon/idle-memory.ts';
 import { DaemonMetrics } from '../src/daemon/metrics.ts';
 import { Starts } from '../src/daemon/starts.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../src/reconcilers/sandbox/reconciler.ts';
+import { Room } from '../src/reconcilers/sandbox/room.ts';
 import { FakeImages, FakeImageWorld } from '../src/reconcilers/testing/fake-images.ts';
 import { FakeSandboxNetworks } from '../src/reconcilers/testing/fake-network-plane.ts';
 import { FakeHost, FakeVmmDriver, fakeConnect } from '../src/reconcilers/testing/fake-vmm.ts';
@@ -104,6 +105,14 @@ async function run(dir: string): Promise<void> {
     store,
     images,
     volumes: new FakeVolumes(new FakeDisks(faults), fake),
+    room: new Room({
+      host: {
+        memory: async () => ({ totalBytes: 2 ** 50, availableBytes: 2 ** 50 }),
+        disk: async () => ({ availableBytes: 2 ** 50, keptBytes: 0 }),
+      },
+      memoryOvercommit: 1,
+      formerly: async () => new Map(),
+    }),
     copies: { read: () => Promise.resolve(undefined) },
     volumeMeasured: () => {},
     drivers: { all: [driver], select: async () => ({ driver, reason: 'it is a bench' }) },

@@ -384,6 +384,20 @@ export const ERRORS = {
     terminal: true,
     hint: 'Ask for less, or use a host that has it.',
   },
+  INSUFFICIENT_MEMORY: {
+    reason: 'InsufficientMemory',
+    httpStatus: 507,
+    exitCode: 125,
+    terminal: false,
+    hint: 'It starts by itself when others have ended; suspend or delete some, or ask for less.',
+  },
+  INSUFFICIENT_DISK: {
+    reason: 'InsufficientDisk',
+    httpStatus: 507,
+    exitCode: 125,
+    terminal: false,
+    hint: 'It starts by itself when there is room: `bulkhead image prune` and `bulkhead gc` remove what nothing uses.',
+  },
   REFERENCE_NOT_FOUND: {
     reason: 'ReferenceNotFound',
     httpStatus: 404,

@@ -1,8 +1,10 @@
 // Options that a daemon has wherever its objects come from.
 import { join, resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseBytes } from '../api/quantity.ts';
 import { defaultSocket, defaultStateDir } from '../client/settings.ts';
 import { logLevelOption } from './cluster-options.ts';
+import { usage } from './failure.ts';
 import { type RegistryFlags, registryOptions, registrySettings } from './registry-options.ts';
 
 export interface HostFlags extends RegistryFlags {
@@ -13,11 +15,18 @@ export interface HostFlags extends RegistryFlags {
   metricsDetail?: true;
   traceEndpoint?: URL;
   gatewayAuthority?: string;
+  memoryOvercommit: number;
+  minFreeDisk?: number;
   driver: (typeof DRIVERS)[number];
   logLevel: string;
 }
 
 const DRIVERS = ['auto', 'libkrun', 'software'] as const;
+/** Guests take their memory as they need it and give it back, and most are idle: twice as many fit as would all at once. */
+const MEMORY_OVERCOMMIT = 2;
+const MEMORY_OVERCOMMIT_MIN = 0.1;
+/** What idle guests use at least is about a hundredth of what they usually ask for. */
+const MEMORY_OVERCOMMIT_MAX = 100;
 /** For `--metrics-address`: no listener on TCP. */
 const NO_METRICS = 'none';
 
@@ -44,6 +53,17 @@ export function hostOptions(command: Command): Command {
       '--gateway-authority <file>',
       'PEM file with the certificate and the ECDSA P-256 key of the authority that opened TLS is vouched for by (default: one is made)',
     )
+    .option(
+      '--memory-overcommit <factor>',
+      'how much memory sandboxes may be given in all, as a multiple of what the host has',
+      overcommit,
+      MEMORY_OVERCOMMIT,
+    )
+    .option(
+      '--min-free-disk <size>',
+      'start nothing when less would be free on the disk of the state directory, and fetch no image below twice of it (default: 1Gi, at most a twentieth of the disk)',
+      size,
+    )
     .addOption(
       new Option(
         '--driver <driver>',
@@ -67,15 +87,35 @@ function traceEndpoint(text: string): URL {
   return url;
 }
 
+function overcommit(text: string): number {
+  const factor = Number(text);
+  if (!(factor >= MEMORY_OVERCOMMIT_MIN && factor <= MEMORY_OVERCOMMIT_MAX))
+    throw usage(
+      `--memory-overcommit "${text}": expected a number from ${MEMORY_OVERCOMMIT_MIN} to ${MEMORY_OVERCOMMIT_MAX}`,
+    );
+  return factor;
+}
+
+function size(text: string): number {
+  try {
+    return parseBytes(text);
+  } catch {
+    throw usage(`--min-free-disk "${text}": expected a size such as 1Gi`);
+  }
+}
+
 /** As the daemon takes them. */
 export async function hostSettings(options: HostFlags) {
   const { metricsAddress, driver, logLevel, gatewayAuthority, traceEndpoint: endpoint } = options;
+  const { memoryOvercommit, minFreeDisk } = options;
   const stateDir = resolve(options.stateDir);
   return {
     stateDir,
     volumeDir: resolve(options.volumeDir ?? join(stateDir, 'volumes')),
     socketPath: resolve(options.socket ?? defaultSocket(stateDir)),
     driver,
+    memoryOvercommit,
+    ...(minFreeDisk === undefined ? {} : { minFreeDiskBytes: minFreeDisk }),
     metricsDetail: options.metricsDetail === true,
     logLevel,
     registries: await registrySettings(options),

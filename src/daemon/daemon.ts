@@ -23,7 +23,9 @@ import { GatewayProcess } from '../network/gateway/process.ts';
 import { HostNetworks } from '../network/host-networks.ts';
 import { AuthorityFile } from '../network/intercept/authority-file.ts';
 import { LeaseReconciler } from '../reconcilers/lease/reconciler.ts';
+import { memoryOfVms } from '../reconcilers/sandbox/former-vms.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
+import { Room } from '../reconcilers/sandbox/room.ts';
 import type { VolumeReconciler } from '../reconcilers/volume/reconciler.ts';
 import { checkAddresses } from '../server/listen.ts';
 import { apiRules } from '../server/rules.ts';
@@ -39,6 +41,7 @@ import { openSoftwareDriver } from '../vmm/software/driver.ts';
 import { parseBody } from './body.ts';
 import { DeferredEnqueuer } from './deferred-enqueuer.ts';
 import { daemonChecks } from './doctor.ts';
+import { HostFigures } from './host-room.ts';
 import { IdleMemory, processHeap } from './idle-memory.ts';
 import { DaemonMetrics } from './metrics.ts';
 import { addNodeAgent, type NodeOptions, openNodeStore } from './node.ts';
@@ -70,6 +73,10 @@ export interface DaemonOptions {
   gatewayAuthority?: string;
   /** What may run VMs; `auto` tries libkrun with a VM of its own and takes the software driver where that fails. */
   driver: AllowedDrivers;
+  /** Memory that sandboxes may be given in all, as a multiple of what the host has. */
+  memoryOvercommit: number;
+  /** Nothing starts when less than that would be free on the state directory's disk. Absent: by the size of the disk. */
+  minFreeDiskBytes?: number;
   logLevel: string;
   /** Ends by itself once no client asks anything and no sandbox runs. */
   untilUnused?: boolean;
@@ -115,7 +122,11 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
 
   const registries = openRegistries(options.registries ?? {});
   opened.defer(() => registries.close());
-  const images = await openImages({ folder: paths.images, registries });
+  const hostRoom = new HostFigures(options.stateDir, options.minFreeDiskBytes);
+  const images = await openImages({
+    ...{ folder: paths.images, registries },
+    keptFreeBytes: () => hostRoom.keptFromImages(),
+  });
   opened.defer(() => images.close());
   const drivers = await openDrivers(options.driver, paths.vmm, log);
   opened.defer(() => drivers.close());
@@ -156,7 +167,12 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     log,
     clock,
     sandboxesDir: paths.sandboxes,
-    hostMemoryBytes: totalmem(),
+    room: new Room({
+      host: hostRoom,
+      memoryOvercommit: options.memoryOvercommit,
+      formerly: async () => memoryOfVms((await store.list('Sandbox')).items),
+    }),
+    hostMemoryBytes: totalmem() * Math.min(1, options.memoryOvercommit),
     nodeName,
     random: Math.random,
   });

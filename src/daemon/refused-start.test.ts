@@ -25,7 +25,10 @@ async function refused(
       socketPath,
       driver: 'software' as const,
     };
-    const run = runDaemon({ ...options, logLevel: 'fatal', ...(await change(dir)) }, AbortSignal.abort());
+    const run = runDaemon(
+      { ...options, logLevel: 'fatal', memoryOvercommit: 1, ...(await change(dir)) },
+      AbortSignal.abort(),
+    );
     await assert.rejects(run, (error) => {
       assert.ok(error instanceof BulkheadError);
       assert.equal(error.code, code);

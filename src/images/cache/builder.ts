@@ -25,8 +25,11 @@ export interface BuilderOptions {
   /** Where staging folders are made; on the same file system as the disks. */
   temporary: string;
   limits: ImageLimits;
-  /** Sees to so much free space, as far as there is something to remove. */
-  makeRoom(expectedBytes: number): Promise<void>;
+  /**
+   * Sees to so much free space, as far as there is something to remove. Fails with DISK_FULL where there is not even room for
+   * what it certainly takes.
+   */
+  makeRoom(expectedBytes: number, certainBytes: number): Promise<void>;
   /** Takes over the folder with a finished disk. */
   commit(
     staged: string,
@@ -57,7 +60,7 @@ export class DiskBuilder {
   ): Promise<DiskRecord> {
     const { layers } = remote.manifest;
     const total = layers.reduce((sum, layer) => sum + layer.size, 0);
-    await this.#options.makeRoom(total * (1 + EXPECTED_RATIO));
+    await this.#options.makeRoom(total * (1 + EXPECTED_RATIO), total);
     const meter = new ProgressMeter('downloading', layers.length, total, onProgress);
     const staging = await this.stage();
     // The first failure ends the downloads that are still under way.
@@ -92,7 +95,7 @@ export class DiskBuilder {
     onProgress: ProgressListener,
   ): Promise<DiskRecord> {
     const total = image.layers.reduce((sum, layer) => sum + layer.range.length, 0);
-    await this.#options.makeRoom(total * EXPECTED_RATIO);
+    await this.#options.makeRoom(total * EXPECTED_RATIO, total);
     const meter = new ProgressMeter('writing', image.layers.length, total, onProgress);
     const staging = await this.stage();
     try {

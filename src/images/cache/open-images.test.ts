@@ -536,4 +536,17 @@ describe('removing', () => {
     await load(images, ONE, 'a:1');
     assert.equal((await images.list()).length, 2, 'what was used just now stays');
   });
+
+  it('with too little free nothing new comes in, and what is there stays', async () => {
+    let kept = 0;
+    const keptFreeBytes = () => Promise.resolve(kept);
+    const images = await open({ lowSpaceBytes: 2 ** 60, keptFreeBytes });
+    await load(images, ONE, 'a:1');
+    kept = 2 ** 60;
+    await assert.rejects(load(images, TWO, 'b:2'), { code: 'DISK_FULL', message: /are kept for sandboxes/ });
+    assert.deepEqual(await names(images), [['docker.io/library/a:1']]);
+    kept = 0;
+    await load(images, TWO, 'b:2');
+    assert.equal((await images.list()).length, 2);
+  });
 });

@@ -27,6 +27,8 @@ export interface ImagesOptions {
   limits?: Partial<ImageLimits>;
   /** Below this much free space, unused images are collected before a new one is written. Default 2 GiB. */
   lowSpaceBytes?: number;
+  /** Nothing new is written that would leave less than this free: before sandboxes that run go short. Default 0. */
+  keptFreeBytes?: () => Promise<number>;
   now?: () => Date;
 }
 
@@ -75,6 +77,7 @@ class ImageCache implements OpenImages {
   readonly #registries: Registries;
   readonly #limits: ImageLimits;
   readonly #lowSpaceBytes: number;
+  readonly #keptFreeBytes: () => Promise<number>;
   readonly #now: () => Date;
   readonly #lock: FolderLock;
   readonly #leases: Leases;
@@ -92,6 +95,7 @@ class ImageCache implements OpenImages {
     this.#registries = options.registries;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#lowSpaceBytes = options.lowSpaceBytes ?? DEFAULT_LOW_SPACE_BYTES;
+    this.#keptFreeBytes = options.keptFreeBytes ?? (() => Promise.resolve(0));
     this.#now = options.now ?? (() => new Date());
     this.#lock = lock;
     this.#leases = leases;
@@ -99,7 +103,7 @@ class ImageCache implements OpenImages {
     this.#builder = new DiskBuilder({
       temporary,
       limits: this.#limits,
-      makeRoom: (expectedBytes) => this.#makeRoom(expectedBytes),
+      makeRoom: (expectedBytes, certainBytes) => this.#makeRoom(expectedBytes, certainBytes),
       commit: (staged, image) => this.#commit(staged, image),
     });
   }
@@ -288,10 +292,16 @@ class ImageCache implements OpenImages {
     for (const listener of this.#arrivalListeners) listener(digest);
   }
 
-  async #makeRoom(expectedBytes: number): Promise<void> {
+  async #makeRoom(expectedBytes: number, certainBytes: number): Promise<void> {
     const wanted = this.#lowSpaceBytes + expectedBytes;
     if ((await this.#freeBytes()) >= wanted) return;
     await this.#change(() => this.#prune({ targetFreeBytes: wanted, idleMs: RECENT_USE_MS }));
+    const [free, kept] = await Promise.all([this.#freeBytes(), this.#keptFreeBytes()]);
+    if (free - certainBytes >= kept) return;
+    throw new BulkheadError(
+      'DISK_FULL',
+      `the image takes at least ${mebi(certainBytes)}, and the disk has ${mebi(free)} free, of which ${mebi(kept)} are kept for sandboxes`,
+    );
   }
 
   async #freeBytes(): Promise<number> {
@@ -342,4 +352,8 @@ class ImageCache implements OpenImages {
     if (record !== undefined) return record;
     throw new BulkheadError('IMAGE_NOT_PRESENT', `image ${referenceOrDigest} is not on this machine`);
   }
+}
+
+function mebi(bytes: number): string {
+  return `${Math.ceil(bytes / 1024 ** 2)}Mi`;
 }

@@ -12,6 +12,7 @@ import type { VmHandle, VmmDriver } from '../../vmm/driver.ts';
 import type { VolumeClaims } from '../../volumes/volumes.ts';
 import type { Step } from './machine.ts';
 import type { SandboxEventRecorder } from './recorder.ts';
+import type { Room } from './room.ts';
 
 /** Picks the driver that a spec asks for. */
 export interface DriverSelector {
@@ -65,6 +66,8 @@ export interface SandboxReconcilerDeps {
   clock: Clock;
   /** `<state>/sandboxes`: one directory per uid. Exists. */
   sandboxesDir: string;
+  /** Who may start. */
+  room: Room;
   /** All memory of this host: no VM can have more. */
   hostMemoryBytes: number;
   /** `status.nodeName`. */

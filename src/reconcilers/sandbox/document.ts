@@ -147,6 +147,11 @@ ${inner.join('\n\n')}
   32 MiB in 2,000 files, folders and links. Links on the way to it are not followed, and what a link in it leads to is not copied. Folder,
   \`bulkhead apply\` and SDK read it and write its digest into the patch; a change of the files is a change of the patch. Files named
   \`*.yaml\` and \`*.json\` in the watched folder are manifests: copy them from a folder whose name begins with a dot.
+- What does not fit on the host waits, and starts by itself when there is room; until then condition \`Scheduled\` is False with
+  \`InsufficientMemory\` or \`InsufficientDisk\`. Memory of all that run, start or back off counts up to \`bulkhead daemon --memory-overcommit\` (2)
+  times the host's, and what a start asks for, divided by that, has to be free then. Disks are sparse: nothing starts when less than
+  \`--min-free-disk\` (1Gi, at most a twentieth of the disk) would be free, and no image is fetched below twice of it, so that who runs
+  already goes short last. It is looked at when a sandbox ends, and every 10 s.
 - A Secret or ConfigMap that does not exist yet holds a start back (\`ReferenceNotFound\`); the sandbox goes on when it appears.
 - An agent that is silent for ${seconds(AGENT_SILENCE_MS)} costs the sandbox its \`Ready\`, until it answers again.
 - \`Suspended\` and \`Succeeded\` sandboxes are not Ready, since nothing can run in them, and not Reconciling either. Wait for them

@@ -57,6 +57,9 @@ export const STATS_CONCURRENCY = 16;
 /** A guest that does not tell its figures in this time is asked in the next round. */
 export const STATS_TIMEOUT_MS = 5_000;
 
+/** What is free on the host changes without a word: who waits for it looks again after so long. */
+export const ROOM_RETRY_MS = 10_000;
+
 /** How often directories without an object are looked for. */
 export const ORPHAN_SWEEP_INTERVAL_MS = 300_000;
 

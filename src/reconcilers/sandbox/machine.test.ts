@@ -130,6 +130,11 @@ function observationOf(next: () => number): Observation & { object: DefaultedSan
     agent: chance(0.5)
       ? { connected: true, silentMs: 0 }
       : { connected: false, silentMs: pick([0, 5_000, 20_000]) },
+    room: pick([
+      { reserved: true },
+      { reserved: false },
+      { reserved: false, problem: { code: 'INSUFFICIENT_MEMORY', message: 'full' } as const },
+    ]),
     volumes: chance(0.5)
       ? { wanted: [], claimed: false }
       : {

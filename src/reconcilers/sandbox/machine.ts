@@ -34,6 +34,7 @@ export const COMMANDS = [
   'claimVolumes',
   'updateFiles',
   'runProbes',
+  'reserveRoom',
   'restVolumes',
   'releaseVolumes',
   'startVm',
@@ -61,6 +62,12 @@ export const sandboxMachine = setup({
     'pull waits after a failure': ({ context }) => waits(context.observation, 'pull'),
     'volumes are claimed': ({ context: { observation } }) =>
       observation.volumes.claimed || observation.volumes.wanted.length === 0,
+    'room is reserved': ({ context }) => context.observation.room.reserved,
+    // Last of all: what waits for something else must not keep others from memory.
+    'nothing but room is missing': ({ context: { observation } }) =>
+      observation.image !== undefined &&
+      observation.directory &&
+      (observation.volumes.claimed || observation.volumes.wanted.length === 0),
     'directory exists': ({ context }) => context.observation.directory,
     'VM is alive': ({ context }) => context.observation.vm !== undefined,
     'start waits after a failure': ({ context }) => waits(context.observation, 'start'),
@@ -112,7 +119,8 @@ export const sandboxMachine = setup({
       },
     },
     Preparing: {
-      description: 'Image, directory, volumes and network are made ready side by side.',
+      description:
+        'Image, directory, volumes, network and the room on this host are made ready side by side.',
       type: 'parallel',
       entry: 'addFinalizer',
       on: {
@@ -164,6 +172,21 @@ export const sandboxMachine = setup({
             // Last of all: who waits for an image for long must not keep others from their disks.
             Waiting: {},
             Claiming: { entry: 'claimVolumes' },
+            Ready: { type: 'final' },
+          },
+        },
+        room: {
+          initial: 'Checking',
+          states: {
+            Checking: {
+              always: [
+                { guard: 'room is reserved', target: 'Ready' },
+                { guard: 'nothing but room is missing', target: 'Reserving' },
+                { target: 'Waiting' },
+              ],
+            },
+            Waiting: {},
+            Reserving: { entry: 'reserveRoom' },
             Ready: { type: 'final' },
           },
         },

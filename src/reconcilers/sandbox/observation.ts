@@ -55,6 +55,14 @@ export interface ObservedVolumes {
   problem?: { reason: string; message: string; terminal: boolean };
 }
 
+/** Memory and disk of the host. */
+export interface ObservedRoom {
+  /** It is this sandbox's for the next start, or for the VM that runs. */
+  reserved: boolean;
+  /** Why it is not, by the last look. */
+  problem?: { code: ErrorCode; message: string };
+}
+
 export interface ObservedAgent {
   connected: boolean;
   /** Since the agent fell silent, or since this process began to look for it; 0 while it is connected. */
@@ -118,6 +126,7 @@ export interface Observation {
   /** In the cache, and the one that the spec as it is now asks for. */
   readonly image?: BootableImage;
   readonly volumes: ObservedVolumes;
+  readonly room: ObservedRoom;
   /** A VM process that is alive. */
   readonly vm?: ObservedVm;
   /** How the VM of `record` ended; only when none is alive. */

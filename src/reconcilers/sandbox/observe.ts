@@ -34,7 +34,8 @@ export async function observe(
     clock,
     networks,
     hostMemoryBytes,
-  }: Pick<SandboxReconcilerDeps, 'store' | 'clock' | 'networks' | 'hostMemoryBytes'>,
+    room,
+  }: Pick<SandboxReconcilerDeps, 'store' | 'clock' | 'networks' | 'hostMemoryBytes' | 'room'>,
   object: DefaultedSandbox,
   runtime: SandboxRuntime,
 ): Promise<Observed> {
@@ -54,6 +55,11 @@ export async function observe(
     object,
     unsupported: [...unsupportedFields(object.spec), ...tooManyDisks(object)],
     volumes: volumesOf(object, runtime),
+    room: {
+      // A VM that runs has what it was started with.
+      reserved: runtime.handle !== undefined || room.has(runtime.uid),
+      ...(runtime.roomProblem === undefined ? {} : { problem: runtime.roomProblem }),
+    },
     missing,
     hostMemoryBytes,
     launchDigest: launch.digest,

@@ -10,6 +10,7 @@ import type { SandboxReconcilerDeps } from './dependencies.ts';
 import type { EffectContext } from './effects/context.ts';
 import { execute } from './effects/execute.ts';
 import { releaseHost } from './effects/release.ts';
+import { keepRoom } from './effects/room.ts';
 import { MAX_STEPS, ORPHAN_SWEEP_INTERVAL_MS, PROGRESS_WRITE_INTERVAL_MS } from './limits.ts';
 import { SandboxLogs } from './logs/logs.ts';
 import { deriveState, type Step, step } from './machine.ts';
@@ -54,6 +55,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
   readonly #endArrivals: () => void;
   readonly #endVolumeChanges: () => void;
   readonly #endNetworkChanges: () => void;
+  readonly #endReleases: () => void;
   #cancelSweep: (() => void) | undefined;
   #sweeping: Promise<void> | undefined;
 
@@ -75,6 +77,10 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     this.#endVolumeChanges = deps.volumes.onChange((uid) => {
       for (const runtime of this.live.runtimes())
         if (runtime.volumeProblem?.uid === uid) deps.enqueuer.enqueue(runtime.key);
+    });
+    this.#endReleases = deps.room.onRelease(() => {
+      for (const runtime of this.live.runtimes())
+        if (runtime.roomProblem !== undefined) deps.enqueuer.enqueue(runtime.key);
     });
     this.#endNetworkChanges = deps.networks.onChange((uid) => {
       const runtime = this.live.runtime(uid);
@@ -107,7 +113,9 @@ class DefaultSandboxReconciler implements SandboxReconciler {
         observation,
         inputs,
       };
-      if ((await execute(next.commands, context)) === 'waiting') {
+      const result = await execute(next.commands, context);
+      keepRoom(this.#deps.room, context, next);
+      if (result === 'waiting') {
         return worse(remains, await this.#settle(runtime, observation, next, object));
       }
     }
@@ -135,6 +143,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     this.#endArrivals();
     this.#endVolumeChanges();
     this.#endNetworkChanges();
+    this.#endReleases();
     this.#cancelSweep?.();
     await this.#sweeping;
     await this.live.stopSampling();
@@ -251,6 +260,7 @@ class DefaultSandboxReconciler implements SandboxReconciler {
         (!runtime.directory && runtime.tasks.current === undefined && runtime.record === undefined)
       ) {
         this.live.remove(runtime);
+        this.#deps.room.release(runtime.uid);
         continue;
       }
       const { deps, logs } = { deps: this.#deps, logs: this.logs };

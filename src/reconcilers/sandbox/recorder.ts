@@ -10,6 +10,7 @@ export const EVENTS = {
   FailedPull: 'Warning',
   WaitsForVolume: 'Normal',
   FailedUpdate: 'Warning',
+  FailedScheduling: 'Warning',
   DriverSelected: 'Normal',
   Started: 'Normal',
   Adopted: 'Normal',

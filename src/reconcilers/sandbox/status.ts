@@ -198,7 +198,7 @@ function summarize(o: Observation, step: Step): Summary {
       if (block !== undefined) return { ...block, kind: block.terminal ? 'stalled' : 'working' };
       return { reason: REASONS.Pending, message: 'Waits to be prepared.', kind: 'working' };
     case 'Preparing':
-      return failureSummary(o) ?? volumeSummary(o) ?? imageSummary(o);
+      return failureSummary(o) ?? volumeSummary(o) ?? roomSummary(o) ?? imageSummary(o);
     case 'Starting':
       return stallSummary(o) ?? failureSummary(o) ?? startingSummary(step);
   }
@@ -233,6 +233,14 @@ function volumeSummary({ volumes, image }: Observation): Summary | undefined {
   if (image === undefined || volumes.claimed || volumes.problem === undefined) return undefined;
   const { reason, message, terminal } = volumes.problem;
   return { reason, message, kind: terminal ? 'stalled' : 'working' };
+}
+
+/** Looked for when all else is there. */
+function roomSummary({ room }: Observation): Summary | undefined {
+  if (room.reserved || room.problem === undefined) return undefined;
+  const { code, message } = room.problem;
+  const { reason, hint } = ERRORS[code];
+  return { reason, message: `${message} ${hint}`, kind: 'working' };
 }
 
 function imageSummary(o: Observation): Summary {
@@ -323,6 +331,8 @@ type Setter = (type: SandboxConditionType, holds: boolean, why?: string, text?: 
 /** One that asks for more than this host has is never given to it; a VM that runs already stays where it is. */
 function scheduledCondition(o: Observation, set: Setter, nodeName: string): Update {
   const block = o.vm === undefined ? blockedBy(o) : undefined;
+  const wait = block === undefined ? roomSummary(o) : undefined;
+  if (wait !== undefined) return set('Scheduled', false, wait.reason, wait.message);
   return block?.code === 'INSUFFICIENT_RESOURCES'
     ? set('Scheduled', false, REASONS.Unschedulable, block.message)
     : set('Scheduled', true, REASONS.Scheduled, `Runs on ${nodeName}.`);

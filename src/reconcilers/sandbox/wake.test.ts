@@ -26,6 +26,7 @@ function observation(spec: Record<string, unknown>, part: Partial<Observation>):
     agent: { connected: false, silentMs: 1_000 },
     volumes: { wanted: [], claimed: false },
     probes: {},
+    room: { reserved: false },
     guest: { rootMounted: false, personalized: false, mainStarted: false },
     elapsed: {},
     ...part,

@@ -13,6 +13,7 @@ import {
   AGENT_SILENCE_MS,
   PROGRESS_WRITE_INTERVAL_MS,
   REFERENCE_RETRY_MS,
+  ROOM_RETRY_MS,
   WALL_CLOCK_RECHECK_MS,
 } from './limits.ts';
 import type { Step } from './machine.ts';
@@ -43,6 +44,7 @@ export function nextWake(o: Observation, { state }: Step): number | undefined {
   }
   if (o.missing.length > 0 || (state === 'Preparing' && o.volumes.problem !== undefined))
     times.push(REFERENCE_RETRY_MS);
+  if (state === 'Preparing' && o.room.problem !== undefined) times.push(ROOM_RETRY_MS);
   if (state === 'Preparing' && o.image === undefined) times.push(PROGRESS_WRITE_INTERVAL_MS);
   const ahead = times.filter((time) => time !== undefined && time > 0 && Number.isFinite(time)) as number[];
   return ahead.length === 0 ? undefined : Math.min(...ahead);

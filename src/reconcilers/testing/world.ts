@@ -13,7 +13,9 @@ import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import type { ObjectKey, Store } from '../../store/store.ts';
 import type { SandboxReconcilerDeps } from '../sandbox/dependencies.ts';
+import { memoryOfVms } from '../sandbox/former-vms.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../sandbox/reconciler.ts';
+import { Room } from '../sandbox/room.ts';
 import { FakeImages, FakeImageWorld } from './fake-images.ts';
 import { FakeSandboxNetworks } from './fake-network-plane.ts';
 import { FakeHost, FakeVmmDriver, fakeConnect } from './fake-vmm.ts';
@@ -51,6 +53,8 @@ export class World {
   readonly dir = mkdtempSync(join(existsSync(MEMORY_DIR) ? MEMORY_DIR : tmpdir(), 'bulkhead-reconciler-'));
   readonly sandboxesDir = join(this.dir, 'sandboxes');
   readonly store: EmbeddedStore;
+  freeMemoryBytes = 2 * HOST_MEMORY_BYTES;
+  freeDiskBytes = 2 ** 40;
   /** Status writes by object name. */
   readonly statusWrites = new Map<string, SandboxStatus[]>();
   readonly events: { name: string; reason: string; message: string }[] = [];
@@ -282,6 +286,15 @@ export class Daemon {
       clock,
       sandboxesDir,
       hostMemoryBytes: HOST_MEMORY_BYTES,
+      room: new Room({
+        host: {
+          memory: () =>
+            Promise.resolve({ totalBytes: HOST_MEMORY_BYTES, availableBytes: this.#world.freeMemoryBytes }),
+          disk: () => Promise.resolve({ availableBytes: this.#world.freeDiskBytes, keptBytes: 2 ** 30 }),
+        },
+        memoryOvercommit: 1,
+        formerly: async () => memoryOfVms((await this.#world.store.list('Sandbox')).items),
+      }),
       nodeName: 'node-a',
       random: () => 0.5,
       onStep: (from, to) => {

@@ -17,6 +17,7 @@ import { type EffectContext, known } from './context.ts';
 import { runProbes } from './probes.ts';
 import { pullImage } from './pull.ts';
 import { releaseHost } from './release.ts';
+import { reserveRoom } from './room.ts';
 import { startVm } from './start.ts';
 import { stopVm } from './stop.ts';
 import { establishTrust, wantsTrust } from './trust.ts';
@@ -41,6 +42,7 @@ const EFFECTS: Record<Command, (context: EffectContext) => Promise<EffectResult>
       ? asTask(context, 'files', (signal) => updateGuest(context, signal))
       : 'waiting',
   runProbes,
+  reserveRoom: async (context): Promise<EffectResult> => ((await reserveRoom(context)) ? 'again' : 'waiting'),
   restVolumes: async (context): Promise<EffectResult> => {
     await restVolumes(context);
     return 'waiting';

@@ -16,6 +16,7 @@ import { ElapsedTimes, within } from '../../elapsed.ts';
 import type { GuestTrust } from '../effects/trust.ts';
 import { isHostsPatch } from '../patches.ts';
 import { SandboxProbes } from '../probes/sandbox-probes.ts';
+import type { RoomProblem } from '../room.ts';
 import { discardRoot, hasRoot, isMarkedPatched } from '../root-disk.ts';
 import {
   type MainExit,
@@ -120,6 +121,8 @@ export class SandboxRuntime {
   volumes: ClaimedDisks | undefined;
   /** Why they could not be claimed. */
   volumeProblem: VolumeProblem | undefined;
+  /** Why the host has no room for it. */
+  roomProblem: RoomProblem | undefined;
   /** How the VM of the current run ended. */
   exit: VmExit | undefined;
   main: MainProcess | undefined;
