@@ -39,6 +39,19 @@ export interface LoadRequest {
   reference?: string;
 }
 
+export type GarbageKind = 'SandboxDirectory' | 'Vm' | 'ImageLease' | 'VolumeClaim' | 'CopyContent';
+
+/** Something on the daemon's host without an owner: an item of the answer to `POST .../gc`. */
+export interface GarbageItem {
+  kind: GarbageKind;
+  name: string;
+  /** Why nobody needs it, as a sentence. */
+  reason: string;
+  sizeBytes?: number;
+  /** Why it could not be removed. */
+  error?: string;
+}
+
 /** Body of `POST .../images/prune`. */
 export interface PruneRequest {
   targetFreeBytes?: number;

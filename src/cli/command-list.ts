@@ -27,6 +27,7 @@ export const COMMANDS = [
   { name: 'top', summary: 'show what sandboxes use' },
   { name: 'image', summary: 'manage the images on this machine' },
   { name: 'volume', summary: 'manage the disks of volumes on this machine' },
+  { name: 'gc', summary: 'remove what has no owner on this machine' },
   { name: 'network', summary: 'show what a sandbox reached, and what was refused' },
   { name: 'policy', summary: 'try what network policies allow' },
   { name: 'status', summary: 'show on one page what runs, what does not and why, and what to do' },

@@ -33,6 +33,7 @@ export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
   top: () => import('./top.ts'),
   image: () => import('./image.ts'),
   volume: () => import('./volume.ts'),
+  gc: () => import('./gc.ts'),
   network: () => import('./network.ts'),
   policy: () => import('./policy.ts'),
   status: () => import('./status.ts'),

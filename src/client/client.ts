@@ -4,7 +4,15 @@ import { BulkheadError } from '../api/errors.ts';
 import { apiVersionOf } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
 import { isStatus, type Status } from '../api/status.ts';
-import type { DoctorReport, ExecQuery, FlowList, LogQuery, SandboxStats, VersionInfo } from '../api/wire.ts';
+import type {
+  DoctorReport,
+  ExecQuery,
+  FlowList,
+  GarbageItem,
+  LogQuery,
+  SandboxStats,
+  VersionInfo,
+} from '../api/wire.ts';
 import { CopyClient } from './copies.ts';
 import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
@@ -360,6 +368,13 @@ export class BulkheadClient {
 
   async doctor(): Promise<DoctorReport> {
     return (await this.#transport.request<DoctorReport>('GET', `/apis/${GROUP_VERSION}/doctor`)).body;
+  }
+
+  /** What has no owner on the daemon's host; removed unless it is a dry run. */
+  async collectGarbage(request: { dryRun: boolean }): Promise<GarbageItem[]> {
+    const path = `/apis/${GROUP_VERSION}/gc`;
+    return (await this.#transport.request<{ items: GarbageItem[] }>('POST', path, { body: request })).body
+      .items;
   }
 
   async version(): Promise<VersionInfo> {

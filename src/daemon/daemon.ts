@@ -36,11 +36,14 @@ import type { ObjectKey, Store } from '../store/store.ts';
 import type { StartTraces } from '../tracing/start-traces.ts';
 import { loadHostLibrary } from '../vmm/ffi.ts';
 import { openLibkrunDriver } from '../vmm/libkrun/driver.ts';
+import { openLostVms } from '../vmm/lost-vms.ts';
 import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
 import { openSoftwareDriver } from '../vmm/software/driver.ts';
 import { parseBody } from './body.ts';
 import { DeferredEnqueuer } from './deferred-enqueuer.ts';
 import { daemonChecks } from './doctor.ts';
+import { GarbageCollector } from './garbage/collector.ts';
+import { garbageSources } from './garbage/sources.ts';
 import { HostFigures } from './host-room.ts';
 import { IdleMemory, processHeap } from './idle-memory.ts';
 import { DaemonMetrics } from './metrics.ts';
@@ -52,7 +55,7 @@ import { Starts } from './starts.ts';
 import { untilUnused } from './until-unused.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { volumeAccess } from './volume-access.ts';
-import { daemonVolumeReconciler, openDaemonVolumes, volumeFigures } from './volumes.ts';
+import { daemonVolumeReconciler, exists, openDaemonVolumes, volumeFigures } from './volumes.ts';
 
 export interface DaemonOptions {
   /** Everything the daemon keeps; made with mode 0700 when it does not exist. */
@@ -226,6 +229,25 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     ),
   );
 
+  const garbage = new GarbageCollector(
+    garbageSources({
+      sandboxes: async () => (await store.list('Sandbox')).items,
+      hasDirectory: (uid) => exists(join(paths.sandboxes, uid)),
+      orphans: () => sandboxes.orphans(),
+      lostVms: await openLostVms({ stateDir: paths.vmm, buildDir: BUILD_DIR }),
+      ...{ images, volumes, copies },
+    }),
+    log,
+    clock,
+  );
+  manager.add(
+    runnable(
+      'garbage',
+      () => garbage.start(),
+      () => garbage.stop(),
+    ),
+  );
+
   const rules = apiRules(parseBody);
   const server = createServer({
     store,
@@ -236,6 +258,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     imageExporter: images,
     volumes: volumeAccess(store, volumes, rules),
     copies,
+    garbage,
     policies: policyAccess(store, networks),
     metrics: (accept) => metrics.scrape(accept),
     healthChecks: [

@@ -31,7 +31,8 @@ export function daemonVolumeReconciler(
   });
 }
 
-async function exists(path: string): Promise<boolean> {
+/** Is there something, or can it not be told? */
+export async function exists(path: string): Promise<boolean> {
   try {
     await access(path);
     return true;

@@ -9,6 +9,7 @@ import type { Images } from '../images/images.ts';
 import type { SandboxPolicy } from '../network/policy/effective.ts';
 import type { Store } from '../store/store.ts';
 import type { AccessMode } from '../volumes/volumes.ts';
+import type { GarbageAccess } from './garbage-routes.ts';
 
 /** A kind as it is served. */
 export interface ServedKind extends ResourceKind {
@@ -148,6 +149,7 @@ export interface ServerDependencies {
   imageExporter?: ImageExporter;
   volumes: VolumeAccess;
   copies: Pick<Copies, 'has' | 'put'>;
+  garbage: GarbageAccess;
   policies: PolicyAccess;
   /** All metrics, in the format that an HTTP header Accept asks for. */
   metrics(accept: string | undefined): Promise<{ contentType: string; body: string | Buffer }>;

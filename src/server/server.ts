@@ -9,6 +9,7 @@ import { registerDiscovery } from './discovery.ts';
 import { registerEvents } from './events.ts';
 import { sendClientError, sendFailure, sendNotFound } from './failures.ts';
 import { registerFileRoutes } from './file-routes.ts';
+import { registerGarbageRoutes } from './garbage-routes.ts';
 import { registerHealth } from './health.ts';
 import { registerImageRoutes } from './image-routes.ts';
 import {
@@ -99,6 +100,7 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
   registerImageRoutes(api, deps, closing.signal);
   registerVolumeRoutes(api, deps.volumes, closing.signal);
   registerCopyRoutes(api, deps.copies);
+  registerGarbageRoutes(api, deps.garbage);
   registerHealth(api, deps);
   api.get(`/apis/${GROUP_VERSION}/doctor`, async () => ({ checks: await deps.doctor() }));
   refuseOtherMethods(api, deps);

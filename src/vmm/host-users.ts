@@ -69,6 +69,17 @@ export class HostUsers {
     return found;
   }
 
+  /** All that are claimed now, with their numbers; one that is just being written is left out. */
+  async held(): Promise<(Claim & { uid: number })[]> {
+    const found: (Claim & { uid: number })[] = [];
+    for (const name of await readdir(this.#dir)) {
+      const text = await readFile(join(this.#dir, name), 'utf8').catch(() => ''); // released meanwhile
+      const claim = decodeClaim(text);
+      if (claim.id !== '' && claim.dir !== '') found.push({ ...claim, uid: Number(name) });
+    }
+    return found;
+  }
+
   async #find(id: string): Promise<number | undefined> {
     for (const uid of this.#window(id)) {
       try {

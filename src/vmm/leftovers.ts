@@ -13,6 +13,9 @@ import { adoptVm } from './vm-process.ts';
 const RECORD_ATTEMPTS = 2000;
 const RECORD_PAUSE_MS = 5;
 
+/** What a VM has on the host beside its directory. */
+type VmParts = Pick<VmHost, 'library' | 'cgroups' | 'users'>;
+
 /** VMs that a driver runs for itself (to make a template, to try the host), never adopted. */
 export interface OwnVms {
   /** Holds one directory for each, named by its id, among others. */
@@ -59,7 +62,7 @@ async function endOwn(host: VmHost, dir: string, id: string): Promise<void> {
 }
 
 /** Ends a VM that no record tells of any more; its supervisor ends with it. */
-async function endLost(host: VmHost, id: string): Promise<void> {
+export async function endLost(host: VmParts, id: string): Promise<void> {
   for (const pid of await host.cgroups.processes(id)) {
     try {
       const pidfd = host.library.pidfdOpen(pid, host.library.processStartTime(pid));
@@ -76,7 +79,7 @@ async function endLost(host: VmHost, id: string): Promise<void> {
   await releaseVm(host, id);
 }
 
-async function isThere(dir: string): Promise<boolean> {
+export async function isThere(dir: string): Promise<boolean> {
   try {
     await stat(dir);
     return true;

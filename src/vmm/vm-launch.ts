@@ -85,7 +85,7 @@ export async function abandonVm(
 }
 
 /** What a VM leaves on the host beside its directory. Safe to repeat; only when its processes are gone. */
-export async function releaseVm(host: VmHost, id: string): Promise<void> {
+export async function releaseVm(host: Pick<VmHost, 'cgroups' | 'users'>, id: string): Promise<void> {
   await host.cgroups.remove(id);
   await host.users.release(id);
 }

@@ -34,6 +34,10 @@ export class Leases {
     return [...this.#digests.values()].includes(digest);
   }
 
+  all(): { holder: string; digest: string }[] {
+    return [...this.#digests].map(([holder, digest]) => ({ holder, digest }));
+  }
+
   async take(digest: string, holder: string): Promise<void> {
     if (!HOLDER.test(holder))
       throw new BulkheadError('BAD_REQUEST', 'the holder of an image lease is not a uid');

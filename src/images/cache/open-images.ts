@@ -38,6 +38,8 @@ const DEFAULT_LOW_SPACE_BYTES = 2 * 1024 ** 3;
 const RECENT_USE_MS = 5 * 60 * 1000;
 /** The cache, and what only its owner does with it. */
 export interface OpenImages extends Images {
+  /** Who keeps which image. */
+  leases(): { holder: string; digest: string }[];
   /**
    * The image as an OCI archive with one layer that holds the whole tree.
    * @throws BulkheadError IMAGE_NOT_PRESENT
@@ -143,6 +145,10 @@ class ImageCache implements OpenImages {
       await this.#leases.take(digest, holder);
       await this.#disks.touch(record, this.#now());
     });
+  }
+
+  leases(): { holder: string; digest: string }[] {
+    return this.#leases.all();
   }
 
   releaseLease(holder: string): Promise<void> {

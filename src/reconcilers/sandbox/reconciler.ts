@@ -16,7 +16,7 @@ import { SandboxLogs } from './logs/logs.ts';
 import { deriveState, type Step, step } from './machine.ts';
 import type { Observation } from './observation.ts';
 import { observe } from './observe.ts';
-import { sweepOrphans } from './orphans.ts';
+import { findOrphans, type Orphan, sweepOrphans } from './orphans.ts';
 import { emit } from './recorder.ts';
 import { ReferenceIndex } from './reference-index.ts';
 import { LiveSandboxes } from './runtime/live-sandboxes.ts';
@@ -33,6 +33,8 @@ export interface SandboxReconciler extends Reconciler {
   readonly logs: SandboxLogs;
   /** Sandboxes that refer to this Secret, ConfigMap or Volume: the keys to wake when it changes. */
   dependents(object: StoredObject): Request[];
+  /** Directories of sandboxes without objects. */
+  orphans(): Promise<Orphan[]>;
   /** Cleans up after sandboxes without objects, now and from time to time, and begins to sample guests. */
   start(): Promise<void>;
   /** Ends what this process does; VMs, guests and their work go on. Reconciles that follow do nothing. */
@@ -131,6 +133,10 @@ class DefaultSandboxReconciler implements SandboxReconciler {
   dependents(object: StoredObject): Request[] {
     const { namespace, name } = object.metadata;
     return this.#references.dependents({ kind: object.kind, namespace, name });
+  }
+
+  orphans(): Promise<Orphan[]> {
+    return findOrphans(this.#deps, this.live, this.logs);
   }
 
   async start(): Promise<void> {

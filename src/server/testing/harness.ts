@@ -232,6 +232,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     images,
     imageExporter: { save: async (reference) => Readable.from([`archive of ${reference}`]) },
     volumes: new FakeVolumeAccess(),
+    garbage: { collect: () => Promise.resolve([]) },
     copies: { has: () => Promise.resolve(false), put: () => Promise.resolve() },
     policies: policyAccess(store, { stateOf: () => undefined, log: async () => [] }),
     metrics: async () => ({ contentType: 'text/plain; version=0.0.4', body: 'up 1\n' }),
