@@ -6,18 +6,18 @@ import { test } from 'node:test';
 import { setTimeout as passTime } from 'node:timers/promises';
 import { SANDBOX_KIND } from '../../src/api/kinds.ts';
 import { BulkheadClient } from '../../src/client/client.ts';
+import { rounds } from '../fixtures/campaign.ts';
 import { cmdlineOf, hostResources, openFilesOf, sandboxYaml, TestDaemon } from './daemon-harness.ts';
 import { eventually } from './daemon-observations.ts';
 
-const SOAK = process.env.BULKHEAD_SOAK === '1';
-const CYCLES = SOAK ? 300 : 30;
+const CYCLES = rounds('BULKHEAD_CYCLES', { short: 30, soak: 2_000 });
 /** By then caches, templates and the heap are what they stay. */
 const WARM_UP = 5;
-const KILLS = SOAK ? 60 : 6;
+const KILLS = rounds('BULKHEAD_DELETION_KILLS', { short: 6, soak: 60 });
 /** A deletion of an idle VM takes about so long: from the mark on the object to the removed directory. */
 const DELETION_MS = 400;
 /** The heap breathes between collections; a leak of a sandbox's state in each cycle is far more over a soak. */
-const MEMORY_GROWTH_MAX_KIB = SOAK ? 150 * 1024 : 80 * 1024;
+const MEMORY_GROWTH_MAX_KIB = CYCLES > 100 ? 150 * 1024 : 80 * 1024;
 
 interface Held {
   descriptors: number;

@@ -4,6 +4,7 @@ import { statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { rounds } from '../fixtures/campaign.ts';
 import { READY_TIMEOUT, sandboxYaml, TestDaemon } from './daemon-harness.ts';
 import { condition, eventually, until, untilEvent } from './daemon-observations.ts';
 import { TEST_DRIVER } from './test-driver.ts';
@@ -385,7 +386,7 @@ test('ConfigMaps and Secrets are files that follow their changes, all at once, a
 });
 
 /** Power cuts under the load: a few, or as many as a soak asks for. */
-const CUTS = process.env.BULKHEAD_SOAK === undefined ? 4 : 500;
+const CUTS = rounds('BULKHEAD_POWER_CUTS', { short: 4, soak: 500 });
 /** Acknowledged writes before each cut, at least. */
 const WRITES = 8;
 /** Each line says itself what it must be: number, checksum, padding that makes it cross blocks. */
