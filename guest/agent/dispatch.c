@@ -1,6 +1,7 @@
 #include "dispatch.h"
 
 #include "err.h"
+#include "freeze.h"
 #include "link.h"
 #include "mounts.h"
 #include "personalize.h"
@@ -102,6 +103,12 @@ void dispatch(bulkhead_agent_v1_HostMessage *m) {
         break;
     case BODY(set_clock):
         answer(id, walltime_set(m->body.set_clock.time_ms, &err), &err);
+        break;
+    case BODY(freeze_root):
+        answer_failure(id, freeze_start(id, m->body.freeze_root.deadline_ms, &err), &err);
+        break;
+    case BODY(thaw_root):
+        answer_failure(id, freeze_end(id, &err), &err);
         break;
     default:
         (void)err_set(&err, FAIL_INVALID, "this agent does not know the request");

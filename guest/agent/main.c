@@ -16,6 +16,7 @@
 #include "cgroup.h"
 #include "clock.h"
 #include "crc32.h"
+#include "freeze.h"
 #include "link.h"
 #include "loop.h"
 #include "mounts.h"
@@ -34,6 +35,8 @@ static void reap(struct source *source, uint32_t events) {
     int status;
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (freeze_reaped(pid, status))
+            continue;
         unfinished_reaped(pid, status);
         (void)session_reaped(pid, status);
     }

@@ -7,6 +7,7 @@
 
 #include "cgroup.h"
 #include "clock.h"
+#include "freeze.h"
 #include "link.h"
 #include "loop.h"
 #include "mounts.h"
@@ -32,6 +33,8 @@ void power_shutdown(uint64_t request_id, const bulkhead_agent_v1_Shutdown *reque
     }
     if (state != RUNNING)
         return;
+    // What waits for the disk could not end.
+    freeze_give_up();
     state = TERMINATING;
     next_step = clock_now();
     deadline = next_step + request->grace_ms;

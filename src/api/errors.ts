@@ -244,6 +244,13 @@ export const ERRORS = {
     terminal: false,
     hint: 'Free space on the disk that holds the state directory.',
   },
+  DISK_DAMAGED: {
+    reason: 'DiskDamaged',
+    httpStatus: 422,
+    exitCode: 1,
+    terminal: true,
+    hint: 'Stop the sandbox gracefully and try again; where that changes nothing, its root file system is damaged.',
+  },
   DISK_UNWRITABLE: {
     reason: 'DiskUnwritable',
     httpStatus: 503,

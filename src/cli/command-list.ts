@@ -17,6 +17,7 @@ export const COMMANDS = [
   { name: 'exec', summary: 'run a command in a sandbox' },
   { name: 'attach', summary: "join a sandbox's main process" },
   { name: 'cp', summary: 'copy files and directories into and out of a sandbox' },
+  { name: 'commit', summary: 'make an image of what a sandbox made of its root' },
   { name: 'logs', summary: "show a main process's output" },
   { name: 'port-forward', summary: 'reach ports of a sandbox on this machine' },
   { name: 'start', summary: 'resume sandboxes and wait until they are ready' },

@@ -23,6 +23,7 @@ export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
   exec: () => import('./exec.ts'),
   attach: () => import('./attach.ts'),
   cp: () => import('./cp.ts'),
+  commit: () => import('./commit.ts'),
   logs: () => import('./logs.ts'),
   'port-forward': () => import('./port-forward.ts'),
   start: () => import('./start.ts'),

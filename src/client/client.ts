@@ -9,6 +9,7 @@ import type {
   ExecQuery,
   FlowList,
   GarbageItem,
+  ImageSummary,
   LogQuery,
   SandboxStats,
   VersionInfo,
@@ -368,6 +369,13 @@ export class BulkheadClient {
 
   async doctor(): Promise<DoctorReport> {
     return (await this.#transport.request<DoctorReport>('GET', `/apis/${GROUP_VERSION}/doctor`)).body;
+  }
+
+  /** An image of what a sandbox made of its root file system. */
+  async commit(namespace: string, name: string, image: string, signal?: AbortSignal): Promise<ImageSummary> {
+    const path = `${sandbox(namespace, name)}/commit`;
+    const options = { body: { image }, ...(signal === undefined ? {} : { signal }) };
+    return (await this.#transport.request<ImageSummary>('POST', path, options)).body;
   }
 
   /** What has no owner on the daemon's host; removed unless it is a dry run. */

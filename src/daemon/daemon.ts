@@ -40,6 +40,7 @@ import { openLostVms } from '../vmm/lost-vms.ts';
 import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
 import { openSoftwareDriver } from '../vmm/software/driver.ts';
 import { parseBody } from './body.ts';
+import { sandboxCommits } from './commit.ts';
 import { DeferredEnqueuer } from './deferred-enqueuer.ts';
 import { daemonChecks } from './doctor.ts';
 import { GarbageCollector } from './garbage/collector.ts';
@@ -248,6 +249,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     ),
   );
 
+  const library = loadHostLibrary(BUILD_DIR);
   const rules = apiRules(parseBody);
   const server = createServer({
     store,
@@ -259,6 +261,10 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     volumes: volumeAccess(store, volumes, rules),
     copies,
     garbage,
+    commits: sandboxCommits({
+      ...{ store, live: sandboxes.live, images, workDir: paths.uploads },
+      sparseCopy: (source, target) => library.sparseCopy(source, target),
+    }),
     policies: policyAccess(store, networks),
     metrics: (accept) => metrics.scrape(accept),
     healthChecks: [

@@ -268,6 +268,13 @@ export interface GuestAgent {
    * is not connected: the next hello shows a clock that is wrong, which is set then.
    */
   setClock(): Promise<void>;
+  /**
+   * Resolves when all that was written to the root is on its disk and nothing more is written, for so long at most: then the guest
+   * goes on by itself.
+   */
+  freezeRoot(deadlineMs: number, signal?: AbortSignal): Promise<void>;
+  /** Lets the guest go on. Fails when it did so before. */
+  thawRoot(signal?: AbortSignal): Promise<void>;
   exec(request: ExecRequest, signal?: AbortSignal): Promise<GuestProcess>;
   /** Takes up a session that exists in the guest (after a restart of the host side), from the given output offsets. */
   attach(

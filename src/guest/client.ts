@@ -153,6 +153,17 @@ class GuestClient implements GuestAgent {
     await this.#requests.ask({ case: 'setClock', value: { timeMs } }, { resend: false });
   }
 
+  async freezeRoot(deadlineMs: number, signal?: AbortSignal): Promise<void> {
+    // Not asked again on another connection: nobody knows how long it would be frozen then.
+    const body = { case: 'freezeRoot', value: { deadlineMs } } as const;
+    await this.#requests.ask(body, { resend: false, ...(signal === undefined ? {} : { signal }) });
+  }
+
+  async thawRoot(signal?: AbortSignal): Promise<void> {
+    const body = { case: 'thawRoot', value: {} } as const;
+    await this.#requests.ask(body, { resend: false, ...(signal === undefined ? {} : { signal }) });
+  }
+
   exec(request: ExecRequest, signal?: AbortSignal): Promise<GuestProcess> {
     return this.#sessions.start(
       request.sessionId,

@@ -9,6 +9,7 @@ import type { Images } from '../images/images.ts';
 import type { SandboxPolicy } from '../network/policy/effective.ts';
 import type { Store } from '../store/store.ts';
 import type { AccessMode } from '../volumes/volumes.ts';
+import type { SandboxCommits } from './commit-routes.ts';
 import type { GarbageAccess } from './garbage-routes.ts';
 
 /** A kind as it is served. */
@@ -150,6 +151,7 @@ export interface ServerDependencies {
   volumes: VolumeAccess;
   copies: Pick<Copies, 'has' | 'put'>;
   garbage: GarbageAccess;
+  commits: SandboxCommits;
   policies: PolicyAccess;
   /** All metrics, in the format that an HTTP header Accept asks for. */
   metrics(accept: string | undefined): Promise<{ contentType: string; body: string | Buffer }>;

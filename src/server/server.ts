@@ -2,6 +2,7 @@
 import { type FastifyInstance, fastify, LogController } from 'fastify';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
+import { registerCommitRoutes } from './commit-routes.ts';
 import { Connections } from './connections.ts';
 import type { ServerDependencies } from './contracts.ts';
 import { registerCopyRoutes } from './copy-routes.ts';
@@ -101,6 +102,7 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
   registerVolumeRoutes(api, deps.volumes, closing.signal);
   registerCopyRoutes(api, deps.copies);
   registerGarbageRoutes(api, deps.garbage);
+  registerCommitRoutes(api, deps.commits, closing.signal);
   registerHealth(api, deps);
   api.get(`/apis/${GROUP_VERSION}/doctor`, async () => ({ checks: await deps.doctor() }));
   refuseOtherMethods(api, deps);

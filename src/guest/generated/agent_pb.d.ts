@@ -174,6 +174,18 @@ export declare type HostMessage = Message<"bulkhead.agent.v1.HostMessage"> & {
      */
     value: Dial;
     case: "dial";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.FreezeRoot freeze_root = 26;
+     */
+    value: FreezeRoot;
+    case: "freezeRoot";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.ThawRoot thaw_root = 27;
+     */
+    value: ThawRoot;
+    case: "thawRoot";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1954,6 +1966,39 @@ export declare type SetClock = Message<"bulkhead.agent.v1.SetClock"> & {
  * Use `create(SetClockSchema)` to create a new message.
  */
 export declare const SetClockSchema: GenMessage<SetClock>;
+
+/**
+ * Done when all that was written to the root is on its disk and nothing more is written. It thaws after so long by itself,
+ * whatever becomes of the host.
+ *
+ * @generated from message bulkhead.agent.v1.FreezeRoot
+ */
+export declare type FreezeRoot = Message<"bulkhead.agent.v1.FreezeRoot"> & {
+  /**
+   * @generated from field: uint32 deadline_ms = 1;
+   */
+  deadlineMs: number;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.FreezeRoot.
+ * Use `create(FreezeRootSchema)` to create a new message.
+ */
+export declare const FreezeRootSchema: GenMessage<FreezeRoot>;
+
+/**
+ * Fails when the root was not frozen up to now.
+ *
+ * @generated from message bulkhead.agent.v1.ThawRoot
+ */
+export declare type ThawRoot = Message<"bulkhead.agent.v1.ThawRoot"> & {
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.ThawRoot.
+ * Use `create(ThawRootSchema)` to create a new message.
+ */
+export declare const ThawRootSchema: GenMessage<ThawRoot>;
 
 /**
  * @generated from enum bulkhead.agent.v1.FailureCode

@@ -21,6 +21,22 @@ export async function* exportArchive(
     size += chunk.length;
   }
   const layer = `sha256:${hash.digest('hex')}`;
+  const { files, index } = ociImage(config, { digest: layer, size }, reference);
+  yield file('oci-layout', json({ imageLayoutVersion: '1.0.0' }));
+  yield file('index.json', index);
+  for (const { digest, bytes } of files) yield file(blobPath(digest), bytes);
+  yield encodeTarHeader({ type: 'file', name: blobPath(layer), mode: 0o644, size });
+  yield* layerTar(disk);
+  yield tarPadding(size);
+  yield TAR_END;
+}
+
+/** The manifest and the configuration of an image of one layer, and the index that names it. `reference` may be empty. */
+export function ociImage(
+  config: ImageConfig,
+  { digest: layer, size }: { digest: string; size: number },
+  reference: string,
+): { files: { digest: string; bytes: Buffer }[]; index: Buffer } {
   const { os, architecture } = hostPlatform();
   const configFile = json({
     os,
@@ -38,16 +54,12 @@ export async function* exportArchive(
     },
     layers: [{ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest: layer, size }],
   });
-  const annotations = { 'io.containerd.image.name': reference };
+  const annotations = reference === '' ? {} : { annotations: { 'io.containerd.image.name': reference } };
   const descriptor = { mediaType: MANIFEST_TYPES[0], digest: sha256Digest(manifest), size: manifest.length };
-  yield file('oci-layout', json({ imageLayoutVersion: '1.0.0' }));
-  yield file('index.json', json({ schemaVersion: 2, manifests: [{ ...descriptor, annotations }] }));
-  yield file(blobPath(sha256Digest(manifest)), manifest);
-  yield file(blobPath(sha256Digest(configFile)), configFile);
-  yield encodeTarHeader({ type: 'file', name: blobPath(layer), mode: 0o644, size });
-  yield* layerTar(disk);
-  yield tarPadding(size);
-  yield TAR_END;
+  return {
+    files: [manifest, configFile].map((bytes) => ({ digest: sha256Digest(bytes), bytes })),
+    index: json({ schemaVersion: 2, manifests: [{ ...descriptor, ...annotations }] }),
+  };
 }
 
 async function* layerTar(disk: FileHandle): AsyncGenerator<Buffer> {

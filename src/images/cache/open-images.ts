@@ -9,6 +9,8 @@ import { openArchive } from '../archive/open-archive.ts';
 import { exportArchive } from '../archive/save.ts';
 import { localImages } from '../archive/sources.ts';
 import { asDiskError } from '../build/build-disk.ts';
+import { writeLayout } from '../commit/layout.ts';
+import { mergedTar } from '../commit/merged-tree.ts';
 import type { BootableImage, ImageConfig, Images, PullOptions } from '../images.ts';
 import { DEFAULT_LIMITS, type ImageLimits } from '../limits.ts';
 import { type ImageReference, isDigest, parseReference } from '../reference.ts';
@@ -45,6 +47,12 @@ export interface OpenImages extends Images {
    * @throws BulkheadError IMAGE_NOT_PRESENT
    */
   save(referenceOrDigest: string, signal: AbortSignal): Promise<Readable>;
+  /**
+   * A new image: what a guest of the image `digest` saw with this upper disk, which nobody writes to. Its configuration is that of
+   * the image. The same content under the same name is the same image.
+   * @throws BulkheadError IMAGE_NOT_PRESENT, DISK_DAMAGED, IMAGE_INVALID, DISK_FULL
+   */
+  commit(digest: string, upperPath: string, reference: string, signal: AbortSignal): Promise<BootableImage>;
 }
 
 /**
@@ -220,6 +228,32 @@ class ImageCache implements OpenImages {
     });
     archive.once('close', () => void file.close());
     return archive;
+  }
+
+  async commit(
+    digest: string,
+    upperPath: string,
+    reference: string,
+    signal: AbortSignal,
+  ): Promise<BootableImage> {
+    const record = this.#present(digest);
+    parseReference(reference);
+    const staging = await this.#builder.stage();
+    try {
+      await using image = await open(diskPathOf(record.folder), 'r');
+      await using upper = await open(upperPath, 'r');
+      await this.#makeRoom(2 * record.sizeBytes, record.sizeBytes);
+      const layout = join(staging, 'layout');
+      const tar = mergedTar(image, upper, this.#limits);
+      await writeLayout(layout, tar, record.config, { maxBytes: this.#limits.maxDiskBytes, signal });
+      const [made] = await this.load(layout, { reference, signal });
+      if (made === undefined) throw new BulkheadError('INTERNAL', 'a layout of one image holds none');
+      return made;
+    } catch (error) {
+      throw asDiskError(error, this.#folder);
+    } finally {
+      await rm(staging, { recursive: true, force: true });
+    }
   }
 
   async close(): Promise<void> {

@@ -147,6 +147,10 @@ ${inner.join('\n\n')}
   32 MiB in 2,000 files, folders and links. Links on the way to it are not followed, and what a link in it leads to is not copied. Folder,
   \`bulkhead apply\` and SDK read it and write its digest into the patch; a change of the files is a change of the patch. Files named
   \`*.yaml\` and \`*.json\` in the watched folder are manifests: copy them from a folder whose name begins with a dot.
+- \`bulkhead commit SANDBOX IMAGE\` makes an image of what its guest sees of the root file system: the image below, its own changes
+  above, with removals, renames, owners, attributes and links. Volumes are not part of it, and the configuration is the image's. A guest
+  that runs stands still while its disk is copied (at once where the file system shares blocks); after a minute it goes on by itself,
+  whatever became of the daemon, and the commit fails. The result is an image like any other: it can be run, saved and committed again.
 - What does not fit on the host waits, and starts by itself when there is room; until then condition \`Scheduled\` is False with
   \`InsufficientMemory\` or \`InsufficientDisk\`. Memory of all that run, start or back off counts up to \`bulkhead daemon --memory-overcommit\` (2)
   times the host's, and what a start asks for, divided by that, has to be free then. Disks are sparse: nothing starts when less than

@@ -223,6 +223,14 @@ export class FakeAgent implements GuestAgent {
     });
   }
 
+  freezeRoot(_deadlineMs: number, signal?: AbortSignal): Promise<void> {
+    return this.#call('freezeRoot', signal, () => {});
+  }
+
+  thawRoot(signal?: AbortSignal): Promise<void> {
+    return this.#call('thawRoot', signal, () => {});
+  }
+
   exec(request: ExecRequest, signal?: AbortSignal): Promise<GuestProcess> {
     return this.#call('exec', signal, () => {
       if (!this.#guest.personalized) throw new BulkheadError('AGENT_PROTOCOL', 'the guest is nobody yet');

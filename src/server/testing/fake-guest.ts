@@ -241,6 +241,12 @@ export class FakeAgent implements GuestAgent {
   async setClock(): Promise<never> {
     throw new Error('not used by the server');
   }
+  async freezeRoot(): Promise<never> {
+    throw new Error('not used by the server');
+  }
+  async thawRoot(): Promise<never> {
+    throw new Error('not used by the server');
+  }
   async shutdown(): Promise<never> {
     throw new Error('not used by the server');
   }

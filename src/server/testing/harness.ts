@@ -232,6 +232,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     images,
     imageExporter: { save: async (reference) => Readable.from([`archive of ${reference}`]) },
     volumes: new FakeVolumeAccess(),
+    commits: { commit: () => Promise.reject(new BulkheadError('NOT_SUPPORTED', 'no images are made here')) },
     garbage: { collect: () => Promise.resolve([]) },
     copies: { has: () => Promise.resolve(false), put: () => Promise.resolve() },
     policies: policyAccess(store, { stateOf: () => undefined, log: async () => [] }),
