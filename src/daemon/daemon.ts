@@ -126,10 +126,9 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
 
   const registries = openRegistries(options.registries ?? {});
   opened.defer(() => registries.close());
-  const hostRoom = new HostFigures(options.stateDir, options.minFreeDiskBytes);
   const images = await openImages({
     ...{ folder: paths.images, registries },
-    keptFreeBytes: () => hostRoom.keptFromImages(),
+    keptFreeBytes: () => new HostFigures(paths.images, options.minFreeDiskBytes).keptFromImages(),
   });
   opened.defer(() => images.close());
   const drivers = await openDrivers(options.driver, paths.vmm, log);
@@ -172,7 +171,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     clock,
     sandboxesDir: paths.sandboxes,
     room: new Room({
-      host: hostRoom,
+      host: new HostFigures(paths.sandboxes, options.minFreeDiskBytes),
       memoryOvercommit: options.memoryOvercommit,
       formerly: async () => memoryOfVms((await store.list('Sandbox')).items),
     }),

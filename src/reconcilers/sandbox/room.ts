@@ -7,8 +7,8 @@ const MEBIBYTE = 1024 * 1024;
 const MEMORY_KEPT_BYTES = 256 * MEBIBYTE;
 /** Of a small host, at most so much of all memory. */
 const MEMORY_KEPT_RATIO = 0.05;
-/** What a new root file system takes at once, with its journal and the first writes of its guest. */
-const NEW_ROOT_BYTES = 64 * MEBIBYTE;
+/** What a new root file system takes at once, with the first writes of its guest: a few MiB. */
+const NEW_ROOT_BYTES = 16 * MEBIBYTE;
 
 /** Of the host, as it is now. */
 export interface HostRoom {
@@ -112,7 +112,7 @@ function lacksDisk(
   return availableBytes - needed < keptBytes
     ? {
         code: 'INSUFFICIENT_DISK',
-        message: `The disk of the state directory has ${mebi(availableBytes)} free, of which ${mebi(keptBytes)} are kept for the sandboxes that run.`,
+        message: `The disk with the sandboxes has ${mebi(availableBytes)} free, of which ${mebi(keptBytes)} are kept for the sandboxes that run.`,
       }
     : undefined;
 }
