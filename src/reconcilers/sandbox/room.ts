@@ -54,7 +54,10 @@ export class Room {
   async take(uid: string, memoryBytes: number, hasRoot: boolean): Promise<RoomProblem | undefined> {
     const { host } = this.#options;
     this.#formerly ??= this.#noteFormer();
-    await this.#formerly;
+    await this.#formerly.catch((error: unknown) => {
+      this.#formerly = undefined;
+      throw error;
+    });
     const [memory, disk] = await Promise.all([host.memory(), host.disk()]);
     // From here to the entry in the ledger without a pause: two that ask at once are not both given the last of it.
     const problem = this.#lacksMemory(uid, memoryBytes, memory) ?? lacksDisk(hasRoot, disk);
