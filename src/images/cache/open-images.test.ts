@@ -540,7 +540,7 @@ describe('removing', () => {
   it('with too little free nothing new comes in, and what is there stays', async () => {
     let kept = 0;
     const keptFreeBytes = () => Promise.resolve(kept);
-    const images = await open({ lowSpaceBytes: 2 ** 60, keptFreeBytes });
+    const images = await open({ keptFreeBytes });
     await load(images, ONE, 'a:1');
     kept = 2 ** 60;
     await assert.rejects(load(images, TWO, 'b:2'), { code: 'DISK_FULL', message: /are kept for sandboxes/ });

@@ -333,10 +333,11 @@ class ImageCache implements OpenImages {
   }
 
   async #makeRoom(expectedBytes: number, certainBytes: number): Promise<void> {
-    const wanted = this.#lowSpaceBytes + expectedBytes;
+    const kept = await this.#keptFreeBytes();
+    const wanted = Math.max(this.#lowSpaceBytes, kept) + expectedBytes;
     if ((await this.#freeBytes()) >= wanted) return;
     await this.#change(() => this.#prune({ targetFreeBytes: wanted, idleMs: RECENT_USE_MS }));
-    const [free, kept] = await Promise.all([this.#freeBytes(), this.#keptFreeBytes()]);
+    const free = await this.#freeBytes();
     if (free - certainBytes >= kept) return;
     throw new BulkheadError(
       'DISK_FULL',
