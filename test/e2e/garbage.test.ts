@@ -5,12 +5,11 @@ import { mkdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { GarbageItem } from '../../src/api/wire.ts';
+import { HostUsers } from '../../src/vmm/host-users.ts';
 import { sandboxYaml, TestDaemon } from './daemon-harness.ts';
 
 const ORPHAN = '00000000-0000-4000-8000-000000000001';
 const LOST = '00000000-0000-4000-8000-000000000002';
-/** A number of the range that no id of this test hashes to. */
-const LOST_USER = '1900000007';
 
 test('what has no owner is found, told and removed; what runs and what is kept stays', async () => {
   await using daemon = await TestDaemon.start();
@@ -25,22 +24,24 @@ test('what has no owner is found, told and removed; what runs and what is kept s
     digest: '',
   };
   const copy = join(state, 'copies', 'a'.repeat(64));
+  const users = new HostUsers(join(state, 'vmm', 'host-users'));
   const paths = {
     orphan: join(state, 'sandboxes', ORPHAN),
-    user: join(state, 'vmm', 'host-users', LOST_USER),
     lease: join(state, 'images', 'leases', LOST),
     copy,
   };
   const leave = async (): Promise<void> => {
     await mkdir(paths.orphan, { recursive: true });
     await writeFile(join(paths.orphan, 'upper.ext4'), 'x');
-    await writeFile(paths.user, `${LOST}\n/nowhere/${LOST}\n`);
+    await users.claim(LOST, `/nowhere/${LOST}`);
     await writeFile(copy, 'x');
     await utimes(copy, 1, 1);
     await mkdir(`/sys/fs/cgroup/bulkhead/${LOST}`, { recursive: true }).catch(() => {});
   };
-  const held = (): string[] =>
-    Object.entries(paths).flatMap(([what, path]) => (existsSync(path) ? [what] : []));
+  const held = async (): Promise<string[]> => {
+    const there = Object.entries(paths).flatMap(([what, path]) => (existsSync(path) ? [what] : []));
+    return (await users.held()).some(({ id }) => id === LOST) ? [...there, 'user'] : there;
+  };
 
   await leave();
   const listed = JSON.parse(await daemon.ok('gc', '--dry-run', '-o', 'json')) as GarbageItem[];
@@ -49,9 +50,9 @@ test('what has no owner is found, told and removed; what runs and what is kept s
     await daemon.ok('gc', '--dry-run'),
     /SandboxDirectory +00000000-\S+1 .*There is no Sandbox of this uid/,
   );
-  assert.deepEqual(held(), ['orphan', 'user', 'copy'], 'a dry run removes nothing');
+  assert.deepEqual(await held(), ['orphan', 'copy', 'user'], 'a dry run removes nothing');
   assert.match(await daemon.ok('gc'), /Vm +\S+2 +removed/);
-  assert.deepEqual(held(), []);
+  assert.deepEqual(await held(), []);
   assert.equal(existsSync(`/sys/fs/cgroup/bulkhead/${LOST}`), false);
 
   await daemon.crash();
@@ -60,7 +61,7 @@ test('what has no owner is found, told and removed; what runs and what is kept s
   await writeFile(paths.lease, digest);
   await daemon.launch();
   assert.match(await daemon.ok('gc'), /Everything on this host has an owner|removed/);
-  assert.deepEqual(held(), [], 'a start collects by itself');
+  assert.deepEqual(await held(), [], 'a start collects by itself');
   await daemon.waitReady('box');
   assert.equal(await daemon.ok('exec', 'box', '--', '/bin/echo', 'alive'), 'alive\n');
   assert.equal(readdirSync(join(state, 'vmm', 'host-users')).length, 1);
