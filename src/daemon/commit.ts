@@ -89,6 +89,8 @@ async function copyFrozen(
   disk: string,
   signal: AbortSignal,
 ): Promise<void> {
+  if (record?.stop !== undefined)
+    throw new BulkheadError('CONFLICT', 'The sandbox is being stopped; try again when its VM is gone.');
   if (agent?.connected !== true || record?.up === undefined)
     throw new BulkheadError('AGENT_UNREACHABLE', 'The guest of the sandbox does not answer now.');
   await agent.freezeRoot(FREEZE_MS, signal);

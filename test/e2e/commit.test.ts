@@ -58,11 +58,11 @@ test('a sandbox that runs and writes goes on, and its image has what was there',
 test('a sandbox that is suspended is committed as it is, and one of its image too', async () => {
   await create('still');
   await sh('still', 'echo kept > /kept');
-  await daemon.ok('suspend', 'still', '--timeout', '120s');
+  await daemon.ok('stop', 'still', '--timeout', '120s');
   await daemon.ok('commit', 'still', 'made:2');
   await create('next', { image: 'made:2' });
   await sh('next', 'echo more > /more');
-  await daemon.ok('suspend', 'next', '--timeout', '120s');
+  await daemon.ok('stop', 'next', '--timeout', '120s');
   await daemon.ok('commit', 'next', 'made:3');
   assert.equal(await found('last', 'made:3', 'cat /kept /more'), 'kept\nmore\n');
   const saved = join(daemon.root, 'saved.tar');
