@@ -84,20 +84,26 @@ async function copyResting(
 
 async function copyFrozen(
   { sparseCopy }: CommitParts,
-  { agent, record }: SandboxRuntime,
+  runtime: SandboxRuntime,
   source: string,
   disk: string,
   signal: AbortSignal,
 ): Promise<void> {
+  const { agent, record } = runtime;
   if (record?.stop !== undefined)
     throw new BulkheadError('CONFLICT', 'The sandbox is being stopped; try again when its VM is gone.');
   if (agent?.connected !== true || record?.up === undefined)
     throw new BulkheadError('AGENT_UNREACHABLE', 'The guest of the sandbox does not answer now.');
-  await agent.freezeRoot(FREEZE_MS, signal);
+  runtime.frozen = true;
   try {
-    await sparseCopy(source, disk);
+    await agent.freezeRoot(FREEZE_MS, signal);
+    try {
+      await sparseCopy(source, disk);
+    } finally {
+      // Where the guest went on too early this fails, and with it the commit.
+      await agent.thawRoot();
+    }
   } finally {
-    // Where the guest went on too early this fails, and with it the commit.
-    await agent.thawRoot();
+    runtime.frozen = false;
   }
 }

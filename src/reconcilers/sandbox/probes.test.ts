@@ -308,6 +308,25 @@ test('a VM that the host holds is not to blame for its silence', async () => {
   assert.equal(await world.condition('app', 'Ready'), 'True/Ready');
 });
 
+test('a guest that the host has stand still is not to blame either', async () => {
+  await using world = new World();
+  const health: Health = {};
+  answering(world, health);
+  const { reconciler } = await world.daemon();
+  const uid = (await world.create('app', { livenessProbe: probe('alive') })).metadata.uid;
+  await world.untilPhase('app', 'Running');
+  await world.advance(15_000);
+  const runtime = reconciler.live.runtime(uid);
+  assert.ok(runtime);
+  runtime.frozen = true;
+  health.alive = 'hangs';
+  await world.advance(60_000);
+  health.alive = 0;
+  runtime.frozen = false;
+  await world.advance(60_000);
+  assert.equal(await world.condition('app', 'Ready'), 'True/Ready');
+});
+
 test('a changed probe applies at once, and one that is taken away counts no more', async () => {
   await using world = new World();
   answering(world, { bad: 1 });

@@ -33,7 +33,7 @@ function environmentOf(context: EffectContext): ProbeEnvironment {
   return {
     clock,
     target: () => targetOf(context),
-    stalled: () => runtime.handle?.stall !== undefined,
+    stalled: () => runtime.handle?.stall !== undefined || runtime.frozen,
     failed: (kind, complaint, inARow) => {
       const last = toldAt.get(kind);
       const soon = last !== undefined && clock.monotonic() - last < UNHEALTHY_EVENT_INTERVAL_MS;

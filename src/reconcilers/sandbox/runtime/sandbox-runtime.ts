@@ -123,6 +123,8 @@ export class SandboxRuntime {
   volumeProblem: VolumeProblem | undefined;
   /** Why the host has no room for it. */
   roomProblem: RoomProblem | undefined;
+  /** The host has its guest stand still for a moment, so that its disk can be copied. */
+  frozen = false;
   /** How the VM of the current run ended. */
   exit: VmExit | undefined;
   main: MainProcess | undefined;
