@@ -26,6 +26,8 @@ test('names of sandboxes are completed where one is meant, and no further', asyn
   for (const command of ['exec', 'attach', 'logs', 'stop', 'top'])
     assert.deepEqual(await complete(command, ''), ['agent', 'build'], command);
   assert.deepEqual(await complete('exec', '-it', 'a'), ['agent']);
+  assert.deepEqual(await complete('commit', 'a'), ['agent']);
+  assert.deepEqual(await complete('commit', 'agent', ''), [], 'the name of a new image');
   assert.deepEqual(await complete('exec', 'agent', ''), [], 'a command of the guest');
   assert.deepEqual(await complete('exec', 'agent', '--', ''), []);
   assert.deepEqual(await complete('stop', 'agent', ''), ['build'], 'each once');

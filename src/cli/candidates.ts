@@ -8,7 +8,7 @@ export type ListNames = (kind: string, where: { namespace?: string; socket?: str
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
 /** Commands that take one sandbox, and what follows it is none. */
-const OF_ONE_SANDBOX: readonly string[] = ['exec', 'attach', 'logs', 'port-forward'];
+const OF_ONE_SANDBOX: readonly string[] = ['exec', 'attach', 'logs', 'port-forward', 'commit'];
 /** Commands that take as many as are given. */
 const OF_SANDBOXES: readonly string[] = ['start', 'stop', 'suspend', 'resume', 'restart', 'top'];
 /** Commands whose first argument is a kind. */
