@@ -30,10 +30,11 @@ test('what has no owner is found, told and removed; what runs and what is kept s
     lease: join(state, 'images', 'leases', LOST),
     copy,
   };
-  // One in each hierarchy, as a VM has them.
+  const { metadata } = await daemon.get('box');
+  // One in each hierarchy, as VMs of this daemon have them.
   const groups = ['.', ...readdirSync('/sys/fs/cgroup')]
     .map((name) => join('/sys/fs/cgroup', name, 'bulkhead'))
-    .filter((folder) => existsSync(join(folder, '_supervisors')))
+    .filter((folder) => existsSync(join(folder, metadata.uid)))
     .map((folder) => join(folder, LOST));
   const leave = async (): Promise<void> => {
     await mkdir(paths.orphan, { recursive: true });

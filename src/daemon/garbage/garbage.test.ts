@@ -74,6 +74,15 @@ test('a dry run tells what has no owner and why, and removes nothing', async () 
   assert.deepEqual(host.named, [COPIED], 'what a patch names stays');
 });
 
+test('a store that does not answer is no empty one: nothing is removed', async () => {
+  const host = new Host();
+  host.orphans = async () => [];
+  host.lostVms = async () => [];
+  host.sandboxes = () => Promise.reject(new Error('no answer'));
+  await assert.rejects(collectorOf(host).collect({ dryRun: false }), /no answer/);
+  assert.deepEqual(host.removed, []);
+});
+
 test('what has an owner stays, and one failure holds up nothing else', async () => {
   const host = new Host();
   host.fails = 'vm gone';

@@ -73,6 +73,33 @@ test('user, driver, patches and a smaller disk make a new root; a larger one, or
   }
 });
 
+test('a root that is made anew has its patches only when they are made: a damaged record costs no more than that root', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  await world.create('app', {
+    restartPolicy: 'Always',
+    patches: [{ text: { path: '/etc/a', content: 'old' } }],
+    ...RECREATE,
+  });
+  await world.untilPhase('app', 'Running');
+  const dir = await world.dirOf('app');
+  assert.ok(existsSync(join(dir, 'patched')));
+  const silent = new BulkheadError('AGENT_UNREACHABLE', 'the guest is silent');
+  world.faults.failAlways('files.sync', silent);
+  await world.patch('app', { spec: { patches: [{ text: { path: '/etc/a', content: 'new' } }] } });
+  await world.until('a second start', () => world.host.starts.get(dir) === 2);
+  await world.settle();
+  assert.equal(existsSync(join(dir, 'patched')), false);
+  const upper = await upperOf(world, 'app');
+  first.process.kill();
+  writeFileSync(join(dir, 'run.json'), '{"half": ');
+  world.faults.mend('files.sync');
+  await world.daemon();
+  assert.equal(existsSync(upper), false);
+  await world.untilPhase('app', 'Running');
+  assert.equal(world.host.guest(dir)?.root.get('/etc/a')?.content, 'new');
+});
+
 test('a restart without such a change keeps the root, its patches and its image', async () => {
   await using world = new World();
   await world.daemon();
