@@ -1,7 +1,7 @@
 // The disks that carry things into a lab host. A snapshot remembers each disk's size, so every file is grown to a fixed one.
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { copyFile, cp, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -34,9 +34,12 @@ export async function makeProjectDisk(output: string): Promise<void> {
       const source = join(PROJECT, name);
       if (name === '' || !existsSync(source)) continue; // deleted, but not yet committed as such
       await mkdir(dirname(join(tree, name)), { recursive: true });
-      await copyFile(source, join(tree, name));
+      await cp(source, join(tree, name), { verbatimSymlinks: true });
     }
-    await cp(join(PROJECT, 'build'), join(tree, 'build'), { recursive: true, verbatimSymlinks: true });
+    const build = join(PROJECT, 'build');
+    // What runs in clusters is large, and of no use here.
+    const filter = (source: string) => source !== join(build, 'cluster');
+    await cp(build, join(tree, 'build'), { recursive: true, verbatimSymlinks: true, filter });
     await mkdir(join(tree, 'node_modules'));
     await erofs(tree, output, SIZE.project);
   } finally {
