@@ -106,6 +106,11 @@ static int set_addresses(const struct in6_addr *gateway) {
         result = set_ipv6("disable_ipv6", "0");
     if (result == 0)
         result = add_address6(fd, gateway);
+    // Answers have the addresses of strangers, from which the kernel asks no neighbour where it is: without
+    // an address of the link it forgets the guest as soon as it would have to ask.
+    const struct in6_addr link = {.s6_addr = {0xfe, 0x80, [15] = 1}};
+    if (result == 0)
+        result = add_address6(fd, &link);
     if (result == 0)
         result = add_local_route(fd, AF_INET);
     if (result == 0)
