@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BUILTIN_IMAGE, TestDaemon } from './daemon-harness.ts';
 import { NetworkWorld, WORLD } from './network-world.ts';
+import { onlyWith } from './test-driver.ts';
 import { copyUdpProbe } from './udp-probe.ts';
 
 const SANDBOX = `apiVersion: bulkhead.dev/v1alpha1
@@ -17,6 +18,8 @@ spec: {image: "${BUILTIN_IMAGE}", resources: {memory: 128Mi}}
 
 /** Where a thing never comes, its test is to fail, not the whole run. */
 const LIMITED = { timeout: 600_000 };
+/** Written since the lab last ran this file to its end. */
+const NEWER = { ...LIMITED, ...onlyWith('software', 'not seen to pass with libkrun yet') };
 
 let world: NetworkWorld;
 let daemon: TestDaemon;
@@ -225,7 +228,7 @@ const askUdp = (address: string, port = 9999) => sh(`/tmp/udp-probe ask ${addres
 
 test(
   'datagrams reach what a policy names, by address, port and resolved name, and nothing else',
-  LIMITED,
+  NEWER,
   async () => {
     await setPolicy(
       `{mode: Deny, rules: [{action: Allow, to: [{cidr: ${WORLD.other}/32}, {cidr: ${WORLD.other6}/128}, {domain: allowed.example.com}], ports: [{protocol: UDP, port: 9999}]}]}`,
@@ -245,7 +248,7 @@ test(
   },
 );
 
-test('a UDP session that a changed policy forbids is cut', LIMITED, async () => {
+test('a UDP session that a changed policy forbids is cut', NEWER, async () => {
   await setPolicy('{mode: PublicOnly}');
   await sh(`rm -f /tmp/talk; /tmp/udp-probe talk ${WORLD.other} 9999 > /tmp/talk & echo $! > /tmp/talker`);
   const size = async () => Number(await sh('wc -c < /tmp/talk'));
@@ -263,7 +266,7 @@ test('a UDP session that a changed policy forbids is cut', LIMITED, async () => 
   await sh('kill $(cat /tmp/talker)');
 });
 
-test('QUIC is refused where TLS is intercepted, and other datagrams are not', LIMITED, async () => {
+test('QUIC is refused where TLS is intercepted, and other datagrams are not', NEWER, async () => {
   await setPolicy('{mode: PublicOnly}', '  tls: {intercept: true}\n');
   assert.equal(await askUdp(WORLD.other, 443), '');
   assert.match(await askUdp(WORLD.other), /reached/);
@@ -275,7 +278,7 @@ test('QUIC is refused where TLS is intercepted, and other datagrams are not', LI
   assert.match(await askUdp(WORLD.other, 443), /reached/);
 });
 
-test('echoes of ICMP go where the policy lets them', LIMITED, async () => {
+test('echoes of ICMP go where the policy lets them', NEWER, async () => {
   const ping = (address: string) => sh(`timeout 10 ping -c 3 -W 5 ${address}`);
   await setPolicy(
     `{mode: Deny, rules: [{action: Allow, to: [{cidr: ${WORLD.other}/32}, {cidr: ${WORLD.other6}/128}]}]}`,
@@ -286,7 +289,7 @@ test('echoes of ICMP go where the policy lets them', LIMITED, async () => {
   assert.match(await daemon.ok('network', 'log', 'box', '--denied'), /ICMP +20\.0\.0\.10 +Denied/);
 });
 
-test('a UDP port of the guest is published, moved and closed while it runs', LIMITED, async () => {
+test('a UDP port of the guest is published, moved and closed while it runs', NEWER, async () => {
   await sh('/tmp/udp-probe serve 7000 >/dev/null 2>&1 &');
   const setPorts = (ports: string) =>
     daemon.write('box.yaml', SANDBOX.replace('spec: {', `spec: {ports: ${ports}, `));
@@ -322,7 +325,7 @@ function askHost(port: number): string {
   return spawnSync(command, args, { encoding: 'utf8' }).stdout;
 }
 
-test('ports of the guest are reached that nothing declares, until the command ends', LIMITED, async (t) => {
+test('ports of the guest are reached that nothing declares, until the command ends', NEWER, async (t) => {
   // Port 8001 is 1F41, a listening socket is in state 0A.
   await sh(
     'nc -ll -p 8001 -e cat >/dev/null 2>&1 & while ! grep -q ":1F41 .* 0A " /proc/net/tcp /proc/net/tcp6; do :; done',
@@ -367,7 +370,7 @@ socket.end(Buffer.alloc(${bytes}));`;
   return spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', timeout: 60_000 }).stdout.trim();
 }
 
-test('an airgapped sandbox sends nothing at all', LIMITED, async () => {
+test('an airgapped sandbox sends nothing at all', NEWER, async () => {
   const tries = [
     `echo hi | timeout 3 nc -w 2 ${WORLD.other} 80`,
     `echo hi | timeout 3 nc -w 2 ${WORLD.other6} 80`,
