@@ -1,38 +1,29 @@
 // The composition root of the standalone daemon: opens every part, wires them, runs until told to stop.
 // Stopping ends what this process does; VMs go on, and the next daemon takes them up.
 import { mkdir, rm } from 'node:fs/promises';
-import { hostname, totalmem } from 'node:os';
+import { totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { BulkheadError } from '../api/errors.ts';
-import { type Clock, systemClock } from '../controller/clock.ts';
-import { Controller, ignoreStatusChanges } from '../controller/controller.ts';
+import { systemClock } from '../controller/clock.ts';
 import { EventRecorder } from '../controller/event-recorder.ts';
-import { Informer } from '../controller/informer.ts';
 import { Manager, type Runnable } from '../controller/manager.ts';
 import { reconcileFields } from '../controller/reconcile-context.ts';
-import type { Reconciler } from '../controller/reconciler.ts';
 import { openCopies } from '../copies/open-copies.ts';
 import { connectGuest } from '../guest/client.ts';
 import { openImages } from '../images/cache/open-images.ts';
 import { openRegistries } from '../images/registry/client.ts';
 import type { RegistryOptions } from '../images/registry/hosts.ts';
-import type { Refusal } from '../network/gateway/flow-log.ts';
-import { dialGuest } from '../network/gateway/guest-dial.ts';
-import { GatewayProcess } from '../network/gateway/process.ts';
-import { HostNetworks } from '../network/host-networks.ts';
 import { AuthorityFile } from '../network/intercept/authority-file.ts';
 import { LeaseReconciler } from '../reconcilers/lease/reconciler.ts';
 import { memoryOfVms } from '../reconcilers/sandbox/former-vms.ts';
-import { createSandboxReconciler, type SandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
+import { createSandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import { Room } from '../reconcilers/sandbox/room.ts';
-import type { VolumeReconciler } from '../reconcilers/volume/reconciler.ts';
 import { checkAddresses } from '../server/listen.ts';
 import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
 import { FolderSource } from '../source/source.ts';
-import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
-import type { ObjectKey, Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import type { StartTraces } from '../tracing/start-traces.ts';
 import { loadHostLibrary } from '../vmm/ffi.ts';
 import { openLibkrunDriver } from '../vmm/libkrun/driver.ts';
@@ -41,6 +32,7 @@ import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
 import { openSoftwareDriver } from '../vmm/software/driver.ts';
 import { parseBody } from './body.ts';
 import { sandboxCommits } from './commit.ts';
+import { addControllers } from './controllers.ts';
 import { DeferredEnqueuer } from './deferred-enqueuer.ts';
 import { daemonChecks } from './doctor.ts';
 import { GarbageCollector } from './garbage/collector.ts';
@@ -48,9 +40,10 @@ import { garbageSources } from './garbage/sources.ts';
 import { HostFigures } from './host-room.ts';
 import { IdleMemory, processHeap } from './idle-memory.ts';
 import { DaemonMetrics } from './metrics.ts';
-import { addNodeAgent, type NodeOptions, openNodeStore } from './node.ts';
+import { openNetworks, tellRefusal } from './networks.ts';
+import { addNodeAgent, type NodeOptions } from './node.ts';
+import { openObjects } from './objects.ts';
 import { policyAccess } from './policy-access.ts';
-import { addPolicyControllers } from './policy-controllers.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { Starts } from './starts.ts';
 import { untilUnused } from './until-unused.ts';
@@ -148,9 +141,12 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     isOwn: options.gatewayAuthority !== undefined,
     now: () => clock.now(),
   });
-  const networks = openNetworks(paths.network, authority, clock, log, (uid, message) => {
-    const key = sandboxes.live.get(uid)?.key;
-    if (key !== undefined) void tellSandbox(store, recorder, key, uid, message);
+  const networks = openNetworks({
+    ...{ dir: paths.network, buildDir: BUILD_DIR, authority, clock, log },
+    onRefusal: (uid, message) => {
+      const key = sandboxes.live.get(uid)?.key;
+      if (key !== undefined) void tellRefusal(store, recorder, key, uid, message);
+    },
   });
   const deferred = new DeferredEnqueuer();
   const deferredVolumes = new DeferredEnqueuer();
@@ -319,25 +315,6 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   });
 }
 
-interface Objects {
-  store: Store;
-  nodeName: string;
-  /** May every Secret and ConfigMap be read and followed? On a node each is read alone, when it is needed. */
-  followsReferences: boolean;
-  /** Fails with DISK_UNWRITABLE while writes of the store do. */
-  checkWritable(): Promise<void>;
-}
-
-async function openObjects({ stateDir, node }: DaemonOptions): Promise<Objects> {
-  if (node === undefined) {
-    const store = EmbeddedStore.open({ path: join(stateDir, 'store.db') });
-    const checkWritable = () => store.checkWritable();
-    return { store, nodeName: hostname(), followsReferences: true, checkWritable };
-  }
-  const store = await openNodeStore(node);
-  return { store, nodeName: node.nodeName, followsReferences: false, checkWritable: async () => undefined };
-}
-
 async function makeStateDir(path: string): Promise<void> {
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });
@@ -386,102 +363,6 @@ async function openDrivers(allowed: AllowedDrivers, stateDir: string, log: Logge
   const software = await openSoftwareDriver(options('software'));
   const libkrun = await openLibkrunDriver(options('libkrun'));
   return new HostDrivers({ libkrun, software }, allowed);
-}
-
-/** A Warning event about a sandbox; none where it is gone. */
-async function tellSandbox(
-  store: Store,
-  recorder: EventRecorder,
-  key: ObjectKey,
-  uid: string,
-  message: string,
-): Promise<void> {
-  const object = await store.get(key).catch(() => undefined);
-  if (object?.metadata.uid === uid) recorder.event(object, 'Warning', 'EgressDenied', message);
-}
-
-function openNetworks(
-  dir: string,
-  authority: AuthorityFile,
-  clock: Clock,
-  log: Logger,
-  tell: (uid: string, message: string) => void,
-): HostNetworks {
-  const library = loadHostLibrary(BUILD_DIR);
-  const gateway = new GatewayProcess({
-    library,
-    clock,
-    buildDir: BUILD_DIR,
-    dir,
-  });
-  return new HostNetworks({
-    connect: (signal) => gateway.connect(signal),
-    dial: ({ pid, startTime }, port) => dialGuest(library, { pid, startTime: BigInt(startTime) }, port),
-    authority: () => authority.read(),
-    clock,
-    onProblem: (error) => log.warn({ error }, 'no gateway serves; the networks of all sandboxes are closed'),
-    onRefusals: ({ uid, refusals }) => {
-      for (const refusal of refusals) tell(uid, refusalText(refusal));
-    },
-  });
-}
-
-function refusalText({ protocol, layer, destination, result, reason, count }: Refusal): string {
-  const what = layer === 'DNS' ? `the name ${destination}` : `${protocol} ${destination}`;
-  const times = count === 1 ? '' : `, ${count} times`;
-  return `${result}: ${what}${reason === '' ? '' : `, by ${reason}`}${times}.`;
-}
-
-interface Controllers {
-  manager: Manager;
-  store: Store;
-  clock: Clock;
-  log: Logger;
-  metrics: DaemonMetrics;
-  sandboxes: SandboxReconciler;
-  deferred: DeferredEnqueuer;
-  leases: LeaseReconciler;
-  deferredLeases: DeferredEnqueuer;
-  volumeReconciler: VolumeReconciler;
-  deferredVolumes: DeferredEnqueuer;
-  networks: HostNetworks;
-  /** Kinds of objects that sandboxes and policies refer to and that are followed as a whole. */
-  referencedKinds: readonly string[];
-}
-
-/** One controller per kind, fed by informers. */
-function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Informer } {
-  const { manager, store, clock, log, metrics } = parts;
-  const { sandboxes, deferred, leases, deferredLeases, volumeReconciler, deferredVolumes } = parts;
-  const informers: Informer[] = [];
-  const controllers: Controller[] = [];
-  const informerOf = (kind: string): Informer => {
-    const informer = new Informer({ store, kind, clock, log });
-    informers.push(informer);
-    return informer;
-  };
-  const controllerOf = (reconciler: Reconciler, informer: Informer): Controller => {
-    const controller = new Controller({ reconciler, clock, log, ...metrics.ofController(reconciler.name) });
-    controller.watch(informer, { matters: ignoreStatusChanges });
-    controllers.push(controller);
-    return controller;
-  };
-
-  const sandboxInformer = informerOf(sandboxes.kind);
-  const sandboxController = controllerOf(sandboxes, sandboxInformer);
-  deferred.target = sandboxController;
-  const references = parts.referencedKinds.map(informerOf);
-  for (const informer of references)
-    sandboxController.watch(informer, { requests: (object) => sandboxes.dependents(object) });
-  deferredLeases.target = controllerOf(leases, sandboxInformer);
-  const volumeInformer = informerOf(volumeReconciler.kind);
-  deferredVolumes.target = controllerOf(volumeReconciler, volumeInformer);
-  sandboxController.watch(volumeInformer, { requests: (object) => sandboxes.dependents(object) });
-  addPolicyControllers({ ...parts, informerOf, controllerOf, sandboxInformer, references });
-
-  for (const informer of informers) manager.add(informer);
-  for (const controller of controllers) manager.add(controller);
-  return { sandboxes: sandboxInformer, volumes: volumeInformer };
 }
 
 function runnable(name: string, start: () => Promise<void>, stop: () => Promise<void>): Runnable {
