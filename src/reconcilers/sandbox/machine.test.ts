@@ -13,7 +13,7 @@ import { FINALIZER, RESTARTED_AT_ANNOTATION } from './limits.ts';
 import { COMMANDS, deriveState, leaves, sandboxMachine, step } from './machine.ts';
 import type { Observation, ProbeKind, TaskKind } from './observation.ts';
 import type { RunRecord, StopReason } from './run-record.ts';
-import { computeStatus, isSameStatus } from './status.ts';
+import { computeStatus, isSameStatus } from './status/status.ts';
 
 const NOW = Date.parse('2026-06-01T00:00:00Z');
 const AT = new Date(NOW - 60_000).toISOString();

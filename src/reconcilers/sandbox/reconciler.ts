@@ -21,7 +21,7 @@ import { emit } from './recorder.ts';
 import { ReferenceIndex } from './reference-index.ts';
 import { LiveSandboxes } from './runtime/live-sandboxes.ts';
 import { SandboxRuntime } from './runtime/sandbox-runtime.ts';
-import { computeStatus, isSameStatus, isSignificant, tellsOfStall } from './status.ts';
+import { computeStatus, isSameStatus, isSignificant, tellsOfStall } from './status/status.ts';
 import { LiveDisks } from './volumes/attached.ts';
 import { nextWake } from './wake.ts';
 
