@@ -6,6 +6,8 @@ import { apiFailure } from './failures.ts';
 
 /** After so long the API server ends the connection and the watch goes on with another: longer than it sends bookmarks. */
 const CONNECTION_SECONDS = 290;
+/** A watch that ends sooner and without an event has not been served: to go on at once would ask without end. */
+const SHORTEST_SERVED_MS = 1_000;
 
 /** One line of a watch; `resourceVersion` is where another could go on. */
 export interface RawWatchEvent {
@@ -27,6 +29,8 @@ export async function* watchCollection(
 ): AsyncGenerator<RawWatchEvent> {
   let version = resourceVersion;
   while (!signal.aborted) {
+    const opened = performance.now();
+    const from = version;
     const lines = client.lines(
       path,
       {
@@ -47,6 +51,8 @@ export async function* watchCollection(
       if (signal.aborted) return;
       throw error;
     }
+    if (version === from && performance.now() - opened < SHORTEST_SERVED_MS)
+      throw new BulkheadError('API_SERVER_UNAVAILABLE', 'The API server ended a watch at once.');
   }
 }
 
