@@ -247,6 +247,19 @@ test('a placeholder for another host than the connection is for is not replaced,
   assert.equal(reports.filter((each) => each.startsWith('Secret/Blocked')).length, 2);
 });
 
+test('a request of HTTP/2 whose host can be read in two ways is refused', async (t) => {
+  const { address } = await relayed(t);
+  const answers = await http2(t, address, [
+    { headers: { ':authority': HOST, host: 'other.example.com' } },
+    { headers: { ':authority': HOST, host: HOST.toUpperCase() } },
+  ]);
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [421, 200],
+  );
+  assert.equal(received.length, 1);
+});
+
 test('a placeholder in pieces of a body that it is not for ends the connection', async (t) => {
   const { address, interceptor, policy, reports } = await relayed(t);
   interceptor.set(policy, {

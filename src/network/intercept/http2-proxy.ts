@@ -13,7 +13,6 @@ import {
   sensitiveHeaders,
 } from 'node:http2';
 import type { Duplex, Transform } from 'node:stream';
-import type { TLSSocket } from 'node:tls';
 import { HELD_BODY_MAX } from '../inspect/request-watch.ts';
 import { HEADER_LIST_MAX, HEADERS_MAX, STREAMS_MAX } from './limits.ts';
 
@@ -31,8 +30,8 @@ export interface Http2Passage {
 }
 
 export interface Http2ProxyOptions {
-  readonly guest: TLSSocket;
-  readonly server: TLSSocket;
+  readonly guest: Duplex;
+  readonly server: Duplex;
   /** Undefined where the request is refused. `host` is its authority without port. */
   readonly judge: (host: string | null, headers: IncomingHttpHeaders) => Http2Passage | undefined;
   readonly closed: () => void;
@@ -63,7 +62,7 @@ export class Http2Proxy {
     }
     // A server that goes away finishes what it has; new requests go over another connection.
     this.#server.on('goaway', () => this.#guest.close());
-    this.#guest.on('stream', (stream, headers) => this.#request(stream, headers));
+    this.#guest.on('stream', (stream, headers) => attempt(stream, () => this.#request(stream, headers)));
   }
 
   end(): void {
@@ -76,7 +75,10 @@ export class Http2Proxy {
 
   #request(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     stream.on('error', () => {});
-    const passage = this.#options.judge(hostOf(headers), headers);
+    // Reset by the frame that came behind its headers.
+    if (stream.destroyed) return;
+    const host = hostOf(headers);
+    const passage = host === undefined ? undefined : this.#options.judge(host, headers);
     if (passage === undefined) {
       stream.respond({ ':status': MISDIRECTED }, { endStream: true });
       stream.close(NGHTTP2_NO_ERROR);
@@ -90,23 +92,23 @@ export class Http2Proxy {
     else if (passage.body === undefined) {
       const out = this.#forward(stream, passage.headers, passage.through);
       chain(stream, passage.through, out);
-    } else void this.#withBody(stream, passage, passage.body);
+    } else this.#withBody(stream, passage, passage.body);
   }
 
   /** Holds the body to change it, up to a bound; a longer one goes on as it came. */
-  async #withBody(
+  #withBody(
     stream: ServerHttp2Stream,
     { headers, through }: Http2Passage,
     change: (body: Buffer) => Buffer,
-  ): Promise<void> {
+  ): void {
     const held: Buffer[] = [];
     let bytes = 0;
     const take = (chunk: Buffer): void => {
       held.push(chunk);
       bytes += chunk.length;
-      if (bytes > HELD_BODY_MAX) go(false);
+      if (bytes > HELD_BODY_MAX) attempt(stream, () => go(false));
     };
-    const whole = (): void => go(true);
+    const whole = (): void => attempt(stream, () => go(true));
     const go = (ended: boolean): void => {
       stream.off('data', take).off('end', whole);
       stream.pause();
@@ -138,7 +140,7 @@ export class Http2Proxy {
     stream.on('trailers', (received) => {
       trailers = received;
     });
-    request.on('wantTrailers', () => request.sendTrailers(trailers ?? {}));
+    request.on('wantTrailers', () => attempt(stream, () => request.sendTrailers(trailers ?? {})));
     stream.on('close', () => {
       if (!request.closed)
         request.close(stream.rstCode === NGHTTP2_NO_ERROR ? NGHTTP2_CANCEL : stream.rstCode);
@@ -149,11 +151,21 @@ export class Http2Proxy {
   }
 }
 
+/** What one side sends may be nothing that can be sent on: that ends the request, and nothing else. */
+function attempt(stream: ServerHttp2Stream, action: () => void): void {
+  try {
+    action();
+  } catch {
+    if (!stream.destroyed) stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  }
+}
+
 function answer(request: ClientHttp2Stream, stream: ServerHttp2Stream): void {
   let trailers: OutgoingHttpHeaders = {};
   request.on('error', () => {});
   request.on('headers', (informational) => {
-    if (!stream.headersSent && !stream.destroyed) stream.additionalHeaders(outgoing(informational));
+    if (!stream.headersSent && !stream.destroyed)
+      attempt(stream, () => stream.additionalHeaders(outgoing(informational)));
   });
   request.on('trailers', (received) => {
     trailers = outgoing(received);
@@ -161,10 +173,12 @@ function answer(request: ClientHttp2Stream, stream: ServerHttp2Stream): void {
   request.on('response', (headers, flags) => {
     if (stream.destroyed) return;
     const endStream = (flags & NGHTTP2_FLAG_END_STREAM) !== 0;
-    stream.respond(outgoing(headers), endStream ? { endStream } : { waitForTrailers: true });
-    if (endStream) return;
-    stream.on('wantTrailers', () => stream.sendTrailers(trailers));
-    request.pipe(stream);
+    attempt(stream, () => {
+      stream.respond(outgoing(headers), endStream ? { endStream } : { waitForTrailers: true });
+      if (endStream) return;
+      stream.on('wantTrailers', () => attempt(stream, () => stream.sendTrailers(trailers)));
+      request.pipe(stream);
+    });
   });
   request.on('close', () => {
     if (stream.destroyed) return;
@@ -189,9 +203,12 @@ function chainRest(through: readonly Transform[], to: Duplex): void {
   for (const [index, each] of through.entries()) each.pipe(through[index + 1] ?? to);
 }
 
-/** Without port and brackets; null where it is missing or no authority. */
-function hostOf(headers: IncomingHttpHeaders): string | null {
-  const authority = headers[':authority'] ?? headers.host;
-  const host = /^(\[[0-9a-f:.]+\]|[^:/?#@[\]\s,]+)(?::\d{1,5})?$/i.exec(authority ?? '')?.[1];
-  return host === undefined ? null : host.replace(/^\[|\]$/g, '').toLowerCase();
+/** Without port and brackets; null where none is named. Undefined where two servers could read it in two ways. */
+function hostOf(headers: IncomingHttpHeaders): string | null | undefined {
+  const { ':authority': authority, host } = headers;
+  const named = authority ?? host;
+  if (named === undefined) return null;
+  if (host !== undefined && host.toLowerCase() !== named.toLowerCase()) return undefined;
+  const plain = /^(\[[0-9a-f:.]+\]|[^:/?#@[\]\s,]+)(?::\d{1,5})?$/i.exec(named)?.[1];
+  return plain?.replace(/^\[|\]$/g, '').toLowerCase();
 }
