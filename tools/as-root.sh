@@ -5,5 +5,5 @@ set -euo pipefail
 ((EUID != 0)) || exec "$@"
 command -v sudo >/dev/null || { echo "$(basename "$1"): this needs root; run it as root, or install sudo" >&2; exit 1; }
 variables=HOME,BULKHEAD_BUILD_CACHE,BULKHEAD_DRIVER,BULKHEAD_TEST_DRIVER,BULKHEAD_SOAK,BULKHEAD_SEED,BULKHEAD_FUZZ_SEED
-variables+=,BULKHEAD_CYCLES,BULKHEAD_DELETION_KILLS,BULKHEAD_POWER_CUTS
+variables+=,BULKHEAD_CYCLES,BULKHEAD_DELETION_KILLS,BULKHEAD_POWER_CUTS,BULKHEAD_CAMPAIGN_SECONDS
 exec sudo --preserve-env="$variables" "$@"

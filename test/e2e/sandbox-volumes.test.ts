@@ -4,73 +4,17 @@ import { statSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { rounds } from '../fixtures/campaign.ts';
-import { READY_TIMEOUT, sandboxYaml, TestDaemon } from './daemon-harness.ts';
+import { READY_TIMEOUT, TestDaemon } from './daemon-harness.ts';
 import { condition, eventually, until, untilEvent } from './daemon-observations.ts';
 import { TEST_DRIVER } from './test-driver.ts';
+import { cutPower, untilVolume, volumeOf, volumeYaml, withVolumes } from './volume-harness.ts';
 
 const MIB = 1024 * 1024;
-const SLEEP = { command: ['sleep', 'infinity'] };
 /** Long enough for a volume that is filled to be full in its status too: guests are asked four times a minute. */
 const WAIT = ['--timeout', READY_TIMEOUT] as const;
 
-interface VolumeStatus {
-  capacity?: string;
-  usedBytes?: number;
-  availableBytes?: number;
-  mountedBy?: string[];
-  conditions: { type: string; status: string; reason: string; message: string }[];
-}
-
-function volumeYaml(name: string, spec: Record<string, unknown> = {}): string {
-  const head = { apiVersion: 'bulkhead.dev/v1alpha1', kind: 'Volume', metadata: { name } };
-  return `${JSON.stringify({ ...head, spec: { capacity: '64Mi', reclaimPolicy: 'Delete', ...spec } })}\n`;
-}
-
-/** A sandbox with Volumes of these names, each mounted at /NAME. */
-function withVolumes(name: string, volumes: readonly string[], spec: Record<string, unknown> = {}): string {
-  return sandboxYaml(name, {
-    main: SLEEP,
-    volumes: volumes.map((each) => ({ name: each, volume: { name: each } })),
-    volumeMounts: volumes.map((each) => ({ name: each, mountPath: `/${each}` })),
-    ...spec,
-  });
-}
-
-async function volumeOf(daemon: TestDaemon, name: string): Promise<{ uid: string; status: VolumeStatus }> {
-  const { metadata, status } = JSON.parse(await daemon.ok('get', 'volume', name, '-o', 'json')) as {
-    metadata: { uid: string };
-    status: VolumeStatus;
-  };
-  return { uid: metadata.uid, status };
-}
-
-async function untilVolume(
-  daemon: TestDaemon,
-  name: string,
-  holds: (status: VolumeStatus) => boolean,
-): Promise<VolumeStatus> {
-  let last = '';
-  return eventually(
-    `the status of volume ${name} that ${holds}`,
-    async () => {
-      const { status } = await volumeOf(daemon, name);
-      last = JSON.stringify(status);
-      return holds(status) ? status : undefined;
-    },
-    () => `${last}\n--- daemon log\n${daemon.log().slice(-3000)}`,
-  );
-}
-
 const shell = (daemon: TestDaemon, name: string, line: string) =>
   daemon.ok('exec', name, '--', 'sh', '-c', line);
-
-/** Its VMM ends as in a power cut. */
-async function cutPower(daemon: TestDaemon, name: string): Promise<void> {
-  const { vm } = (await daemon.get(name)).status;
-  assert.ok(vm !== undefined, `${name} has no VM`);
-  process.kill(vm.pid, 'SIGKILL');
-}
 
 /** Asks for another run in the manifest, and waits for its guest. */
 async function restart(daemon: TestDaemon, name: string): Promise<void> {
@@ -111,7 +55,7 @@ test('what is on a volume lasts, its capacity is a wall, and its mounts are wher
   });
 
   await t.test('a guest that fills it gets ENOSPC; neighbours, root and host are unharmed', async () => {
-    const disk = join(daemon.stateDir, 'volumes', (await volumeOf(daemon, 'data')).uid, 'disk.img');
+    const disk = join(daemon.stateDir, 'volumes', (await volumeOf(daemon, 'data')).metadata.uid, 'disk.img');
     const said = await shell(
       daemon,
       'a',
@@ -383,64 +327,4 @@ test('ConfigMaps and Secrets are files that follow their changes, all at once, a
     );
     assert.equal((await daemon.get('app')).status.restarts ?? 0, 0);
   });
-});
-
-/** Power cuts under the load: a few, or as many as a soak asks for. */
-const CUTS = rounds('BULKHEAD_POWER_CUTS', { short: 4, soak: 500 });
-/** Acknowledged writes before each cut, at least. */
-const WRITES = 8;
-/** Each line says itself what it must be: number, checksum, padding that makes it cross blocks. */
-const LINE = '{ printf "%d %d x%0699d\\n", i, (i * 7919 + 13) % 1000003, i }';
-const CHECK =
-  // As a text: to busybox's awk a number with zeros in front is an octal one.
-  '{ good = $3 == sprintf("x%0699d", NR) && $2 == (NR * 7919 + 13) % 1000003 && $1 == NR } ' +
-  '!good { print "torn", NR; exit } { last = $1 } END { print "found", last + 0 }';
-const LOAD = [
-  'touch /data/log',
-  `awk '${CHECK}' /data/log > /tmp/found; grep torn /tmp/found`,
-  // For whoever has to find out why: what is there in place of the line, and how long the file is.
-  `n=$(sed -n 's/torn //p' /tmp/found); [ -z "$n" ] || { wc /data/log; sed -n "$n,$((n+1))p" /data/log | cut -c-900 | od -c | head -n 12; }`,
-  // What was never acknowledged may be torn: it goes.
-  `i=$(sed -n 's/found //p' /tmp/found); head -n $i /data/log > /data/whole; sync; mv /data/whole /data/log; sync`,
-  'echo "found $i"',
-  'while :; do i=$((i+1))',
-  `awk -v i=$i 'BEGIN ${LINE}' | dd of=/data/log oflag=append conv=notrunc,fsync 2>/dev/null || exit 1`,
-  'echo "wrote $i"; done',
-].join('\n');
-
-test(`${CUTS} power cuts under a load of checked writes: what was acknowledged is there, every time`, async () => {
-  await using daemon = await TestDaemon.start();
-  await daemon.write('data.yaml', volumeYaml('data', { capacity: '256Mi' }));
-  await daemon.write('load.yaml', withVolumes('load', ['data'], { main: { command: ['sh', '-c', LOAD] } }));
-  let acknowledged = 0;
-  for (let cut = 0; cut <= CUTS; cut += 1) {
-    if (cut > 0) await restart(daemon, 'load');
-    let log = '';
-    const lines = (what: string) =>
-      [...log.matchAll(new RegExp(`^${what} (\\d+)$`, 'gm'))].map(([, number]) => Number(number));
-    await eventually(
-      `${WRITES} writes after cut ${cut}`,
-      async () => {
-        const { code, stdout } = await daemon.cli('logs', 'load');
-        log = code === 0 ? stdout : '';
-        const found = lines('found').at(-1) ?? -1;
-        const enough = found >= acknowledged && (lines('wrote').at(-1) ?? 0) >= found + WRITES;
-        // What was never acknowledged may be torn.
-        assert.ok(
-          found < 0 || found >= acknowledged,
-          `${acknowledged} were acknowledged\n${log.slice(0, 4_000)}`,
-        );
-        return enough ? true : undefined;
-      },
-      async () =>
-        `${acknowledged} were acknowledged\n${log}\n${JSON.stringify((await daemon.get('load')).status)}`,
-    );
-    await cutPower(daemon, 'load');
-    await until(daemon, 'load', ({ phase }) => phase === 'Failed');
-    const { stdout } = await daemon.cli('logs', 'load');
-    log = stdout;
-    acknowledged = Math.max(acknowledged, ...lines('wrote'));
-  }
-  const { status } = await volumeOf(daemon, 'data');
-  assert.notEqual(condition(status.conditions, 'Healthy')?.reason, 'FileSystemRepaired');
 });

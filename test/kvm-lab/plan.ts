@@ -33,6 +33,7 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'network-bypass.test.ts':
     'what the gateway decides, the same with any driver; network.test.ts has the traffic',
   'patches.test.ts': "the agent's files, the same with any driver",
+  'power-cuts.test.ts': 'minutes of daemons there; vmm-volumes has disks and kills of the driver',
   'probes.test.ts': 'times of the daemon; parity has a probe',
   'room.test.ts': 'what the daemon admits, the same with any driver',
   'sandbox-volumes.test.ts': 'minutes of daemons there; the mounts of volumes go through the same disks',
