@@ -376,3 +376,13 @@ export function restartRequired(o: Observation): boolean {
     o.record.launchDigest !== o.launchDigest
   );
 }
+
+/** What the VM that runs was given and the spec no longer says, as `resources.memory (256Mi, to be 512Mi)`. */
+export function otherResources({ record, object }: Observation): string[] {
+  const { resources: given } = record ?? {};
+  const asked = object?.spec.resources;
+  if (given === undefined || asked === undefined) return [];
+  return (['cpus', 'memory', 'disk'] as const)
+    .filter((each) => given[each] !== asked[each])
+    .map((each) => `resources.${each} (${given[each]}, to be ${asked[each]})`);
+}

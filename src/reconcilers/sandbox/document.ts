@@ -131,7 +131,7 @@ ${inner.join('\n\n')}
   jump, from times that were recorded: neither a restart of the daemon nor a change of the host's clock moves them.
   \`shutdownTime\` alone follows the host's clock.
 - A change of \`env\`, \`main\`, \`workingDir\`, \`hostname\` or \`resources\` applies at the next start; until then the condition
-  \`RestartRequired\` says so.
+  \`RestartRequired\` says so, with what of \`resources\` the VM keeps: neither driver changes the processors or the memory of a VM that runs.
 - A change of \`image\`, \`driver\`, \`user\`, \`patches\` or to a smaller disk is taken with \`updateStrategy: Recreate\` alone. It stops the VM
   (\`Recreating\`), and the next run, without back-off, has a new root file system from the image as the registry has it then; volumes
   stay. A sandbox that is finished runs again; one that is suspended gets the new root when it goes on. The old root goes at the last

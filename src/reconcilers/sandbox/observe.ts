@@ -2,6 +2,7 @@
 
 import { findCondition } from '../../api/conditions.ts';
 import { ERRORS } from '../../api/errors.ts';
+import { parseBytes } from '../../api/quantity.ts';
 import type { DefaultedSandbox } from '../../api/sandbox.ts';
 import { unsupportedFields } from '../../api/supported.ts';
 import type { Store } from '../../store/store.ts';
@@ -57,7 +58,8 @@ export async function observe(
     volumes: volumesOf(object, runtime),
     room: {
       // A VM that runs has what it was started with.
-      reserved: runtime.handle !== undefined || room.has(runtime.uid),
+      reserved:
+        runtime.handle !== undefined || room.has(runtime.uid, parseBytes(object.spec.resources.memory)),
       ...(runtime.roomProblem === undefined ? {} : { problem: runtime.roomProblem }),
     },
     missing,

@@ -45,6 +45,23 @@ describe('the ledger', () => {
     assert.equal(await room.take('b', 5 * GIBIBYTE, false), undefined);
   });
 
+  test('gives another amount in place of the former, and keeps neither for what then does not fit', async () => {
+    const room = roomOf({ total: 8, free: 64 });
+    assert.equal(await room.take('a', 2 * GIBIBYTE, true), undefined);
+    assert.equal(await room.take('b', 5 * GIBIBYTE, true), undefined);
+    assert.equal(room.has('a', 2 * GIBIBYTE), true);
+    assert.equal(room.has('a', 4 * GIBIBYTE), false);
+    let told = 0;
+    room.onRelease(() => {
+      told += 1;
+    });
+    assert.equal((await room.take('a', 4 * GIBIBYTE, true))?.code, 'INSUFFICIENT_MEMORY');
+    assert.equal(told, 1);
+    assert.equal(await room.take('c', 3 * GIBIBYTE, true), undefined);
+    assert.equal(await room.take('b', 4 * GIBIBYTE, true), undefined);
+    assert.equal(await room.take('d', GIBIBYTE, true), undefined, 'what b no longer has');
+  });
+
   test('gives the last of it to one of many that ask at once', async () => {
     const room = roomOf({ total: 8, free: 64 });
     const asked = await Promise.all(['a', 'b', 'c'].map((uid) => room.take(uid, 5 * GIBIBYTE, false)));
@@ -111,6 +128,39 @@ test('a restart keeps its place, whoever waits', async () => {
   await world.patch('first', { metadata: { annotations: { [RESTARTED_AT_ANNOTATION]: 'now' } } });
   await world.until('a third start', async () => world.host.starts.get(await world.dirOf('first')) === 3);
   assert.equal(await world.condition('second', 'Scheduled'), 'False/InsufficientMemory');
+});
+
+test('a restart with more memory takes more, waits where it does not fit, and the VM says what it keeps until then', async () => {
+  await using world = new World();
+  const daemon = await world.daemon();
+  const memory = (share: number) => ({
+    resources: { cpus: 1, memory: `${(HOST_MEMORY_BYTES / GIBIBYTE) * 1024 * share}Mi`, disk: '1Gi' },
+  });
+  await world.create('grows', memory(0.25));
+  await world.create('beside', memory(0.5));
+  await world.untilPhase('grows', 'Running');
+  await world.untilPhase('beside', 'Running');
+  await world.patch('grows', { spec: memory(0.75) });
+  await world.settle();
+  const told = (await world.status('grows')).conditions?.find(({ type }) => type === 'RestartRequired');
+  assert.match(told?.message ?? '', /keeps its resources\.memory \(\d+Mi, to be \d+Mi\): restart/);
+  // The VM that runs has what it had, whatever the spec says, with another daemon too.
+  daemon.process.kill();
+  await world.daemon();
+  await world.create('quarter', memory(0.25));
+  await world.untilPhase('quarter', 'Running');
+  await world.delete('quarter');
+  await world.patch('grows', { metadata: { annotations: { [RESTARTED_AT_ANNOTATION]: 'now' } } });
+  await world.until(
+    'a restart that waits',
+    async () => (await world.condition('grows', 'Scheduled')) === 'False/InsufficientMemory',
+  );
+  await world.delete('beside');
+  await world.untilPhase('grows', 'Running');
+  assert.equal(await world.condition('grows', 'RestartRequired'), undefined);
+  await world.create('half', memory(0.5));
+  await world.settle();
+  assert.equal(await world.condition('half', 'Scheduled'), 'False/InsufficientMemory');
 });
 
 test('below the mark of the disk nothing starts; it starts by itself when there is room', async () => {

@@ -41,8 +41,9 @@ export class Room {
     this.#options = options;
   }
 
-  has(uid: string): boolean {
-    return this.#given.has(uid);
+  /** Was the sandbox given exactly so much? */
+  has(uid: string, memoryBytes: number): boolean {
+    return this.#given.get(uid) === memoryBytes;
   }
 
   /** A VM that runs has its memory, whether or not it would be given now. */
@@ -50,7 +51,10 @@ export class Room {
     this.#given.set(uid, memoryBytes);
   }
 
-  /** Gives a sandbox its memory, or says why not. `hasRoot`: its root file system is there already. */
+  /**
+   * Gives a sandbox its memory in place of what it had, or says why not; then it has none, as what waits for more must not keep
+   * others from what it had. `hasRoot`: its root file system is there already.
+   */
   async take(uid: string, memoryBytes: number, hasRoot: boolean): Promise<RoomProblem | undefined> {
     const { host } = this.#options;
     this.#formerly ??= this.#noteFormer();
@@ -62,6 +66,7 @@ export class Room {
     // From here to the entry in the ledger without a pause: two that ask at once are not both given the last of it.
     const problem = this.#lacksMemory(uid, memoryBytes, memory) ?? lacksDisk(hasRoot, disk);
     if (problem === undefined) this.#given.set(uid, memoryBytes);
+    else this.release(uid);
     return problem;
   }
 

@@ -2,6 +2,7 @@
 // it (the result), so that a controller that was killed in between knows what it was about. Everything else is observed.
 import { open, readFile, rename, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { DefaultedSandboxSpec } from '../../api/sandbox.ts';
 import type { ProcessExit } from '../../guest/agent.ts';
 import type { DriverName } from '../../vmm/driver.ts';
 import type { AttachedDisk } from './volumes/spec.ts';
@@ -81,6 +82,8 @@ export interface RunRecord {
   rootDiscarded?: true;
   /** Digest of the parts of the spec that apply at start only. */
   launchDigest: string;
+  /** What its VM was given, whatever the spec says by now; absent in records of releases that did not say it. */
+  resources?: DefaultedSandboxSpec['resources'];
   /** This run has a main process; the spec may say otherwise by now. */
   main: boolean;
   /** `finishedAt` of the exit that the driver told before this start: what still shows it has not run. */

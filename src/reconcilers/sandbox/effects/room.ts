@@ -26,7 +26,8 @@ export function keepRoom(
   { state }: Pick<Step, 'state'>,
 ): void {
   if (runtime.handle !== undefined) {
-    if (!room.has(runtime.uid)) room.note(runtime.uid, parseBytes(object.spec.resources.memory));
+    const { memory } = runtime.record?.resources ?? object.spec.resources;
+    room.note(runtime.uid, parseBytes(memory));
   } else if (WITHOUT_ROOM.has(state) || runtime.released) {
     runtime.roomProblem = undefined;
     room.release(runtime.uid);

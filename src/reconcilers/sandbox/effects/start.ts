@@ -124,6 +124,7 @@ function nextRun(
     restartedAt: object.metadata.annotations?.[RESTARTED_AT_ANNOTATION] ?? '',
     root: observation.root,
     launchDigest: launchDigest(object),
+    resources: object.spec.resources,
     main: object.spec.main !== undefined,
     ...(object.spec.lifecycle?.postStart === undefined ? {} : { postStart: 'pending' }),
     ...(fresh || former === undefined ? {} : patchesOf(former)),

@@ -8,7 +8,7 @@ import {
 } from '../../../api/conditions.ts';
 import { ERRORS } from '../../../api/errors.ts';
 import { portProblem } from '../../../network/network-plane.ts';
-import { blockedBy, currentRun, needsNewRoot, restartRequired } from '../decisions.ts';
+import { blockedBy, currentRun, needsNewRoot, otherResources, restartRequired } from '../decisions.ts';
 import type { Step } from '../machine.ts';
 import type { Observation } from '../observation.ts';
 import type { Termination } from '../run-record.ts';
@@ -54,14 +54,16 @@ export function conditionUpdates(
           'operatingMode is Running, or the VM has not ended yet.',
         ),
     set('Finished', finished, finished ? (termination?.reason ?? reason) : reason),
-    set(
-      'RestartRequired',
-      restartRequired(o),
-      REASONS.RestartRequired,
-      'The spec changed in fields that apply at the next start: restart the sandbox to apply them.',
-    ),
+    set('RestartRequired', restartRequired(o), REASONS.RestartRequired, restartMessage(o)),
     sourceCondition(o, set),
   ];
+}
+
+function restartMessage(o: Observation): string {
+  const resources = otherResources(o);
+  return resources.length === 0
+    ? 'The spec changed in fields that apply at the next start: restart the sandbox to apply them.'
+    : `The VM that runs keeps its ${resources.join(', ')}: restart the sandbox (bulkhead restart ${o.object?.metadata.name ?? ''}) to apply the spec.`;
 }
 
 type Setter = (type: SandboxConditionType, holds: boolean, why?: string, text?: string) => Update;
