@@ -2,18 +2,26 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { pino } from 'pino';
+import type { StoredObject } from '../api/meta.ts';
+import type { DefaultedNetworkPolicy } from '../api/networkpolicy.ts';
+import type { DefaultedSandbox } from '../api/sandbox.ts';
 import { systemClock } from '../controller/clock.ts';
-import { Controller } from '../controller/controller.ts';
+import { Controller, ignoreStatusChanges } from '../controller/controller.ts';
 import { EventRecorder } from '../controller/event-recorder.ts';
 import { Informer, type Notification } from '../controller/informer.ts';
 import { LeaderElection } from '../controller/leader-election.ts';
 import { Manager } from '../controller/manager.ts';
 import { reconcileFields } from '../controller/reconcile-context.ts';
+import type { Request } from '../controller/reconciler.ts';
+import { GrantReconciler } from '../reconcilers/grants/reconciler.ts';
+import { sandboxesOf } from '../reconcilers/networkpolicy/reconciler.ts';
 import { SANDBOX_UID_LABEL } from '../reconcilers/placement/limits.ts';
 import { NodeWatch } from '../reconcilers/placement/nodes.ts';
 import { PlacementReconciler } from '../reconcilers/placement/reconciler.ts';
-import type { ClusterOptions } from '../store/cluster/kube-config.ts';
-import { openClusterStore } from './node.ts';
+import { ApiClient } from '../store/cluster/api-client.ts';
+import { type ClusterOptions, findApiServer } from '../store/cluster/kube-config.ts';
+import { NodeGrants } from '../store/cluster/node-grants.ts';
+import { clusterStore } from './node.ts';
 
 const LEADER_LEASE = 'bulkhead-controller';
 
@@ -35,9 +43,12 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   });
   const clock = systemClock;
   const identity = `${hostname()}_${randomBytes(4).toString('hex')}`;
-  const store = await openClusterStore(options, 'bulkhead-controller', identity, {
-    Pod: { labels: SANDBOX_UID_LABEL },
-  });
+  const client = new ApiClient(await findApiServer(options));
+  const store = clusterStore(
+    client,
+    { part: 'bulkhead-controller', instance: identity },
+    { Pod: { labels: SANDBOX_UID_LABEL } },
+  );
   await using opened = new AsyncDisposableStack();
   opened.defer(() => store.close());
   const election = new LeaderElection({
@@ -52,18 +63,41 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   const recorder = new EventRecorder(store, clock, log);
   opened.defer(() => recorder.close());
   const informer = (kind: string): Informer => new Informer({ store, kind, clock, log });
-  const caches = { sandboxes: informer('Sandbox'), pods: informer('Pod'), volumes: informer('Volume') };
+  const caches = {
+    ...{ sandboxes: informer('Sandbox'), pods: informer('Pod') },
+    ...{ volumes: informer('Volume'), policies: informer('NetworkPolicy') },
+  };
+  const nodeInformer = informer('Node');
+  const nodeGrants = new NodeGrants({
+    ...{ client, namespace: options.namespace },
+    nodeUid: (nodeName) => nodeInformer.get('', nodeName)?.metadata.uid,
+  });
+  await nodeGrants.load();
+  const grants = new GrantReconciler(nodeGrants, caches);
   const nodes = new NodeWatch(clock, (nodeName) => {
     for (const request of reconciler.sandboxesOfNode(nodeName)) controller.enqueue(request);
   });
   opened.defer(() => nodes.close());
   const { reservationImage } = options;
-  const reconciler = new PlacementReconciler({ store, clock, recorder, reservationImage }, caches, nodes);
+  const grantAccess = (object: DefaultedSandbox, nodeName: string) => grants.grant(object, nodeName);
+  const reconciler = new PlacementReconciler(
+    { store, clock, recorder, reservationImage, grantAccess },
+    caches,
+    nodes,
+  );
   const controller = new Controller({ reconciler, clock, log });
   controller.watch(caches.sandboxes);
   controller.watch(caches.pods, { requests: (pod) => reconciler.sandboxesOfPod(pod) });
   controller.watch(caches.volumes, { requests: (volume) => reconciler.sandboxesOfVolume(volume) });
-  const nodeInformer = informer('Node');
+  const granting = new Controller({ reconciler: grants, clock, log });
+  granting.watch(caches.sandboxes);
+  granting.watch(caches.policies, {
+    matters: ignoreStatusChanges,
+    requests: (policy) =>
+      sandboxesOf(policy as DefaultedNetworkPolicy, (namespace) => caches.sandboxes.list(namespace)).map(
+        keyOf,
+      ),
+  });
   const leases = informer('Lease');
   nodeInformer.addHandler(({ type, object }: Notification) =>
     type === 'deleted' ? nodes.forgetNode(object) : nodes.noteNode(object),
@@ -74,8 +108,10 @@ export async function runController(options: ControllerOptions, signal: AbortSig
 
   const manager = new Manager({ clock, log });
   // What is known of nodes comes first: a sandbox whose node is unknown would count as one whose node is gone.
-  for (const each of [nodeInformer, leases, caches.volumes, caches.pods, caches.sandboxes]) manager.add(each);
+  for (const each of [nodeInformer, leases, caches.policies, caches.volumes, caches.pods, caches.sandboxes])
+    manager.add(each);
   manager.add(controller);
+  manager.add(granting);
   const leading = new AbortController();
   let held: Promise<void> | undefined;
   manager.add({
@@ -89,4 +125,8 @@ export async function runController(options: ControllerOptions, signal: AbortSig
     },
   });
   await manager.run(signal, () => log.info('ready'));
+}
+
+function keyOf({ kind, metadata: { namespace, name } }: StoredObject): Request {
+  return { kind, namespace, name };
 }

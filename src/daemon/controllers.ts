@@ -27,9 +27,10 @@ interface Controllers {
   volumeReconciler: VolumeReconciler;
   deferredVolumes: DeferredEnqueuer;
   networks: HostNetworks;
-  /** Kinds of objects that sandboxes and policies refer to and that are followed as a whole. */
-  referencedKinds: readonly string[];
 }
+
+/** Kinds of objects that sandboxes and policies refer to, beside Volumes. */
+const REFERENCED_KINDS = ['Secret', 'ConfigMap'];
 
 /** Adds informers and controllers to the manager; gives those that figures are read from. */
 export function addControllers(parts: Controllers): { sandboxes: Informer; volumes: Informer } {
@@ -52,7 +53,7 @@ export function addControllers(parts: Controllers): { sandboxes: Informer; volum
   const sandboxInformer = informerOf(sandboxes.kind);
   const sandboxController = controllerOf(sandboxes, sandboxInformer);
   deferred.target = sandboxController;
-  const references = parts.referencedKinds.map(informerOf);
+  const references = REFERENCED_KINDS.map(informerOf);
   for (const informer of references)
     sandboxController.watch(informer, { requests: (object) => sandboxes.dependents(object) });
   deferredLeases.target = controllerOf(leases, sandboxInformer);

@@ -199,7 +199,6 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const informers = addControllers({
     ...{ manager, store, clock, log, metrics },
     ...{ sandboxes, deferred, leases, deferredLeases, volumeReconciler, deferredVolumes, networks },
-    referencedKinds: objects.followsReferences ? ['Secret', 'ConfigMap'] : [],
   });
   metrics.observe({
     live: sandboxes.live,

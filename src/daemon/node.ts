@@ -8,7 +8,9 @@ import type { Manager } from '../controller/manager.ts';
 import { NODE_LEASE_PREFIX } from '../reconcilers/placement/nodes.ts';
 import { ApiClient } from '../store/cluster/api-client.ts';
 import { ClusterStore } from '../store/cluster/cluster-store.ts';
+import { FollowedObjects } from '../store/cluster/followed-objects.ts';
 import { type ClusterOptions, findApiServer } from '../store/cluster/kube-config.ts';
+import { asNode } from '../store/cluster/node-identity.ts';
 import { NodeStore } from '../store/cluster/node-store.ts';
 import type { HostDrivers } from '../vmm/select.ts';
 
@@ -27,22 +29,40 @@ const LEASE_SECONDS = 40;
 /** The objects of one node, and those that all nodes share. */
 export async function openNodeStore(options: NodeOptions): Promise<NodeStore> {
   const ours = { fields: `status.nodeName=${options.nodeName}` };
-  const cluster = await openClusterStore(options, 'bulkhead-node', options.nodeName, {
-    Sandbox: ours,
-    Volume: ours,
+  const server = await findApiServer(options);
+  const client = new ApiClient(server);
+  const source = { part: 'bulkhead-node', instance: options.nodeName };
+  const cluster = clusterStore(client, source, { Sandbox: ours, Volume: ours });
+  // By an account of the node's own, which may read what its sandboxes refer to.
+  const references = new FollowedObjects({
+    source: clusterStore(new ApiClient(asNode(server, client, options)), source),
   });
-  return new NodeStore(cluster, options.nodeName);
+  return new NodeStore(cluster, options.nodeName, references);
 }
 
-/** `part` is the name of a program, `instance` one of its kind. */
+/** A program of the cluster: its name, and that of one of its kind. */
+interface EventOrigin {
+  part: string;
+  instance: string;
+}
+
 export async function openClusterStore(
   options: ClusterOptions,
-  part: string,
-  instance: string,
-  selectors: ConstructorParameters<typeof ClusterStore>[0]['selectors'] = {},
+  origin: EventOrigin,
+  selectors?: Selectors,
 ): Promise<ClusterStore> {
+  return clusterStore(new ApiClient(await findApiServer(options)), origin, selectors);
+}
+
+type Selectors = ConstructorParameters<typeof ClusterStore>[0]['selectors'];
+
+export function clusterStore(
+  client: ApiClient,
+  { part, instance }: EventOrigin,
+  selectors: Selectors = {},
+): ClusterStore {
   return new ClusterStore({
-    client: new ApiClient(await findApiServer(options)),
+    client,
     // Agents and the controller write the same statuses, in turns.
     fieldManager: 'bulkhead',
     events: { controller: `bulkhead.dev/${part}`, instance },
@@ -67,7 +87,7 @@ export function addNodeAgent(
   manager.add({
     name: 'node agent',
     async start() {
-      const store = await openClusterStore(options, 'bulkhead-node', options.nodeName);
+      const store = await openClusterStore(options, { part: 'bulkhead-node', instance: options.nodeName });
       running = Promise.all([
         renewLease(store, options, clock, log, stop.signal),
         labelNode(store, options, drivers, clock, log, stop.signal),

@@ -8,8 +8,6 @@ import { type NodeOptions, openNodeStore } from './node.ts';
 export interface Objects {
   store: Store;
   nodeName: string;
-  /** May every Secret and ConfigMap be read and followed? On a node each is read alone, when it is needed. */
-  followsReferences: boolean;
   /** Fails with DISK_UNWRITABLE while writes of the store do. */
   checkWritable(): Promise<void>;
 }
@@ -25,8 +23,8 @@ export async function openObjects({
   if (node === undefined) {
     const store = EmbeddedStore.open({ path: join(stateDir, 'store.db') });
     const checkWritable = () => store.checkWritable();
-    return { store, nodeName: hostname(), followsReferences: true, checkWritable };
+    return { store, nodeName: hostname(), checkWritable };
   }
   const store = await openNodeStore(node);
-  return { store, nodeName: node.nodeName, followsReferences: false, checkWritable: async () => undefined };
+  return { store, nodeName: node.nodeName, checkWritable: async () => undefined };
 }

@@ -7,7 +7,7 @@ import { type Controller, ignoreStatusChanges } from '../controller/controller.t
 import type { Informer } from '../controller/informer.ts';
 import type { Reconciler, Request } from '../controller/reconciler.ts';
 import type { NetworkPlane } from '../network/network-plane.ts';
-import { PolicyBook } from '../reconcilers/networkpolicy/policies.ts';
+import { PolicyBook, referencesOf } from '../reconcilers/networkpolicy/policies.ts';
 import { PolicyProgrammer } from '../reconcilers/networkpolicy/programmer.ts';
 import {
   NetworkPolicyReconciler,
@@ -47,6 +47,13 @@ export function addPolicyControllers(parts: PolicyControllers): void {
     informer.addHandler(({ object }) => {
       if (policiesReferringTo(keyOf(object), policyInformer.list()).length > 0) book.changed();
     });
+
+  // A node of a cluster may read what a policy refers to once the policy selects a sandbox of the node.
+  sandboxInformer.addHandler(({ type, object }) => {
+    if (type !== 'added') return;
+    const selecting = policiesOf(object, policyInformer.list());
+    if (selecting.some((policy) => referencesOf(policy).length > 0)) book.changed();
+  });
 
   const programmer = controllerOf(
     new PolicyProgrammer({

@@ -16,8 +16,11 @@ import { AUTHORITIES_BYTES_MAX } from './limits.ts';
 
 const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
-/** What may be wrong with a policy itself. */
-const UNUSABLE: ReadonlySet<ErrorCode> = new Set(['REFERENCE_NOT_FOUND', 'INVALID']);
+/**
+ * What may be wrong with a policy itself, or with what it refers to. A node of a cluster may read that where the policy selects
+ * a sandbox of the node; elsewhere it is of no consequence.
+ */
+const UNUSABLE: ReadonlySet<ErrorCode> = new Set(['REFERENCE_NOT_FOUND', 'INVALID', 'FORBIDDEN']);
 
 function nameOf({ metadata }: StoredObject): string {
   return `${metadata.namespace}/${metadata.name}`;

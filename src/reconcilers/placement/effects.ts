@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { asBulkheadError } from '../../api/errors.ts';
 import type { StoredObject } from '../../api/meta.ts';
-import type { SandboxStatus } from '../../api/sandbox.ts';
+import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
 import type { Volume, VolumeStatus } from '../../api/volume.ts';
 import type { Clock } from '../../controller/clock.ts';
 import type { EventRecorder } from '../../controller/event-recorder.ts';
@@ -29,6 +29,8 @@ export interface PlacementDeps {
   reservationImage: string;
   /** Volumes that the sandbox names, as far as they exist. */
   volumesOf(observation: Observation): readonly Volume[];
+  /** Lets a node read what the sandbox refers to. */
+  grantAccess(object: DefaultedSandbox, nodeName: string): Promise<void>;
 }
 
 type Effect = (deps: PlacementDeps, observation: Observation) => Promise<void>;
@@ -51,7 +53,8 @@ export const EFFECTS: Readonly<Record<Command, Effect>> = {
     const { object, pod } = observation;
     const nodeName = pod?.spec.nodeName;
     if (object === undefined || pod === undefined || nodeName === undefined) return;
-    // Before the node can see the sandbox, so that its agent finds its volumes.
+    // Before the node can see the sandbox, so that its agent finds its volumes, and may read what it refers to.
+    await deps.grantAccess(object, nodeName);
     for (const volume of deps.volumesOf(observation)) {
       if (volume.status?.nodeName !== undefined) continue;
       const status: VolumeStatus = { ...volume.status, nodeName };

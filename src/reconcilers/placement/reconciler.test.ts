@@ -31,6 +31,7 @@ afterEach(async () => {
 class World {
   readonly store: EmbeddedStore;
   readonly events: string[] = [];
+  readonly granted: string[] = [];
   readonly health = new Map<string, NodeHealth>();
   readonly clock = new FakeClock();
   #objects: StoredObject[] = [];
@@ -50,6 +51,9 @@ class World {
       {
         ...{ store: this.store, clock: this.clock, reservationImage: 'pause' },
         recorder: { event: (_object, _type, reason) => void this.events.push(reason) },
+        grantAccess: async (object, nodeName) => {
+          this.granted.push(`${nodeName}, placed on ${object.status?.nodeName}`);
+        },
       },
       { sandboxes: cache('Sandbox'), pods: cache('Pod'), volumes: cache('Volume') },
       { health: (node) => this.health.get(node) ?? 'Healthy' },
@@ -176,6 +180,7 @@ test('where its reservation is bound, there it is placed', async () => {
   assert.deepEqual([nodeName, reservation], ['node1', (await world.pod()).metadata.name]);
   assert.equal(await world.condition('Scheduled'), 'True Scheduled');
   assert.equal(await world.condition('Ready'), 'False Scheduled');
+  assert.deepEqual(world.granted, ['node1, placed on undefined'], 'it may read before it is asked to start');
 });
 
 test('an evicted sandbox stops first, and only then is placed elsewhere', async () => {

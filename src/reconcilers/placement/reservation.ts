@@ -32,7 +32,7 @@ export function reservationOf(
 ): ObjectManifest {
   const { metadata, spec, apiVersion, kind } = sandbox;
   const { nodeSelector, affinity, tolerations, topologySpreadConstraints, priorityClassName } =
-    schedulingOf(spec);
+    spec.scheduling ?? {};
   const memory = parseBytes(spec.resources.memory) + VM_OVERHEAD_MIB * MIB;
   const resources = { cpu: String(spec.resources.cpus), memory: String(memory) };
   return {
@@ -82,18 +82,6 @@ export function reservationOf(
       ],
     },
   };
-}
-
-interface Scheduling {
-  nodeSelector?: Record<string, string>;
-  affinity?: Record<string, unknown>;
-  tolerations?: unknown[];
-  topologySpreadConstraints?: unknown[];
-  priorityClassName?: string;
-}
-
-function schedulingOf(spec: DefaultedSandbox['spec']): Scheduling {
-  return (spec as { scheduling?: Scheduling }).scheduling ?? {};
 }
 
 /** `affinity` with the node's name as one more condition of each of its terms. */

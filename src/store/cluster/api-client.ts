@@ -103,8 +103,10 @@ export class ApiClient {
         bodyTimeout: silenceMs,
       });
       this.#observe({ method, host: this.#host, code: String(response.statusCode) });
+      if (response.statusCode === 401) this.#server.refused?.();
       return response;
     } catch (error) {
+      if (error instanceof BulkheadError) throw error;
       this.#observe({ method, host: this.#host, code: '<error>' });
       throw unavailable(this.#host, error);
     }

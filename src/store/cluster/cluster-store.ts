@@ -19,6 +19,7 @@ import type {
 } from '../store.ts';
 import type { ApiClient } from './api-client.ts';
 import { countedEvent, type EventSource, eventName, eventsPath, newEvent, storedEvent } from './events.ts';
+import { absentAsUndefined } from './failures.ts';
 import { changedBody, newBody, patchBody, storedObject } from './objects.ts';
 import { collectionPath, objectPath, resourceOf } from './resources.ts';
 import { watchCollection } from './watch.ts';
@@ -283,15 +284,6 @@ function listVersion(answer: unknown): string {
   if (typeof version !== 'string')
     throw new BulkheadError('API_SERVER_UNAVAILABLE', 'The API server answered with what is no list.');
   return version;
-}
-
-async function absentAsUndefined(answer: Promise<unknown>): Promise<unknown> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (error instanceof BulkheadError && error.code === 'NOT_FOUND') return undefined;
-    throw error;
-  }
 }
 
 /** Repeats a read and write where another writer came between, unless the caller said which version it means. */

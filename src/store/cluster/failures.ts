@@ -46,3 +46,12 @@ function causesOf(details: unknown): FieldCause[] {
     field: String(field ?? ''),
   }));
 }
+
+export async function absentAsUndefined(answer: Promise<unknown>): Promise<unknown> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof BulkheadError && error.code === 'NOT_FOUND') return undefined;
+    throw error;
+  }
+}

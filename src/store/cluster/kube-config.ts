@@ -16,7 +16,12 @@ export interface ApiServer {
   readonly url: string;
   /** What a request needs now: headers of authentication, which may be renewed, and connections with the right authorities. */
   credentials(): Promise<{ headers: Record<string, string>; dispatcher: Dispatcher | undefined }>;
+  /** Told that a request was answered with 401: what it was sent with is worth nothing any more. */
+  refused?(): void;
 }
+
+/** Connections are used for so long; a client certificate may have been renewed since. */
+const DISPATCHER_MAX_AGE_MS = 10 * 60_000;
 
 /**
  * Reads the configuration. The client library weighs some 80 MiB and is loaded here, so that a daemon without a cluster does
@@ -41,12 +46,20 @@ export async function findApiServer(options: ClusterOptions = {}): Promise<ApiSe
   const cluster = config.getCurrentCluster();
   if (cluster === null) throw new BulkheadError('KUBECONFIG_INVALID', 'The kubeconfig names no cluster.');
   const url = cluster.server.replace(/\/+$/, '');
+  let kept: { dispatcher: Dispatcher | undefined; until: number } | undefined;
   return {
     url,
     async credentials() {
       const request = new library.RequestContext(url, library.HttpMethod.GET);
       await config.applySecurityAuthentication(request);
-      return { headers: request.getHeaders(), dispatcher: request.getDispatcher() as Dispatcher | undefined };
+      // The library makes another one for each request, and with it another connection.
+      if (kept === undefined || performance.now() >= kept.until) {
+        // Requests under way are finished first.
+        void kept?.dispatcher?.close();
+        const dispatcher = request.getDispatcher() as Dispatcher | undefined;
+        kept = { dispatcher, until: performance.now() + DISPATCHER_MAX_AGE_MS };
+      }
+      return { headers: request.getHeaders(), dispatcher: kept.dispatcher };
     },
   };
 }

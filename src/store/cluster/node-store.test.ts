@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { EmbeddedStore } from '../embedded/embedded-store.ts';
 import { sandbox, temporaryDirectory } from '../embedded/testing.ts';
+import { FollowedObjects } from './followed-objects.ts';
 import { NodeStore } from './node-store.ts';
 
 const KEY = { kind: 'Sandbox', namespace: 'default', name: 'apple' };
@@ -19,7 +20,7 @@ let node: NodeStore;
 beforeEach(async () => {
   dir = await temporaryDirectory();
   cluster = EmbeddedStore.open({ path: `${dir.path}/store.db` });
-  node = new NodeStore(cluster, 'node1');
+  node = new NodeStore(cluster, 'node1', new FollowedObjects({ source: cluster }));
 });
 
 afterEach(async () => {

@@ -17,22 +17,28 @@ import type {
   WatchEvent,
   WatchOptions,
 } from '../store.ts';
+import type { FollowedObjects } from './followed-objects.ts';
 
 /** Kinds that the agent follows as a whole, so that what it knows of them is current. */
 const FOLLOWED = new Set(['Sandbox', 'Volume', 'NetworkPolicy']);
+/** Kinds of which it may read single objects alone. */
+const REFERENCED = new Set(['Secret', 'ConfigMap']);
 
 export class NodeStore implements Store {
   readonly #cluster: Store;
   readonly #nodeName: string;
+  readonly #references: FollowedObjects;
   /** The newest state known of each object of a followed kind, by `KIND NAMESPACE/NAME`. */
   readonly #known = new Map<string, StoredObject>();
 
-  constructor(cluster: Store, nodeName: string) {
+  constructor(cluster: Store, nodeName: string, references: FollowedObjects) {
     this.#cluster = cluster;
     this.#nodeName = nodeName;
+    this.#references = references;
   }
 
   async get(key: ObjectKey): Promise<StoredObject | undefined> {
+    if (REFERENCED.has(key.kind)) return this.#references.get(key);
     const known = this.#known.get(textOf(key));
     if (known !== undefined) return this.#view(known);
     const object = await this.#cluster.get(key);
@@ -40,6 +46,7 @@ export class NodeStore implements Store {
   }
 
   async list(kind: string, options: ListOptions = {}): Promise<ListResult> {
+    if (REFERENCED.has(kind)) return this.#references.list(kind);
     const listed = await this.#cluster.list(kind, options);
     const whole = Object.keys(options).length === 0;
     if (whole) this.#forgetAllBut(kind, listed.items);
@@ -47,6 +54,10 @@ export class NodeStore implements Store {
   }
 
   async *watch(kind: string, options: WatchOptions): AsyncIterable<WatchEvent> {
+    if (REFERENCED.has(kind)) {
+      yield* this.#references.watch(kind, options.signal);
+      return;
+    }
     for await (const event of this.#cluster.watch(kind, options)) {
       if (event.type === 'BOOKMARK') {
         yield event;
@@ -105,6 +116,7 @@ export class NodeStore implements Store {
   }
 
   close(): Promise<void> {
+    this.#references.close();
     return this.#cluster.close();
   }
 
