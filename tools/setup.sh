@@ -27,6 +27,8 @@ test_packages=(
   prometheus
   # what the nodes of the test cluster run
   containerd runc containernetworking-plugins socat conntrack
+  # what our health check for Argo CD runs in
+  lua5.1
   # what carries a namespace's connections beside the gateway in bench/network.ts
   passt slirp4netns
   # what the test of the guest kernel runs in a guest

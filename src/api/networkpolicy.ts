@@ -12,6 +12,7 @@ import {
   list,
   nullableInteger,
   object,
+  observedGeneration,
   SAFE_INTEGER_MAX,
   set,
   stringMap,
@@ -322,7 +323,7 @@ const count = (description: string, maximum = INT32_MAX) =>
 
 export const NetworkPolicyStatusSchema = object(
   {
-    observedGeneration: count('Generation of the spec that this status speaks of.', SAFE_INTEGER_MAX),
+    observedGeneration: Type.Optional(observedGeneration()),
     selected: count('Sandboxes that it selects.'),
     programmed: count('Selected sandboxes in whose gateway it is in force.'),
     conditions: Type.Optional(conditionList('What is observed of this policy.')),

@@ -8,6 +8,7 @@ import {
   keyedList,
   list,
   object,
+  observedGeneration,
   SAFE_INTEGER_MAX,
   text,
   time,
@@ -116,7 +117,7 @@ const LastTerminationSchema = object(
 
 export const SandboxStatusSchema = object(
   {
-    observedGeneration: Type.Optional(count('Generation of the spec that this status speaks of.')),
+    observedGeneration: Type.Optional(observedGeneration()),
     phase: Type.Optional(
       choice(SANDBOX_PHASES, { description: 'Summary for people; programs read the conditions.' }),
     ),

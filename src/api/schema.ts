@@ -55,6 +55,14 @@ export function integer(
   return Type.Integer(node({ format: options.maximum > INT32_MAX ? 'int64' : 'int32', ...options }));
 }
 
+/** In a cluster -1 is what an object has that nobody looked at yet, so that no tool takes it for settled. */
+export const observedGeneration = () =>
+  integer({
+    description: 'Generation of the spec that this status speaks of; -1 where it was never looked at.',
+    minimum: -1,
+    maximum: SAFE_INTEGER_MAX,
+  });
+
 /** A bounded integer, or null where that says something else than absence. */
 export function nullableInteger(options: NodeOptions & { minimum: number; maximum: number }) {
   return Type.Unsafe<number | null>({ ...integer(options), nullable: true });

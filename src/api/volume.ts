@@ -8,6 +8,7 @@ import {
   integer,
   list,
   object,
+  observedGeneration,
   SAFE_INTEGER_MAX,
   SIZE_LENGTH_MAX,
   size,
@@ -56,13 +57,7 @@ export const VolumeSpecSchema = object(
 
 export const VolumeStatusSchema = object(
   {
-    observedGeneration: Type.Optional(
-      integer({
-        description: 'Generation of the spec that this status speaks of.',
-        minimum: 0,
-        maximum: SAFE_INTEGER_MAX,
-      }),
-    ),
+    observedGeneration: Type.Optional(observedGeneration()),
     phase: Type.Optional(
       choice(['Pending', 'Bound', 'Failed'], {
         description: 'Summary for people; programs read the conditions.',

@@ -1,8 +1,10 @@
 // A real Kubernetes cluster for one test file: started from nothing in some 15 s, ended with all that runs in it.
-import { execFile, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
@@ -77,6 +79,15 @@ export class TestCluster {
     if (code !== 0) throw new Error(`kubectl apply ended with ${code}: ${stderr}`);
   }
 
+  /** Every version of the objects of a collection from now on, e.g. of `/apis/bulkhead.dev/v1alpha1/sandboxes`. */
+  watch(path: string): WatchedObjects {
+    const child = spawn(join(PROGRAMS, 'kubectl'), [
+      ...['--kubeconfig', this.kubeconfig, 'get', '--raw'],
+      `${path}?watch=1`,
+    ]);
+    return new WatchedObjects(child);
+  }
+
   /** A command in the namespaces of a node. */
   inNode(node: number, ...args: string[]): Promise<CommandResult> {
     return command(join(here, 'machine', 'in-node.sh'), [this.dir, ...args], '', { KC_NODE: String(node) });
@@ -90,6 +101,43 @@ export class TestCluster {
   async [Symbol.asyncDispose](): Promise<void> {
     await run(join(here, 'machine', 'down.sh'), [this.dir]);
     await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+interface WatchedObject {
+  metadata: { name: string };
+}
+
+export class WatchedObjects {
+  /** In the order of the API server; an object that is gone comes a last time. */
+  readonly versions: WatchedObject[] = [];
+  readonly gone = new Set<string>();
+  readonly #child: ChildProcess;
+  #came = Promise.withResolvers<void>();
+
+  constructor(child: ChildProcess & { stdout: Readable }) {
+    this.#child = child;
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const { type, object } = JSON.parse(line) as { type: string; object: WatchedObject };
+      this.versions.push(object);
+      if (type === 'DELETED') this.gone.add(object.metadata.name);
+      this.#came.resolve();
+    });
+  }
+
+  /** Fails when it does not hold within `ms`. */
+  async until(holds: () => boolean, ms: number): Promise<void> {
+    const late = AbortSignal.timeout(ms);
+    late.addEventListener('abort', () => this.#came.resolve());
+    while (!holds()) {
+      late.throwIfAborted();
+      this.#came = Promise.withResolvers();
+      await this.#came.promise;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#child.kill();
   }
 }
 

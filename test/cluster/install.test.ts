@@ -14,10 +14,15 @@ import {
   startCluster,
 } from './bulkhead-cluster.ts';
 import type { TestCluster } from './cluster.ts';
+import { healthOf } from './health.ts';
 
 const PORT = 21_444;
 
 let cluster: TestCluster;
+
+function sandbox(name: string, spec: Record<string, unknown>): string {
+  return JSON.stringify({ apiVersion: 'bulkhead.dev/v1alpha1', kind: 'Sandbox', metadata: { name }, spec });
+}
 
 before(async () => {
   cluster = await startCluster({ port: PORT });
@@ -50,12 +55,7 @@ describe('a cluster', { concurrency: false }, () => {
     assert.match(await cluster.ask('explain', 'sandbox.spec.image'), /OCI/);
     const wrong = await cluster.kubectl(
       ['apply', '--dry-run=server', '-f', '-'],
-      JSON.stringify({
-        apiVersion: 'bulkhead.dev/v1alpha1',
-        kind: 'Sandbox',
-        metadata: { name: 'wrong' },
-        spec: { image: 'busybox', operatingMode: 'Sleeping' },
-      }),
+      sandbox('wrong', { image: 'busybox', operatingMode: 'Sleeping' }),
     );
     assert.equal(wrong.code, 1);
     assert.match(wrong.stderr, /spec\.operatingMode/);
@@ -96,12 +96,7 @@ describe('a cluster', { concurrency: false }, () => {
 
   it('says why a sandbox has no place', async () => {
     await cluster.apply(
-      JSON.stringify({
-        apiVersion: 'bulkhead.dev/v1alpha1',
-        kind: 'Sandbox',
-        metadata: { name: 'large' },
-        spec: { image: 'bulkhead.local/busybox:latest', resources: { memory: '512Gi' } },
-      }),
+      sandbox('large', { image: 'bulkhead.local/busybox:latest', resources: { memory: '512Gi' } }),
     );
     await cluster.ask(
       'wait',
@@ -116,6 +111,54 @@ describe('a cluster', { concurrency: false }, () => {
     );
     assert.match(message, /Insufficient memory/);
     await cluster.ask('delete', 'sandbox', 'large', '--timeout=30s');
+  });
+
+  it('is judged rightly by kstatus, Argo CD and Flux over the whole life of sandboxes', async () => {
+    using seen = cluster.watch('/apis/bulkhead.dev/v1alpha1/namespaces/default/sandboxes');
+    const image = 'bulkhead.local/busybox:latest';
+    const resources = { memory: '128Mi', disk: '1Gi' };
+    await cluster.apply(sandbox('life', { image, resources, terminationGracePeriodSeconds: 1 }));
+    await cluster.apply(sandbox('broken', { image: 'nowhere.invalid/none:1', imagePullPolicy: 'Never' }));
+    await cluster.ask('wait', '--for=condition=Stalled', 'sandbox/broken', '--timeout=60s');
+    await cluster.ask('delete', 'sandbox', 'broken', '--timeout=60s');
+    await cluster.ask('wait', '--for=condition=Ready', 'sandbox/life', '--timeout=180s');
+    for (const [mode, condition] of [
+      ['Suspended', 'Suspended'],
+      ['Running', 'Ready'],
+    ]) {
+      await cluster.ask(
+        'patch',
+        'sandbox',
+        'life',
+        '--type=merge',
+        '-p',
+        `{"spec":{"operatingMode":"${mode}"}}`,
+      );
+      await cluster.ask('wait', `--for=condition=${condition}`, 'sandbox/life', '--timeout=60s');
+    }
+    await cluster.ask('delete', 'sandbox', 'life', '--timeout=60s');
+    await seen.until(() => seen.gone.has('life') && seen.gone.has('broken'), 10_000);
+
+    const lifeOf = async (name: string) => {
+      const versions = seen.versions.filter(({ metadata }) => metadata.name === name);
+      const told = (await healthOf(versions)).map(({ kstatus, argo, flux }) => `${kstatus} ${argo} ${flux}`);
+      return told.filter((each, at) => each !== told[at - 1]);
+    };
+    assert.deepEqual(await lifeOf('broken'), [
+      'InProgress Progressing InProgress',
+      'Failed Degraded Failed',
+      'Terminating Degraded Failed',
+      'Terminating Progressing InProgress',
+    ]);
+    assert.deepEqual(await lifeOf('life'), [
+      'InProgress Progressing InProgress',
+      'Current Healthy Current',
+      'InProgress Progressing InProgress',
+      'InProgress Suspended Current',
+      'InProgress Progressing InProgress',
+      'Current Healthy Current',
+      'Terminating Progressing InProgress',
+    ]);
   });
 
   it('leaves nothing of a sandbox that is deleted', async () => {

@@ -10,6 +10,9 @@ import { VolumeSchema } from '../volume.ts';
 /** Lets `kubectl get bulkhead` list all our kinds. Not in `all`: `kubectl delete all` must not take sandboxes along. */
 const CATEGORY = 'bulkhead';
 
+/** An object without a status would count as settled by the rules of kstatus, before anybody saw it. */
+const NEVER_OBSERVED = { observedGeneration: -1 };
+
 /** Kinds that Kubernetes has to be taught, with the fields by which they can be listed (`--field-selector`). */
 export const CRD_KINDS = [
   {
@@ -46,7 +49,7 @@ const OBJECT_FIELDS = {
 };
 
 export function buildCrd({ kind, schema, selectable }: (typeof CRD_KINDS)[number]): Record<string, unknown> {
-  const properties = toOpenApi(schema.properties) as Record<string, unknown>;
+  const { status, ...properties } = toOpenApi(schema.properties) as Record<string, Record<string, unknown>>;
   return {
     apiVersion: 'apiextensions.k8s.io/v1',
     kind: 'CustomResourceDefinition',
@@ -72,7 +75,7 @@ export function buildCrd({ kind, schema, selectable }: (typeof CRD_KINDS)[number
               type: 'object',
               description: schema.description,
               required: ['spec'],
-              properties: { ...OBJECT_FIELDS, ...properties },
+              properties: { ...OBJECT_FIELDS, ...properties, status: { ...status, default: NEVER_OBSERVED } },
             },
           },
           subresources: { status: {} },
