@@ -19,9 +19,11 @@ import { SANDBOX_UID_LABEL } from '../reconcilers/placement/limits.ts';
 import { NodeWatch } from '../reconcilers/placement/nodes.ts';
 import { PlacementReconciler } from '../reconcilers/placement/reconciler.ts';
 import { ApiClient } from '../store/cluster/api-client.ts';
+import { OUR_SLICES } from '../store/cluster/endpoint-slices.ts';
 import { type ClusterOptions, findApiServer } from '../store/cluster/kube-config.ts';
 import { NodeGrants } from '../store/cluster/node-grants.ts';
 import { clusterStore } from './node.ts';
+import { serviceController } from './service-controller.ts';
 
 const LEADER_LEASE = 'bulkhead-controller';
 
@@ -47,7 +49,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   const store = clusterStore(
     client,
     { part: 'bulkhead-controller', instance: identity },
-    { Pod: { labels: SANDBOX_UID_LABEL } },
+    { Pod: { labels: SANDBOX_UID_LABEL }, EndpointSlice: { labels: OUR_SLICES } },
   );
   await using opened = new AsyncDisposableStack();
   opened.defer(() => store.close());
@@ -98,6 +100,10 @@ export async function runController(options: ControllerOptions, signal: AbortSig
         keyOf,
       ),
   });
+  const services = serviceController({
+    ...{ client, clock, log, sandboxes: caches.sandboxes, nodes: nodeInformer },
+    ...{ services: informer('Service'), slices: informer('EndpointSlice') },
+  });
   const leases = informer('Lease');
   nodeInformer.addHandler(({ type, object }: Notification) =>
     type === 'deleted' ? nodes.forgetNode(object) : nodes.noteNode(object),
@@ -110,8 +116,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   // What is known of nodes comes first: a sandbox whose node is unknown would count as one whose node is gone.
   for (const each of [nodeInformer, leases, caches.policies, caches.volumes, caches.pods, caches.sandboxes])
     manager.add(each);
-  manager.add(controller);
-  manager.add(granting);
+  for (const each of [controller, granting, ...services]) manager.add(each);
   const leading = new AbortController();
   let held: Promise<void> | undefined;
   manager.add({

@@ -9,6 +9,8 @@ const KUBERNETES_KINDS: Readonly<
 > = {
   Pod: { apiVersion: 'v1', plural: 'pods', namespaced: true },
   Node: { apiVersion: 'v1', plural: 'nodes', namespaced: false },
+  Service: { apiVersion: 'v1', plural: 'services', namespaced: true },
+  EndpointSlice: { apiVersion: 'discovery.k8s.io/v1', plural: 'endpointslices', namespaced: true },
   Lease: { apiVersion: 'coordination.k8s.io/v1', plural: 'leases', namespaced: true },
 };
 
