@@ -31,6 +31,12 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
+/** The value that so many percent of all do not exceed. NaN of nothing. */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.ceil((sorted.length * percent) / 100) - 1] ?? Number.NaN;
+}
+
 /** The first argument that is no flag as a count, or `fallback`. */
 export function countArgument(fallback: number): number {
   const given = argv.slice(2).find((word) => !word.startsWith('--'));

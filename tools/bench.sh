@@ -4,10 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 node=node_modules/.bin/node
 
-all=(start exec image scrape reconcile store-and-queue daemon policy network)
+all=(start exec sdk image scrape reconcile store-and-queue daemon policy network)
 (($#)) || set -- "${all[@]}"
 for name in "$@"; do
-  [[ -f bench/$name.ts && $name != report ]] || { echo "tools/bench.sh: no bench $name; there are: ${all[*]}" >&2; exit 2; }
+  [[ " ${all[*]} " == *" $name "* ]] || { echo "tools/bench.sh: no bench $name; there are: ${all[*]}" >&2; exit 2; }
 done
 
 echo "machine: $(nproc) x $(sed -n 's/^model name\s*: //p' /proc/cpuinfo | head -1), Linux $(uname -r)," \

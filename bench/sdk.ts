@@ -1,0 +1,154 @@
+// What a program waits for that uses the SDK, beside the bare agent channel of a second, equal VM. Alternating, same run.
+// Usage: node bench/sdk.ts [ROUNDS] [--json]; ROUNDS counts the execs. Needs root.
+import assert from 'node:assert/strict';
+import { finished } from 'node:stream/promises';
+import { Sandbox } from '../src/sdk/index.ts';
+import { BUILTIN_IMAGE, TestDaemon } from '../test/e2e/daemon-harness.ts';
+import { type BareVm, BareVms } from './bare-vm.ts';
+import { countArgument, percentile, Report } from './report.ts';
+
+const ROUNDS = countArgument(200);
+/** The first commands of a guest fill its page and translation caches. */
+const WARM_UP_ROUNDS = 20;
+const STARTS = 5;
+/** What the project wants to reach. */
+const EXEC_AIM = { max: 1.5 };
+const LARGE_FILE_AIM = { min: 0.7 };
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** Sizes of files and how often each is carried; from `large` on the time is that of the bytes. */
+const FILES = [
+  { name: '1 KiB', bytes: KIB, rounds: 40, large: false },
+  { name: '64 KiB', bytes: 64 * KIB, rounds: 40, large: false },
+  { name: '1 MiB', bytes: MIB, rounds: 15, large: false },
+  { name: '64 MiB', bytes: 64 * MIB, rounds: 5, large: true },
+  { name: '1 GiB', bytes: 1024 * MIB, rounds: 1, large: true },
+] as const;
+const COMMAND = ['/bin/busybox', 'echo', 'done'] as const;
+const OUTPUT = 'done\n';
+const SIZE = { memoryMib: 256, diskMib: 3072 };
+const SMALL = { memoryMib: 128, diskMib: 256 };
+/** One piece of what is written; its content does not matter to anybody on the way. */
+const PIECE = Buffer.alloc(MIB, 'bulkhead');
+
+async function* contentOf(bytes: number): AsyncGenerator<Buffer> {
+  for (let left = bytes; left > 0; left -= PIECE.length)
+    yield PIECE.subarray(0, Math.min(left, PIECE.length));
+}
+
+async function timed(work: () => Promise<void>): Promise<number> {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}
+
+async function countBytes(pieces: AsyncIterable<Uint8Array>, expected: number): Promise<void> {
+  let bytes = 0;
+  for await (const piece of pieces) bytes += piece.length;
+  assert.equal(bytes, expected);
+}
+
+async function execBySdk(sandbox: Sandbox): Promise<number> {
+  const [cmd, ...args] = COMMAND;
+  return timed(async () => {
+    const output = await sandbox.exec(cmd, args);
+    assert.deepEqual([output.stdout(), output.code], [OUTPUT, 0]);
+  });
+}
+
+async function measureStarts(vms: BareVms, report: Report): Promise<void> {
+  const own: number[] = [];
+  const bare: number[] = [];
+  for (let round = 0; round < STARTS; round++) {
+    let sandbox: Sandbox | undefined;
+    own.push(
+      await timed(async () => {
+        sandbox = await Sandbox.create({ image: BUILTIN_IMAGE, ...SMALL });
+        await execBySdk(sandbox);
+      }),
+    );
+    await sandbox?.removePersisted();
+    let vm: BareVm | undefined;
+    bare.push(
+      await timed(async () => {
+        vm = await vms.start(`start-${round}`, SMALL);
+        await vm.exec(COMMAND, OUTPUT);
+      }),
+    );
+    await vm?.end();
+  }
+  report.series('create to first exec result: SDK', 'ms', own);
+  report.series('create to first exec result: driver and channel', 'ms', bare);
+  report.ratio('create to first exec result', own, bare);
+}
+
+async function measureExec(sandbox: Sandbox, vm: BareVm, report: Report): Promise<void> {
+  const own: number[] = [];
+  const bare: number[] = [];
+  for (let round = -WARM_UP_ROUNDS; round < ROUNDS; round++) {
+    const [bySdk, byChannel] = [await execBySdk(sandbox), await vm.exec(COMMAND, OUTPUT)];
+    if (round < 0) continue;
+    own.push(bySdk);
+    bare.push(byChannel);
+  }
+  report.series('exec: SDK', 'ms', own);
+  report.series('exec: channel', 'ms', bare);
+  report.ratio('exec, p50', own, bare, EXEC_AIM);
+  report.series('exec, p99: SDK', 'ms', [percentile(own, 99)]);
+  report.series('exec, p99: channel', 'ms', [percentile(bare, 99)]);
+}
+
+async function measureFiles(sandbox: Sandbox, vm: BareVm, report: Report): Promise<void> {
+  const path = '/bench-file';
+  const { files } = vm.agent;
+  for (const { name, bytes, rounds, large } of FILES) {
+    const times = {
+      in: [] as number[],
+      bareIn: [] as number[],
+      out: [] as number[],
+      bareOut: [] as number[],
+    };
+    const warmUp = large ? 0 : 2;
+    for (let round = -warmUp; round < rounds; round++) {
+      const took = {
+        in: await timed(() => sandbox.fs().write(path, contentOf(bytes))),
+        bareIn: await timed(() => files.write(path, contentOf(bytes), { mode: 0o644 })),
+        out: await timed(async () => countBytes(await sandbox.fs().readStream(path), bytes)),
+        bareOut: await timed(async () => {
+          const content = await files.read(path);
+          await countBytes(content, bytes);
+          await finished(content).catch(() => {});
+        }),
+      };
+      if (round < 0) continue;
+      for (const key of ['in', 'bareIn', 'out', 'bareOut'] as const) times[key].push(took[key]);
+    }
+    const speed = (values: readonly number[]) => values.map((ms) => bytes / MIB / (ms / 1000));
+    const aim = large ? LARGE_FILE_AIM : undefined;
+    report.series(`${name} in: SDK`, 'MiB/s', speed(times.in));
+    report.series(`${name} in: channel`, 'MiB/s', speed(times.bareIn));
+    report.ratio(`${name} in`, speed(times.in), speed(times.bareIn), aim);
+    report.series(`${name} out: SDK`, 'MiB/s', speed(times.out));
+    report.series(`${name} out: channel`, 'MiB/s', speed(times.bareOut));
+    report.ratio(`${name} out`, speed(times.out), speed(times.bareOut), aim);
+  }
+}
+
+await using daemon = await TestDaemon.start();
+process.env.BULKHEAD_SOCKET = daemon.socket;
+const sandbox = await Sandbox.createDetached({ image: BUILTIN_IMAGE, name: 'bench', ...SIZE });
+const vms = await BareVms.open(daemon);
+const report = new Report('SDK');
+try {
+  await measureStarts(vms, report);
+  const vm = await vms.start('bare', SIZE);
+  try {
+    await measureExec(sandbox, vm, report);
+    await measureFiles(sandbox, vm, report);
+  } finally {
+    await vm.end();
+  }
+  report.print();
+} finally {
+  await vms.close();
+}
