@@ -1,4 +1,5 @@
 // bulkhead exec
+import { randomUUID } from 'node:crypto';
 import type { Command } from 'commander';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { ExecQuery } from '../api/wire.ts';
@@ -8,6 +9,9 @@ import { type ConnectionOptions, connectionOptions, withClient } from './connect
 import { parseDuration } from './duration.ts';
 import { EXIT, usage, withGuestExitCode } from './failure.ts';
 import { sandboxName, withSuggestion } from './targets.ts';
+
+/** How long a command waits for this program where the connection breaks, as when the daemon is restarted on a loaded machine. */
+const RESUME_SECONDS = 30;
 
 interface Options extends ConnectionOptions {
   stdin?: true;
@@ -41,7 +45,9 @@ export function define(command: Command): void {
     .passThroughOptions()
     .addHelpText(
       'after',
-      "\nExit codes: the command's own, 128+N for signal N; 125 Bulkhead failed, 126 not executable, 127 not found.",
+      '\nThe command goes on when the daemon is restarted, and so does this program. One that nobody comes back to ends after ' +
+        `${RESUME_SECONDS} seconds.` +
+        "\n\nExit codes: the command's own, 128+N for signal N; 125 Bulkhead failed, 126 not executable, 127 not found.",
     )
     .action((name: string, words: string[], options: Options) =>
       withGuestExitCode(() =>
@@ -81,7 +87,7 @@ export function terminalOf(tty: boolean, env: readonly string[]): Partial<ExecQu
   return { ...windowSize(), env: known ? [...env] : [`TERM=${TERM}`, ...env] };
 }
 
-/** Runs one command and returns its exit code. */
+/** Runs one command, over restarts of the daemon, and returns its exit code. */
 export async function execSession(
   client: BulkheadClient,
   namespace: string,
@@ -91,9 +97,10 @@ export async function execSession(
   if (query.tty && query.stdin && !process.stdin.isTTY) {
     process.stderr.write('warning: standard input is no terminal; the command gets one all the same\n');
   }
-  let connection: Awaited<ReturnType<BulkheadClient['exec']>>;
+  let connection: Awaited<ReturnType<BulkheadClient['execResumable']>>;
+  const resumable = { ...query, id: randomUUID(), resumeSeconds: RESUME_SECONDS };
   try {
-    connection = await client.exec(namespace, name, query);
+    connection = await client.execResumable(namespace, name, resumable);
   } catch (error) {
     throw await withSuggestion(error, client, SANDBOX_KIND, namespace, name);
   }
@@ -103,6 +110,9 @@ export async function execSession(
     process.stderr.write('bulkhead: the command was asked to end several times; left it to be killed\n');
     return end.exitCode;
   }
+  const lost = connection.lost.stdout + connection.lost.stderr;
+  if (lost > 0)
+    process.stderr.write(`bulkhead: ${lost} bytes of output were lost while no daemon was there\n`);
   if (end.exit.timedOut) process.stderr.write('bulkhead: the command was killed when its time was up\n');
   if (end.exit.oomKilled) process.stderr.write('bulkhead: the sandbox ran out of memory\n');
   return end.exit.exitCode;

@@ -1,6 +1,7 @@
 // Commands with a terminal, from the command line down to the guest: they end when their command ends.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { BUILTIN_IMAGE, READY_TIMEOUT, sandboxYaml, TestDaemon } from './daemon-harness.ts';
 
@@ -46,6 +47,22 @@ test('exec -it on a real terminal returns from exit', {
   );
   assert.match(output.stdout, /42/);
   assert.equal(output.code, 5);
+});
+
+test('exec goes on when the daemon is killed: what is typed meanwhile arrives, and the code comes back', async () => {
+  const script = 'echo one; read word; echo "$word"; exit 7';
+  const child = daemon.spawnCli('exec', ...LIMITED, '-i', 'box', '--', 'sh', '-c', script);
+  const ended = once(child, 'close') as Promise<[number]>;
+  const output: Buffer[] = [];
+  const begun = once(child.stdout ?? child, 'data');
+  child.stdout?.on('data', (piece: Buffer) => output.push(piece));
+  await begun;
+  await daemon.crash();
+  child.stdin?.end('two\n');
+  await daemon.launch();
+  const [code] = await ended;
+  assert.equal(Buffer.concat(output).toString(), 'one\ntwo\n');
+  assert.equal(code, 7);
 });
 
 test("run -t ends with the command's code and removes its sandbox", async () => {
