@@ -375,7 +375,7 @@ export const ERRORS = {
     httpStatus: 409,
     exitCode: 1,
     terminal: false,
-    hint: 'Free the port of the host or choose another hostPort; it is tried again by itself.',
+    hint: 'Free the port of the host or choose another one (0, or none before the colon of port-forward: a free one); a hostPort is tried again by itself.',
   },
   PORT_UNREACHABLE: {
     reason: 'PortUnreachable',

@@ -1,11 +1,10 @@
 // bulkhead port-forward
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import type { Command } from 'commander';
 import { SANDBOX_KIND } from '../api/kinds.ts';
-import { join } from '../api/port-forward.ts';
 import type { BulkheadClient } from '../client/client.ts';
+import { PortListener } from '../client/port-listener.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
-import { CommandFailure, describeFailure, EXIT, usage } from './failure.ts';
+import { describeFailure, usage } from './failure.ts';
 import { getNamed, sandboxName } from './targets.ts';
 
 interface Options extends ConnectionOptions {
@@ -54,56 +53,26 @@ async function portForward(
   { namespace, address }: Options,
 ): Promise<void> {
   await getNamed(client, SANDBOX_KIND, namespace, name);
-  const connections = new Set<Socket>();
-  const servers: Server[] = [];
+  const listeners: PortListener[] = [];
   const interrupted = Promise.withResolvers<void>();
   const interrupt = () => interrupted.resolve();
   process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
   try {
     for (const { local, remote } of forwards) {
-      const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-        connections.add(socket);
-        socket.on('close', () => connections.delete(socket));
-        socket.on('error', () => {});
-        void carry(socket, remote, () => client.portForward(namespace, name, remote));
+      const listener = await PortListener.open({
+        host: address,
+        port: local,
+        dial: () => client.portForward(namespace, name, remote),
+        onFailure: (error) =>
+          process.stderr.write(`port ${remote}: ${describeFailure(error).replaceAll('\n', ' ')}\n`),
       });
-      servers.push(server);
-      const { port } = await listen(server, address, local);
+      listeners.push(listener);
       const where = address.includes(':') ? `[${address}]` : address;
-      process.stdout.write(`Forwarding from ${where}:${port} -> ${remote}\n`);
+      process.stdout.write(`Forwarding from ${where}:${listener.port} -> ${remote}\n`);
     }
     await interrupted.promise;
   } finally {
     process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
-    for (const server of servers) server.close();
-    for (const socket of connections) socket.resetAndDestroy();
+    for (const listener of listeners) listener.close();
   }
-}
-
-async function carry(
-  socket: Socket,
-  remote: number,
-  dial: () => ReturnType<BulkheadClient['portForward']>,
-): Promise<void> {
-  try {
-    const guest = await dial();
-    if (socket.destroyed) guest.destroy();
-    else join(socket, guest, () => {});
-  } catch (error) {
-    process.stderr.write(`port ${remote}: ${describeFailure(error).replaceAll('\n', ' ')}\n`);
-    socket.resetAndDestroy();
-  }
-}
-
-function listen(server: Server, host: string, port: number): Promise<AddressInfo> {
-  const { promise, resolve, reject } = Promise.withResolvers<AddressInfo>();
-  server.once('error', (error: NodeJS.ErrnoException) => {
-    const why =
-      error.code === 'EADDRINUSE'
-        ? 'is taken by another program: choose another local port, or none before the colon for a free one'
-        : `cannot be listened on: ${error.message}`;
-    reject(new CommandFailure(EXIT.failed, `${host}:${port} ${why}`));
-  });
-  server.listen({ host, port, exclusive: true }, () => resolve(server.address() as AddressInfo));
-  return promise;
 }

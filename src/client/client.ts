@@ -350,10 +350,19 @@ export class BulkheadClient {
     return this.#stream(`${sandbox(namespace, name)}/attach`, { ...query });
   }
 
-  /** Connects to a TCP port of the guest. Fails with PORT_UNREACHABLE where nothing takes it. */
-  async portForward(namespace: string, name: string, port: number): Promise<Duplex> {
+  /**
+   * Connects to a TCP port of the guest. Fails with PORT_UNREACHABLE where nothing takes it. `isBackground`: the connection
+   * does not keep this process from ending.
+   */
+  async portForward(
+    namespace: string,
+    name: string,
+    port: number,
+    options: { isBackground?: boolean } = {},
+  ): Promise<Duplex> {
     const { openPortForward } = await import('./port-forward.ts');
-    return openPortForward(this.#transport.socketPath, `${sandbox(namespace, name)}/portforward`, port);
+    const path = `${sandbox(namespace, name)}/portforward`;
+    return openPortForward(this.#transport.socketPath, path, port, options);
   }
 
   /** The WebSocket library is loaded by who needs it. */

@@ -3,8 +3,13 @@ import type { Duplex } from 'node:stream';
 import { PORT_FORWARD_PROTOCOL, PortForwardStream } from '../api/port-forward.ts';
 import { dial } from './dial.ts';
 
-/** Fails with the server's own error where the guest cannot be reached. */
-export async function openPortForward(socketPath: string, path: string, port: number): Promise<Duplex> {
+/** Fails with the server's own error where the guest cannot be reached. `isBackground`: it keeps no process from ending. */
+export async function openPortForward(
+  socketPath: string,
+  path: string,
+  port: number,
+  { isBackground = false }: { isBackground?: boolean } = {},
+): Promise<Duplex> {
   return dial(
     socketPath,
     path,
@@ -13,6 +18,7 @@ export async function openPortForward(socketPath: string, path: string, port: nu
       const stream = new PortForwardStream(socket);
       // A failure before it stands is told by `dial`; later ones by the stream, whoever listens.
       stream.on('error', () => {});
+      if (isBackground) socket.once('upgrade', (response) => response.socket.unref());
       return stream;
     },
     [PORT_FORWARD_PROTOCOL],

@@ -1,9 +1,15 @@
 // Requests to the daemon over its unix socket. Node's own HTTP client: a command line loads it in no time.
-import { Agent, request as httpRequest, type IncomingMessage } from 'node:http';
+import type { IncomingMessage } from 'node:http';
+import { createRequire } from 'node:module';
 import { Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import { codeOfReason, isStatus, type Status } from '../api/status.ts';
 import { deferred } from './deferred.ts';
+
+/** Not imported: that would look at every export, and so load Node's whole fetch, which takes longer than all of the SDK. */
+const { Agent, request: httpRequest } = createRequire(import.meta.url)(
+  'node:http',
+) as typeof import('node:http');
 
 export type QueryValue = string | number | boolean | readonly string[] | undefined;
 

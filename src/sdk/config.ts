@@ -1,5 +1,4 @@
 // What a program asks of a sandbox, and the Sandbox object that says the same.
-import { randomBytes } from 'node:crypto';
 import { UNHELD_ANNOTATION } from '../api/annotations.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest } from '../api/meta.ts';
@@ -104,7 +103,8 @@ const RESTART_POLICY = 'Never';
 export const SHELL_ANNOTATION = 'bulkhead.dev/sdk-shell';
 
 export function madeUpName(): string {
-  return `${MADE_UP_PREFIX}${randomBytes(5).toString('hex')}`;
+  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(5));
+  return `${MADE_UP_PREFIX}${Buffer.from(bytes).toString('hex')}`;
 }
 
 const optional = <T>(name: string, value: T | undefined) => (value === undefined ? {} : { [name]: value });

@@ -1,19 +1,10 @@
-// Starting the daemon: for good, where a program asks for that, or for as long as programs need it.
-import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, closeSync, constants, existsSync, mkdirSync, openSync } from 'node:fs';
-import { delimiter, dirname, join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+// A daemon for this program: looked for, and started where there is none.
+import { accessSync, constants, existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { BulkheadError } from '../api/errors.ts';
 import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
 import { withTypedErrors } from './errors.ts';
 
-/** How long a daemon may take from its start to its first answer. */
-const DAEMON_START_MS = 60_000;
-const DAEMON_POLL_MS = 50;
-/** Before another try, where a daemon that ends still has the place. */
-const TAKEN_PAUSE_MS = 500;
-/** Exit code of a daemon that finds another one in its place. */
-const TAKEN = 75;
 /** What a connection fails with where nobody took the request. */
 const UNTAKEN: ReadonlySet<unknown> = new Set(['ENOENT', 'ECONNREFUSED']);
 
@@ -44,7 +35,7 @@ export function isInstalled(options: ConnectionOptions = {}): boolean {
 export async function install(options: ConnectionOptions & { signal?: AbortSignal } = {}): Promise<void> {
   await withTypedErrors(async () => {
     const connection = connectionOf(options);
-    if (!(await answers(connection))) await startDaemon(connection, [], options.signal);
+    if (!(await answers(connection))) await start(connection, [], options.signal);
   });
 }
 
@@ -62,7 +53,7 @@ export async function withDaemon<T>(
   } catch (error) {
     if (!connection.embedded || !isUntaken(error)) throw error;
   }
-  await startDaemon(connection, ['--until-unused'], signal);
+  await start(connection, ['--until-unused'], signal);
   return work();
 }
 
@@ -73,6 +64,17 @@ function isUntaken(error: unknown): boolean {
   return cause instanceof Error && 'code' in cause && UNTAKEN.has(cause.code);
 }
 
+/** What few programs need is loaded by those that do. */
+async function start(
+  connection: Connection,
+  more: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { startDaemon } = await import('./start-daemon.ts');
+  const isReady = () => answers(connection);
+  await startDaemon({ socketPath: connection.socketPath, command: command(), more, isReady, signal });
+}
+
 async function answers({ client }: Connection): Promise<boolean> {
   try {
     await client.version();
@@ -80,94 +82,5 @@ async function answers({ client }: Connection): Promise<boolean> {
   } catch (error) {
     if (error instanceof BulkheadError && error.code === 'DAEMON_UNAVAILABLE') return false;
     throw error;
-  }
-}
-
-/** Starts of this process that are under way, by socket: calls at the same time share one. */
-const starting = new Map<string, Promise<void>>();
-
-async function startDaemon(
-  connection: Connection,
-  more: readonly string[],
-  signal?: AbortSignal,
-): Promise<void> {
-  const { socketPath } = connection;
-  let start = starting.get(socketPath);
-  if (start === undefined) {
-    start = startAndWait(connection, more).finally(() => starting.delete(socketPath));
-    starting.set(socketPath, start);
-  }
-  // Whoever gives up does so alone.
-  const { promise: aborted, stop } = abortion(signal);
-  await Promise.race([start, aborted]).finally(stop);
-}
-
-function abortion(signal: AbortSignal | undefined): { promise: Promise<never>; stop: () => void } {
-  let stop = (): void => {};
-  const promise = new Promise<never>((_resolve, reject) => {
-    const abort = (): void => reject(signal?.reason);
-    signal?.addEventListener('abort', abort, { once: true });
-    stop = () => signal?.removeEventListener('abort', abort);
-    if (signal?.aborted) abort();
-  });
-  return { promise, stop };
-}
-
-/** Programs that start one at the same time are told apart by the daemon: one of theirs gets the place, the others end. */
-async function startAndWait(connection: Connection, more: readonly string[]): Promise<void> {
-  const { socketPath } = connection;
-  if (process.getuid?.() !== 0)
-    throw new BulkheadError(
-      'DAEMON_UNAVAILABLE',
-      `no daemon answers at ${socketPath}, and only root can start one: run this program as root, or start ` +
-        '`bulkhead daemon` as root and give this program its socket in BULKHEAD_SOCKET',
-    );
-  const path = command();
-  if (path === undefined)
-    throw new BulkheadError(
-      'DAEMON_UNAVAILABLE',
-      'no daemon answers, and there is no bulkhead command on the PATH or in BULKHEAD_BIN to start one with',
-    );
-  mkdirSync(dirname(socketPath), { recursive: true, mode: 0o700 });
-  const deadline = performance.now() + DAEMON_START_MS;
-  let daemon = new StartedDaemon(path, socketPath, more);
-  while (!(await answers(connection))) {
-    const isLate = performance.now() > deadline;
-    if (daemon.ended === TAKEN && !isLate) {
-      // Another program's may come up, or one that is no longer needed may end first.
-      await delay(TAKEN_PAUSE_MS);
-      if (!(await answers(connection))) daemon = new StartedDaemon(path, socketPath, more);
-    } else if (daemon.ended !== undefined || isLate) {
-      const why =
-        daemon.ended === undefined
-          ? `it did not answer within ${DAEMON_START_MS / 1000} s`
-          : `it ended with ${daemon.ended}`;
-      throw new BulkheadError(
-        'DAEMON_UNAVAILABLE',
-        `the daemon could not be started: ${why}; see ${daemon.log}`,
-      );
-    }
-    await delay(DAEMON_POLL_MS);
-  }
-}
-
-class StartedDaemon {
-  readonly log: string;
-  /** Its exit code, signal, or why it did not start at all. */
-  ended: number | string | undefined;
-
-  constructor(path: string, socketPath: string, more: readonly string[]) {
-    this.log = `${socketPath}.log`;
-    const log = openSync(this.log, 'a', 0o600);
-    const args = ['daemon', '--socket', socketPath, '--metrics-address', 'none', ...more];
-    const child: ChildProcess = spawn(path, args, { detached: true, stdio: ['ignore', log, log] });
-    closeSync(log);
-    child.once('error', (error) => {
-      this.ended = error.message;
-    });
-    child.once('exit', (code, name) => {
-      this.ended = name ?? code ?? 'no code';
-    });
-    child.unref();
   }
 }

@@ -1,5 +1,4 @@
 // Commands in a sandbox: collected, or as a stream of events with an input.
-import { randomUUID } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import { RESUME_SECONDS_MAX } from '../api/exec-sessions.ts';
@@ -54,7 +53,7 @@ const DEFAULT_RESUME_MS = 15_000;
 const NOTHING_LOST: LostOutput = { stdout: 0, stderr: 0 };
 
 export function newExecId(): string {
-  return randomUUID();
+  return globalThis.crypto.randomUUID();
 }
 
 /**

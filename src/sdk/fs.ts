@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { BulkheadError } from '../api/errors.ts';
 import type { FileInfo } from '../api/wire.ts';
-import { type CopyOptions, copyIn, copyOut } from '../client/copy.ts';
+import type { CopyOptions } from '../client/copy.ts';
 import type { FileClient, FileOwner } from '../client/files.ts';
 import type { FsEntryKind } from './enums.ts';
 import { typed, withTypedErrors } from './errors.ts';
@@ -236,11 +236,13 @@ export class SandboxFs {
 
   /** A file or directory of this host; within `guestPath` where that is a directory. Resolves with where it is. */
   async copyFromHost(hostPath: string, guestPath: string, options: CopyOptions = {}): Promise<string> {
+    const { copyIn } = await import('../client/copy.ts');
     return withTypedErrors(() => copyIn(this.#files, this.#owner, hostPath, guestPath, options));
   }
 
   /** A file or directory of the sandbox; within `hostPath` where that is a directory. Resolves with where it is. */
   async copyToHost(guestPath: string, hostPath: string, options: CopyOptions = {}): Promise<string> {
+    const { copyOut } = await import('../client/copy.ts');
     return withTypedErrors(() => copyOut(this.#files, this.#owner, guestPath, hostPath, options));
   }
 }

@@ -1,4 +1,5 @@
 // Bulkhead's TypeScript API: untrusted code in real microVMs.
+export type { CopyOptions } from '../client/copy.ts';
 export type { AttachConfig, AttachOptions, DetachedExec } from './attach.ts';
 export type { RegistryCredentials, SandboxConfig } from './config.ts';
 export { type ConfigureOptions, type ConnectionOptions, configure } from './connection.ts';
@@ -50,7 +51,8 @@ export type {
   FsWriteSink,
   SandboxFs,
 } from './fs.ts';
-export type { MetricsStream, SandboxMetrics } from './metrics.ts';
+export type { StartOptions } from './lifecycle.ts';
+export { allSandboxMetrics, type MetricsStream, type SandboxMetrics } from './metrics.ts';
 export { Mount, type MountConfig } from './mounts.ts';
 export {
   type NetworkConfig,
@@ -58,14 +60,10 @@ export {
   type PolicyRule,
   type TlsConfig,
 } from './network.ts';
+export type { SandboxInfo } from './objects.ts';
 export { Patch, type PatchConfig } from './patches.ts';
-export {
-  allSandboxMetrics,
-  Sandbox,
-  SandboxHandle,
-  type SandboxInfo,
-  type StartOptions,
-  type StopOptions,
-} from './sandbox.ts';
+export type { ForwardedPort, ForwardPortOptions } from './ports.ts';
+export { Sandbox, type StopOptions } from './sandbox.ts';
+export { SandboxHandle } from './sandbox-handle.ts';
 export { Secret, type SecretEntry } from './secrets.ts';
 export { Volume, type VolumeConfig, VolumeHandle, type VolumeInfo } from './volume.ts';

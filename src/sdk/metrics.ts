@@ -1,5 +1,12 @@
 // Figures of a running sandbox, measured on the host.
+import { setTimeout as delay } from 'node:timers/promises';
+import { asBulkheadError } from '../api/errors.ts';
+import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { SandboxStats } from '../api/wire.ts';
+import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import { withDaemon } from './daemon.ts';
+import { typed, withTypedErrors } from './errors.ts';
+import { sandboxStatusOf } from './objects.ts';
 import { webReadable } from './web.ts';
 
 export interface SandboxMetrics {
@@ -44,11 +51,21 @@ export function toMetrics(stats: SandboxStats, former?: CpuMark): { metrics: San
 /** Figures at an interval, for as long as they are asked for. */
 export class MetricsStream implements AsyncIterable<SandboxMetrics> {
   readonly #source: AsyncGenerator<SandboxMetrics, void>;
-
   readonly #stop: AbortController;
 
+  static open(
+    connection: Connection,
+    name: string,
+    intervalMs: number,
+    signal: AbortSignal | undefined,
+  ): MetricsStream {
+    const stop = new AbortController();
+    const ended = signal === undefined ? stop.signal : AbortSignal.any([stop.signal, signal]);
+    return new MetricsStream(figuresOf(connection, name, intervalMs, ended), stop);
+  }
+
   /** `stop` ends the wait for the next figures. */
-  constructor(source: AsyncGenerator<SandboxMetrics, void>, stop: AbortController) {
+  private constructor(source: AsyncGenerator<SandboxMetrics, void>, stop: AbortController) {
     this.#source = source;
     this.#stop = stop;
   }
@@ -76,4 +93,49 @@ export class MetricsStream implements AsyncIterable<SandboxMetrics> {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+async function* figuresOf(
+  { client, namespace }: Connection,
+  name: string,
+  intervalMs: number,
+  signal: AbortSignal,
+): AsyncGenerator<SandboxMetrics, void> {
+  let former: CpuMark | undefined;
+  while (!signal.aborted) {
+    try {
+      const { metrics, mark } = toMetrics(await client.stats(namespace, name), former);
+      former = mark;
+      yield metrics;
+    } catch (error) {
+      if (['NOT_FOUND', 'SANDBOX_NOT_RUNNING'].includes(asBulkheadError(error).code)) return;
+      throw typed(error);
+    }
+    await delay(intervalMs, undefined, { signal }).catch(() => {}); // whoever stops it waits for nothing
+  }
+}
+
+/** Figures of every running sandbox, by name. */
+export async function allSandboxMetrics(
+  options: ConnectionOptions = {},
+): Promise<Record<string, SandboxMetrics>> {
+  const connection = connectionOf(options);
+  const { client, namespace } = connection;
+  return withTypedErrors(async () => {
+    const { items } = await withDaemon(connection, () => client.list(SANDBOX_KIND, { namespace }));
+    const running = items.filter((object) => sandboxStatusOf(object) === 'running');
+    const figures = await Promise.all(
+      running.map(async ({ metadata: { name } }) => {
+        try {
+          return [[name, toMetrics(await client.stats(namespace, name)).metrics] as const];
+        } catch (error) {
+          // It ended meanwhile.
+          if (['NOT_FOUND', 'SANDBOX_NOT_RUNNING', 'AGENT_UNREACHABLE'].includes(asBulkheadError(error).code))
+            return [];
+          throw error;
+        }
+      }),
+    );
+    return Object.fromEntries(figures.flat());
+  });
 }

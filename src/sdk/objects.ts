@@ -18,6 +18,15 @@ const STATUS_BY_PHASE: Record<string, SandboxStatus> = {
   Failed: 'crashed',
 };
 
+export interface SandboxInfo {
+  name: string;
+  status: SandboxStatus;
+  /** The spec of the Sandbox object as JSON. */
+  configJson: string;
+  createdAt: Date;
+  updatedAt: Date;
+}
+
 /** The parts of a status that are read here. */
 interface StatusView {
   phase?: string;
@@ -44,6 +53,16 @@ export function conditionOf(object: StoredObject, type: string): Condition | und
 
 export function isTrue(object: StoredObject, type: string): boolean {
   return conditionOf(object, type)?.status === 'True';
+}
+
+export function infoOf(object: StoredObject): SandboxInfo {
+  const { name, creationTimestamp } = object.metadata;
+  const ready = conditionOf(object, 'Ready');
+  return {
+    ...{ name, status: sandboxStatusOf(object), configJson: JSON.stringify(object.spec) },
+    createdAt: new Date(creationTimestamp),
+    updatedAt: new Date(ready?.lastTransitionTime ?? creationTimestamp),
+  };
 }
 
 /** How the sandbox's own program, or else its VM, ended last. */

