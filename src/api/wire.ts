@@ -183,6 +183,8 @@ export interface FileRequests {
   rename: { path: string; to: string };
   /** Content, mode and owner of a regular file. */
   copy: { path: string; to: string };
+  /** A symbolic link at `path`, in place of a file or link that has the name already. `target` is taken as it is. */
+  symlink: { path: string; target: string };
 }
 
 /** Query parameters of `GET .../sandboxes/NAME/log`, with Kubernetes' meaning. */

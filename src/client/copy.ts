@@ -1,7 +1,19 @@
 // Files and trees between this host and a sandbox. The guest's names and links are hostile: what comes out is built in a
-// directory that nobody else can reach, each name made once, and put in place by a rename.
-import { createReadStream, createWriteStream } from 'node:fs';
-import { lstat, mkdir, mkdtemp, readdir, rename, rm, symlink } from 'node:fs/promises';
+// directory that nobody else can reach, each name made once, and put in place by a rename. What goes in is read by descriptor:
+// a name that becomes a link meanwhile leads nowhere else.
+import { constants, createWriteStream } from 'node:fs';
+import {
+  type FileHandle,
+  lstat,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readlink,
+  rename,
+  rm,
+  symlink,
+} from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -77,7 +89,7 @@ export async function copyIn(
     const info = await statOrNothing(files, owner, path, options.signal);
     return info?.kind === 'directory';
   });
-  await sendTree(copy, source, target, 0);
+  await sendTree(copy, source, target);
   return target;
 }
 
@@ -89,36 +101,64 @@ export async function copyInAs(
   guestPath: string,
   options: CopyOptions & { mode?: number } = {},
 ): Promise<void> {
-  await sendTree(new Copy(files, owner, options), resolve(hostPath), guestPath, 0, options.mode);
+  await sendTree(new Copy(files, owner, options), resolve(hostPath), guestPath, options.mode);
 }
 
-async function sendTree(
+/** O_NONBLOCK: a named pipe must not be waited for. */
+const OPEN_NAMED = constants.O_RDONLY | constants.O_NONBLOCK;
+const OPEN_BELOW = OPEN_NAMED | constants.O_NOFOLLOW;
+
+/** The path that was named is followed where it is a link; what lies below is taken as it is. */
+async function sendTree(copy: Copy, from: string, to: string, mode?: number): Promise<void> {
+  copy.enter(from, 0);
+  const source = await open(from, OPEN_NAMED);
+  try {
+    await sendOpened(copy, source, from, to, 0, mode);
+  } finally {
+    await source.close();
+  }
+}
+
+async function sendOpened(
   copy: Copy,
+  source: FileHandle,
   from: string,
   to: string,
   depth: number,
   fileMode?: number,
 ): Promise<void> {
   const { files, owner, options } = copy;
-  copy.enter(from, depth);
-  // The path that was named is followed where it is a link; what lies below is taken as it is.
-  const info = await (depth === 0 ? statFollowed(from) : lstat(from));
+  const info = await source.stat();
   const mode = info.mode & 0o7777;
   if (info.isFile()) {
-    const content = Readable.from(copy.counted(createReadStream(from)), { objectMode: false });
+    const pieces = source.createReadStream({ autoClose: false });
+    const content = Readable.from(copy.counted(pieces), { objectMode: false });
     await files.write(owner, to, content, { mode: fileMode ?? mode }, options.signal);
   } else if (info.isDirectory()) {
     await files.change(owner, 'mkdir', { path: to, mode, parents: true }, options.signal);
-    for (const name of await readdir(from))
-      await sendTree(copy, join(from, name), `${to === '/' ? '' : to}/${name}`, depth + 1);
-  } else {
-    options.onSkipped?.(from);
-  }
+    const within = placeOf(source, from);
+    for (const entry of await readdir(within, { withFileTypes: true })) {
+      const { name } = entry;
+      const [shown, target] = [join(from, name), `${to === '/' ? '' : to}/${name}`];
+      copy.enter(shown, depth + 1);
+      if (entry.isSymbolicLink()) {
+        const body = { path: target, target: await readlink(join(within, name)) };
+        await files.change(owner, 'symlink', body, options.signal);
+      } else if (entry.isFile() || entry.isDirectory()) {
+        const below = await open(join(within, name), OPEN_BELOW);
+        try {
+          await sendOpened(copy, below, shown, target, depth + 1);
+        } finally {
+          await below.close();
+        }
+      } else options.onSkipped?.(shown);
+    }
+  } else options.onSkipped?.(from);
 }
 
-async function statFollowed(path: string) {
-  const { stat } = await import('node:fs/promises');
-  return stat(path);
+/** A directory that is open, whatever has its name by now; where the system cannot say so, by its name. */
+function placeOf(directory: FileHandle, path: string): string {
+  return process.platform === 'linux' ? `/proc/self/fd/${directory.fd}` : path;
 }
 
 async function statOrNothing(
@@ -148,7 +188,7 @@ export async function copyOut(
 ): Promise<string> {
   const copy = new Copy(files, owner, options);
   const info = await files.stat(owner, guestPath, { follow: true }, options.signal);
-  const name = info.name === '' || info.name === '/' ? 'root' : info.name;
+  const name = info.name === '' || info.name === '/' ? 'root' : singleName(info.name);
   const target = await insideDirectory(resolve(hostPath), name, isHostDirectory);
   const staging = await mkdtemp(join(dirname(target), '.bulkhead-cp-'));
   try {
@@ -169,6 +209,16 @@ async function isHostDirectory(path: string): Promise<boolean> {
   );
 }
 
+/** A name that stays where it is put. */
+function singleName(name: string): string {
+  if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name))
+    throw new BulkheadError(
+      'FILE_FAILED',
+      `the sandbox lists a name that none can be: ${JSON.stringify(name)}`,
+    );
+  return name;
+}
+
 async function receiveTree(
   copy: Copy,
   from: string,
@@ -185,14 +235,10 @@ async function receiveTree(
     await pipeline(copy.counted(content), createWriteStream(to, { mode, flags: 'wx' }));
   } else if (info.kind === 'directory') {
     await mkdir(to, { mode: mode | 0o700 });
-    for await (const entry of files.list(owner, from, options.signal))
-      await receiveTree(
-        copy,
-        `${from === '/' ? '' : from}/${entry.name}`,
-        join(to, entry.name),
-        entry,
-        depth + 1,
-      );
+    for await (const entry of files.list(owner, from, options.signal)) {
+      const below = `${from === '/' ? '' : from}/${entry.name}`;
+      await receiveTree(copy, below, join(to, singleName(entry.name)), entry, depth + 1);
+    }
   } else if (info.kind === 'symlink') {
     await symlink(info.target ?? '', to);
   } else {

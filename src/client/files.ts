@@ -1,10 +1,10 @@
 // Files of a running sandbox. Paths are absolute, beneath the sandbox's root.
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import { isStatus } from '../api/status.ts';
 import type { FileInfo, FileListLine, FileRequests } from '../api/wire.ts';
-import { errorOf, type QueryValue, type Transport } from './transport.ts';
+import { connectionError, errorOf, type QueryValue, type Transport } from './transport.ts';
 
 /** Where the file is. */
 export interface FileOwner {
@@ -25,16 +25,17 @@ export class FileClient {
   }
 
   /** The content from `offset`, at most `length` bytes. An error of the stream says that it is not whole. */
-  read(
+  async read(
     owner: FileOwner,
     path: string,
     options: { offset?: number; length?: number } = {},
     signal?: AbortSignal,
   ): Promise<Readable> {
-    return this.#transport.open('GET', `${base(owner)}/content`, {
+    const response = await this.#transport.open('GET', `${base(owner)}/content`, {
       query: { path, ...options },
       ...(signal === undefined ? {} : { signal }),
     });
+    return Readable.from(wholeOf(response, this.#transport.socketPath, signal), { objectMode: false });
   }
 
   /** Resolves when the whole content is in place under its name; before that the old file, if any, stays. */
@@ -90,5 +91,21 @@ export class FileClient {
   ): Promise<void> {
     const request = { body, ...(signal === undefined ? {} : { signal }) };
     await this.#transport.request('POST', `${base(owner)}/${verb}`, request);
+  }
+}
+
+/** The pieces of an answer; a connection that breaks says so as any other failure does. */
+async function* wholeOf(
+  response: Readable,
+  socketPath: string,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer, void> {
+  try {
+    for await (const piece of response as AsyncIterable<Buffer>) yield piece;
+  } catch (error) {
+    if (signal?.aborted) throw signal.reason;
+    throw connectionError(error, socketPath);
+  } finally {
+    response.destroy();
   }
 }

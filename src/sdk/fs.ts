@@ -209,6 +209,12 @@ export class SandboxFs {
     await withTypedErrors(() => this.#files.change(this.#owner, 'rename', body, options.signal));
   }
 
+  /** A symbolic link at `path`, in place of a file or link that has the name already. `target` is taken as it is. */
+  async symlink(target: string, path: string, options: FsOptions = {}): Promise<void> {
+    const body = { path, target };
+    await withTypedErrors(() => this.#files.change(this.#owner, 'symlink', body, options.signal));
+  }
+
   /** Of what a link leads to. */
   async stat(path: string, options: FsOptions = {}): Promise<FsMetadata> {
     const info = await withTypedErrors(() =>

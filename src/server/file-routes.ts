@@ -38,7 +38,7 @@ function modeOf(query: Query): number {
 }
 
 interface Body {
-  text(name: 'path' | 'to'): string;
+  text(name: 'path' | 'to' | 'target'): string;
   field(name: string): unknown;
 }
 
@@ -176,4 +176,10 @@ export function registerFileRoutes(
       return success(`${path} ${verb === 'copy' ? 'copied' : 'renamed'} to ${to}`);
     });
   }
+  app.post(`${FILES}/symlink`, async (request, reply) => {
+    const body = bodyOf(request);
+    const [path, target] = [body.text('path'), body.text('target')];
+    await withFiles(request, reply, (files, signal) => files.symlink(path, target, signal));
+    return success(`${path} made`);
+  });
 }

@@ -4,7 +4,8 @@ import { BulkheadError } from '../../api/errors.ts';
 import type { FileRemoval, GuestFile, GuestFiles } from '../../guest/agent.ts';
 
 interface Entry {
-  kind: 'file' | 'directory';
+  kind: 'file' | 'directory' | 'symlink';
+  /** Of a link: its target. */
   data: Buffer;
   mode: number;
 }
@@ -43,7 +44,10 @@ export class FakeFiles implements GuestFiles {
   #describe(path: string): GuestFile {
     const { kind, data, mode } = this.#get(path);
     const name = path.slice(path.lastIndexOf('/') + 1);
-    return { name, kind, sizeBytes: data.length, mode, uid: 0, gid: 0, modifiedMs: 1_700_000_000_000 };
+    return {
+      ...{ name, kind, sizeBytes: data.length, mode, uid: 0, gid: 0, modifiedMs: 1_700_000_000_000 },
+      ...(kind === 'symlink' ? { target: data.toString() } : {}),
+    };
   }
 
   read(path: string, options: { offset?: number; length?: number } = {}): Promise<Readable> {
@@ -116,8 +120,10 @@ export class FakeFiles implements GuestFiles {
     });
   }
 
-  async symlink(): Promise<void> {
-    throw new BulkheadError('NOT_SUPPORTED', 'the fake has no links');
+  symlink(path: string, target: string): Promise<void> {
+    return this.#enter(() => {
+      this.entries.set(path, { kind: 'symlink', data: Buffer.from(target), mode: 0o777 });
+    });
   }
 
   async sync(): Promise<void> {}
