@@ -138,7 +138,12 @@ async function run(dir: string): Promise<void> {
     ...metrics.ofController(sandboxes.name),
   });
   controller.watch(informer, { matters: ignoreStatusChanges });
-  metrics.observe({ live: sandboxes.live, sandboxes: informer, images, storage: { state: dir } });
+  metrics.observe({
+    live: sandboxes.live,
+    sandboxes: informer,
+    images,
+    node: { memoryOvercommit: 2, storage: { state: dir } },
+  });
 
   const report = new Report(`${COUNT} sandboxes on fake VMs`);
   report.series('resident before the first of them', 'MiB', [memory('VmRSS')]);

@@ -97,14 +97,40 @@ function parts(): MeasuredParts {
     sandboxes: { list: () => objects },
     images: { list: async () => [] },
     gateway: async () => ({ total: counters, sandboxes }),
-    storage: { state: '/tmp' },
+    node: { memoryOvercommit: 2, storage: { state: '/tmp' } },
   } as unknown as MeasuredParts;
+}
+
+/** Milliseconds of this thread's processor time so far. */
+function threadMs(since?: NodeJS.CpuUsage): number {
+  const { user, system } = process.threadCpuUsage(since);
+  return (user + system) / 1000;
+}
+
+/** The most processor time that went into one turn of the event loop until `stop`: what it is blocked for on a machine without load. */
+function longestTurn(): { stop(): number } {
+  let [longest, before] = [0, threadMs()];
+  let stopped = false;
+  const turn = (): void => {
+    const now = threadMs();
+    longest = Math.max(longest, now - before);
+    before = now;
+    if (!stopped) setImmediate(turn);
+  };
+  setImmediate(turn);
+  return {
+    stop() {
+      stopped = true;
+      return longest;
+    },
+  };
 }
 
 async function scrapes(report: Report, detail: boolean): Promise<void> {
   const metrics = new DaemonMetrics('node-1', { detail });
   metrics.observe(parts());
   const [times, cpu, blocked]: [number[], number[], number[]] = [[], [], []];
+  const turns: number[] = [];
   let bytes = 0;
   let series = 0;
   for (let round = 0; round < ROUNDS; round += 1) {
@@ -116,11 +142,14 @@ async function scrapes(report: Report, detail: boolean): Promise<void> {
     const [began, used] = [performance.now(), process.threadCpuUsage()];
     const { body } = await metrics.scrape();
     times.push(performance.now() - began);
-    const { user, system } = process.threadCpuUsage(used);
-    cpu.push((user + system) / 1000);
+    cpu.push(threadMs(used));
     await sleep(10);
     delay.disable();
     blocked.push(delay.max / 1e6);
+    await sleep(REST_MS);
+    const turn = longestTurn();
+    await metrics.scrape();
+    turns.push(turn.stop());
     bytes = Buffer.byteLength(body);
     series = body
       .toString()
@@ -139,6 +168,7 @@ async function scrapes(report: Report, detail: boolean): Promise<void> {
     blocked.slice(3),
     detail ? undefined : AIM.blockedMilliseconds,
   );
+  report.series('- processor time of the longest turn', 'ms', turns.slice(3));
   report.series(`series of a sandbox ${name}`, 'number', [series / COUNT]);
 }
 

@@ -63,7 +63,7 @@ export function fleetBoard(): Dashboard {
           expr: 'min(node_sandbox_storage_available_bytes / node_sandbox_storage_size_bytes)',
           legend: '',
         },
-        { unit: 'percentunit', description: 'Of the fullest file system.' },
+        { unit: 'percentunit', description: 'Of the fullest file system.', badBelow: 0.1 },
       ),
     )
     .withPanel(
@@ -105,7 +105,7 @@ export function fleetBoard(): Dashboard {
         'Start, 50th and 99th percentile',
         [
           {
-            expr: 'histogram_quantile(0.5, sum by (launch, le) (rate(sandbox_start_duration_seconds_bucket{stage="total"}[$__range])))',
+            expr: 'histogram_quantile(0.5, sum by (launch, le) (rate(sandbox_start_duration_seconds_bucket{stage="total"}[$__range]))) >= 0',
             legend: '{{launch}} p50',
           },
           { expr: 'launch:sandbox_start_duration_seconds:p99_30m', legend: '{{launch}} p99' },

@@ -47,6 +47,8 @@ interface Look {
   /** From here on a figure is worth a look, and from here on it is bad. */
   warnFrom?: number;
   badFrom?: number;
+  /** The same for a figure that is bad when it is low. */
+  badBelow?: number;
   max?: number;
   /** Of one figure: its legend is what to read, the value is always 1. */
   showLegend?: true;
@@ -61,8 +63,9 @@ function target({ expr, legend }: Query, index: number): DataqueryBuilder {
     .refId(String.fromCharCode(65 + index));
 }
 
-function thresholds({ warnFrom, badFrom }: Look): ThresholdsConfigBuilder {
-  const steps: Threshold[] = [{ value: null, color: 'green' }];
+function thresholds({ warnFrom, badFrom, badBelow }: Look): ThresholdsConfigBuilder {
+  const steps: Threshold[] = [{ value: null, color: badBelow === undefined ? 'green' : 'red' }];
+  if (badBelow !== undefined) steps.push({ value: badBelow, color: 'green' });
   if (warnFrom !== undefined) steps.push({ value: warnFrom, color: 'orange' });
   if (badFrom !== undefined) steps.push({ value: badFrom, color: 'red' });
   return new ThresholdsConfigBuilder().mode(ThresholdsMode.Absolute).steps(steps);

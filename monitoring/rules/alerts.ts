@@ -215,12 +215,15 @@ export const ALERTS: readonly Alert[] = [
     forMinutes: 5,
     summary: 'The memory of a node is nearly given away.',
     description:
-      'Sandboxes that run at {{ $labels.instance }} were given {{ $value | humanizePercentage }} of its memory.',
+      'Sandboxes that run at {{ $labels.instance }} were given {{ $value | humanizePercentage }} of the memory that it may give.',
     runbook: {
       meaning:
-        'Guests use what they were given only as they need it, so more may run for now; when they do need it, the host kills VMs for want of memory.',
-      diagnose: ['bulkhead top -A --sort memory', 'bulkhead status'],
-      act: ['Suspend or delete sandboxes that nobody needs, give others less memory, or run some elsewhere.'],
+        'What does not fit any more waits with the reason InsufficientMemory. What may be given is the memory of the host times `--memory-overcommit`: guests use theirs only as they need it.',
+      diagnose: ['bulkhead status', 'bulkhead top -A --sort memory'],
+      act: [
+        'Suspend or delete sandboxes that nobody needs, give others less memory, or run some elsewhere.',
+        "Where they use little of the host's memory, as the first lines of `bulkhead status` say, raise `--memory-overcommit`. Set too high, the host kills VMs for want of memory.",
+      ],
     },
   },
   {

@@ -44,7 +44,8 @@ export function recordingRules({ minutes }: Times): RecordingRule[] {
     },
     {
       record: 'launch:sandbox_start_duration_seconds:p99_30m',
-      expr: `histogram_quantile(0.99, sum by (launch, le) (rate(sandbox_start_duration_seconds_bucket{${TOTAL}}[${minutes(30)}])))`,
+      // Of a launch that did not happen it is NaN.
+      expr: `histogram_quantile(0.99, sum by (launch, le) (rate(sandbox_start_duration_seconds_bucket{${TOTAL}}[${minutes(30)}]))) >= 0`,
     },
     { record: 'job:sandbox_starts_slow:ratio_5m', expr: slowStarts(minutes(5)) },
     { record: 'job:sandbox_starts_slow:ratio_1h', expr: slowStarts(minutes(60)) },

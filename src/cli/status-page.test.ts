@@ -18,6 +18,7 @@ function sandbox(name: string, phase: string, ready: [string, string, string]): 
 
 const NODE = [
   'process_start_time_seconds 1767225600',
+  'node_sandbox_capacity_memory_bytes 2147483648',
   'node_sandbox_allocatable_memory_bytes 1073741824',
   'node_sandbox_allocated_memory_bytes 536870912',
   'node_sandbox_allocatable_vcpus 4',
@@ -45,7 +46,7 @@ test('where all is well the page says so, and what there is', () => {
     /Daemon +version 1\.2\.3, up 60m/,
     /Sandboxes +2: 1 Running, 1 Suspended/,
     /Volumes +none/,
-    /Memory +512MiB of 1GiB given to sandboxes, 1MiB in use by them/,
+    /Memory +512MiB of 1GiB given to sandboxes; they use 1MiB of the host's 2GiB/,
     /CPUs +6 virtual ones given to sandboxes, the host has 4/,
     /Disk \(state\) +500B of 1000B left/,
     /Everything that should run runs\./,
@@ -79,7 +80,8 @@ test('what is near a limit is named with how near', () => {
   const labels = '{namespace="default",name="a",node="n"}';
   const samples = parseSamples(
     [
-      ...NODE.filter((line) => !/allocated_memory|storage_available/.test(line)),
+      ...NODE.filter((line) => !/allocated_memory|resident|storage_available/.test(line)),
+      'sandbox_memory_resident_bytes{namespace="default",name="a",node="n"} 2000000000',
       'node_sandbox_allocated_memory_bytes 1000000000',
       'node_sandbox_storage_available_bytes{store="state"} 100',
       `sandbox_memory_guest_used_bytes${labels} 95`,
@@ -91,10 +93,11 @@ test('what is near a limit is named with how near', () => {
     ].join('\n'),
   );
   const page = statusPage({ ...calm, samples }, NOW);
-  assert.match(page, /Near a limit \(4\):/);
+  assert.match(page, /Near a limit \(5\):/);
   assert.match(page, /sandbox default\/a: its guest uses 95 % of 100B of memory/);
   assert.match(page, /volume default\/a: its 100B are 90 % full/);
-  assert.match(page, /node: sandboxes were given 93 % of the memory/);
+  assert.match(page, /node: sandboxes were given 93 % of the memory that they may be given/);
+  assert.match(page, /node: sandboxes use 93 % of the host's memory/);
   assert.match(page, /node: the file system of the state has 100B left/);
   assert.doesNotMatch(page, /root disk/);
 });

@@ -71,6 +71,7 @@ function phaseOf(object: StoredObject): string {
 
 function nodeRows(samples: readonly Sample[]): string[][] {
   const memory = figure(samples, 'node_sandbox_allocatable_memory_bytes');
+  const host = figure(samples, 'node_sandbox_capacity_memory_bytes') ?? 0;
   const given = figure(samples, 'node_sandbox_allocated_memory_bytes') ?? 0;
   const vcpus = figure(samples, 'node_sandbox_allocated_vcpus') ?? 0;
   const cpus = figure(samples, 'node_sandbox_allocatable_vcpus') ?? 0;
@@ -79,7 +80,7 @@ function nodeRows(samples: readonly Sample[]): string[][] {
   if (memory !== undefined) {
     rows.push([
       'Memory',
-      `${formatBytes(given)} of ${formatBytes(memory)} given to sandboxes, ${formatBytes(used)} in use by them`,
+      `${formatBytes(given)} of ${formatBytes(memory)} given to sandboxes; they use ${formatBytes(used)} of the host's ${formatBytes(host)}`,
     ]);
     rows.push(['CPUs', `${vcpus} virtual ones given to sandboxes, the host has ${cpus}`]);
   }
@@ -145,8 +146,14 @@ function nearLimits(samples: readonly Sample[]): Finding[] {
   const memory = figure(samples, 'node_sandbox_allocatable_memory_bytes') ?? 0;
   const given = figure(samples, 'node_sandbox_allocated_memory_bytes') ?? 0;
   if (given / memory > NEAR) {
-    const why = `sandboxes were given ${percent(given / memory)} of the memory`;
+    const why = `sandboxes were given ${percent(given / memory)} of the memory that they may be given`;
     found.push({ what: 'node', why, act: 'suspend sandboxes that nobody needs' });
+  }
+  const host = figure(samples, 'node_sandbox_capacity_memory_bytes') ?? 0;
+  const used = sumOf(samples, 'sandbox_memory_resident_bytes');
+  if (used / host > NEAR) {
+    const why = `sandboxes use ${percent(used / host)} of the host's memory`;
+    found.push({ what: 'node', why, act: 'bulkhead top -A --sort memory, and suspend what nobody needs' });
   }
   for (const { labels, value } of samples.filter(({ name }) => name === STORAGE_LEFT)) {
     const size = figure(samples, 'node_sandbox_storage_size_bytes', labels) ?? 0;

@@ -187,7 +187,7 @@ async function totalsText(client: BulkheadClient, uses: readonly Use[]): Promise
   const samples = await client.metrics();
   const node = (name: string) => samples.find((sample) => sample.name === name)?.value;
   const [memory, cpus] = [
-    node('node_sandbox_allocatable_memory_bytes'),
+    node('node_sandbox_capacity_memory_bytes'),
     node('node_sandbox_allocatable_vcpus'),
   ];
   const usedCpus = millicpus(uses.reduce((sum, use) => sum + use.cpus, 0));

@@ -206,7 +206,10 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     sandboxes: informers.sandboxes,
     volumes: () => volumeFigures(informers.volumes, nodeName),
     images,
-    storage: { state: options.stateDir, volumes: options.volumeDir },
+    node: {
+      memoryOvercommit: options.memoryOvercommit,
+      storage: { state: options.stateDir, volumes: options.volumeDir },
+    },
     ...(source === undefined ? {} : { source }),
   });
   manager.add(

@@ -17,7 +17,7 @@ import { type GatewayCounters, refusals } from '../network/gateway/flow-log.ts';
 import type { LiveSandboxes } from '../reconcilers/sandbox/runtime/live-sandboxes.ts';
 import type { FolderSource } from '../source/source.ts';
 import { guestFigures } from './guest-figures.ts';
-import { nodeFigures } from './node-figures.ts';
+import { type MeasuredNode, nodeFigures } from './node-figures.ts';
 import { SharedScrape } from './shared-scrape.ts';
 import { timely } from './timely.ts';
 import { PRODUCT_VERSION } from './version.ts';
@@ -36,8 +36,7 @@ export interface MeasuredParts {
   volumes?: () => Iterable<VolumeFigures>;
   /** Absent when no folder is watched. */
   source?: FolderSource;
-  /** Directories of the daemon by what it keeps there. */
-  storage: Readonly<Record<string, string>>;
+  node: MeasuredNode;
 }
 
 /** What a guest cannot have more of, by the spec. */
@@ -102,7 +101,7 @@ export class DaemonMetrics {
         allocated.memoryBytes += givenBy(object).memoryBytes;
         allocated.vcpus += object.spec.resources.cpus;
       }
-      return nodeFigures(parts.storage, allocated);
+      return nodeFigures(parts.node, allocated);
     });
     if (parts.gateway !== undefined) collectGateway(this.#metrics, () => this.#egress?.total);
     if (parts.volumes !== undefined) collectVolumes(this.#metrics, parts.volumes);

@@ -8,16 +8,28 @@ import { timely } from './timely.ts';
 /** A file system that does not tell its size in this time hangs; a scrape does not wait for it. */
 const STATFS_TIMEOUT_MS = 500;
 
-/** `storage`: directories by what is kept there. `allocated`: what VMs that run were given. */
+export interface MeasuredNode {
+  /** Memory that sandboxes may be given in all, as a multiple of what the host has. */
+  memoryOvercommit: number;
+  /** Directories by what is kept there. */
+  storage: Readonly<Record<string, string>>;
+}
+
+/** `allocated`: what VMs that run were given. */
 export async function nodeFigures(
-  storage: Readonly<Record<string, string>>,
+  { memoryOvercommit, storage }: MeasuredNode,
   allocated: NodeFigures['allocated'],
 ): Promise<NodeFigures> {
   const sizes = Object.entries(storage).map(
     async ([store, dir]) => [store, await timely(sizeOf(dir), STATFS_TIMEOUT_MS)] as const,
   );
+  const memoryBytes = totalmem();
   return {
-    allocatable: { memoryBytes: totalmem(), vcpus: availableParallelism() },
+    capacity: { memoryBytes },
+    allocatable: {
+      memoryBytes: Math.floor(memoryBytes * memoryOvercommit),
+      vcpus: availableParallelism(),
+    },
     allocated,
     storage: Object.fromEntries(await Promise.all(sizes)),
     failedCalls: failedHostCalls(),

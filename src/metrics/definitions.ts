@@ -161,7 +161,7 @@ export const METRICS = {
   },
   sandbox_status_condition: {
     type: 'gauge',
-    help: 'Always 1, for the status (true, false, unknown) that the condition has; other statuses have no series.',
+    help: 'Always 1, for the status (true, false, unknown) that the condition has; other statuses have no series. ImageReady and VolumesReady have none while they are true, unless with --metrics-detail.',
     labels: [...PER_OBJECT, 'condition', 'status'],
   },
   sandbox_restarts_total: {
@@ -394,9 +394,14 @@ export const METRICS = {
     labels: [],
   },
 
-  node_sandbox_allocatable_memory_bytes: {
+  node_sandbox_capacity_memory_bytes: {
     type: 'gauge',
     help: 'Memory of the host.',
+    labels: [],
+  },
+  node_sandbox_allocatable_memory_bytes: {
+    type: 'gauge',
+    help: 'Memory that sandboxes may be given in all: that of the host, times --memory-overcommit.',
     labels: [],
   },
   node_sandbox_allocatable_vcpus: {

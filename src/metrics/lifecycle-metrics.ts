@@ -2,7 +2,8 @@
 import { reasonLabel, stageLabel } from './reasons.ts';
 import type { ExemplarLabels, Metrics } from './registry.ts';
 
-export type Launch = 'cold' | 'warm';
+const LAUNCHES = ['cold', 'warm'] as const;
+export type Launch = (typeof LAUNCHES)[number];
 
 export class LifecycleMetrics {
   readonly #metrics: Metrics;
@@ -11,6 +12,10 @@ export class LifecycleMetrics {
     this.#metrics = metrics;
     metrics.counter('sandbox_starts_total').inc({ result: 'success', reason: '' }, 0);
     metrics.gauge('shim_orphans').set(0);
+    // From the beginning: a series that comes with its first start has no increase of that one.
+    for (const launch of LAUNCHES) {
+      metrics.zero('sandbox_start_duration_seconds', { launch, stage: 'total' });
+    }
   }
 
   /** A start succeeded; milliseconds by stage, which follow one another. `exemplar` says which start it was. */

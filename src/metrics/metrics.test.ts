@@ -173,6 +173,20 @@ test('with detail a sandbox has every condition and all that its guest tells, in
   }
 });
 
+test('what every sandbox that runs has is told only where it is missing, or in detail', async () => {
+  const told = async (status: 'True' | 'False', detail: boolean) => {
+    const metrics = new Metrics();
+    const conditions = ['ImageReady', 'VolumesReady', 'AgentConnected'].map((type) => ({ type, status }));
+    collectSandboxes(metrics, () => [{ ...fullFigures('apple'), conditions }], { detail });
+    return (await series(metrics, 'sandbox_status_condition')).map(
+      (line) => /condition="(\w+)"/.exec(line)?.[1],
+    );
+  };
+  assert.deepEqual(await told('True', false), ['AgentConnected']);
+  assert.deepEqual(await told('False', false), ['ImageReady', 'VolumesReady', 'AgentConnected']);
+  assert.deepEqual(await told('True', true), ['ImageReady', 'VolumesReady', 'AgentConnected']);
+});
+
 test('counters are what was sampled, not a sum over scrapes', async () => {
   const metrics = new Metrics();
   collectSandboxes(metrics, () => [fullFigures('apple')]);
@@ -362,6 +376,7 @@ test('the figures of the manifest folder and the image cache are read at each sc
 test("the node's figures are read at each scrape, and a file system that does not answer has none", async () => {
   const metrics = new Metrics();
   collectNode(metrics, async () => ({
+    capacity: { memoryBytes: 60 },
     allocatable: { memoryBytes: 100, vcpus: 4 },
     allocated: { memoryBytes: 30, vcpus: 6 },
     storage: { state: { sizeBytes: 9, availableBytes: 3 }, volumes: undefined },
@@ -370,6 +385,7 @@ test("the node's figures are read at each scrape, and a file system that does no
   await metrics.scrape();
   const lines = await series(metrics);
   for (const line of [
+    'node_sandbox_capacity_memory_bytes 60',
     'node_sandbox_allocatable_memory_bytes 100',
     'node_sandbox_allocated_vcpus 6',
     'node_sandbox_storage_available_bytes{store="state"} 3',

@@ -2,6 +2,9 @@
 import type { Metrics } from './registry.ts';
 
 export interface NodeFigures {
+  /** Of the host. */
+  capacity: { memoryBytes: number };
+  /** To all sandboxes together. */
   allocatable: { memoryBytes: number; vcpus: number };
   /** To VMs that run. */
   allocated: { memoryBytes: number; vcpus: number };
@@ -14,7 +17,8 @@ export interface NodeFigures {
 /** Sets the node's metrics from `read` at each scrape. */
 export function collectNode(metrics: Metrics, read: () => Promise<NodeFigures>): void {
   metrics.onScrape(async () => {
-    const { allocatable, allocated, storage, failedCalls } = await read();
+    const { capacity, allocatable, allocated, storage, failedCalls } = await read();
+    metrics.gauge('node_sandbox_capacity_memory_bytes').set(capacity.memoryBytes);
     metrics.gauge('node_sandbox_allocatable_memory_bytes').set(allocatable.memoryBytes);
     metrics.gauge('node_sandbox_allocatable_vcpus').set(allocatable.vcpus);
     metrics.gauge('node_sandbox_allocated_memory_bytes').set(allocated.memoryBytes);

@@ -91,6 +91,11 @@ export class Metrics {
     this.#find(this.#histograms, name).observe({ labels, value, exemplarLabels });
   }
 
+  /** Series of a histogram with exemplars from before its first observation, which else would be no increase. */
+  zero<Name extends ExemplarName>(name: Name, labels: Record<LabelsOf<Name>, string>): void {
+    this.#find(this.#histograms, name).zero(labels);
+  }
+
   /** Calls `collect` before each scrape. One that fails leaves its metrics as they were and the others alone. */
   onScrape(collect: () => void | Promise<void>): void {
     this.#collectors.push(collect);
