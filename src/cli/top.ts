@@ -186,10 +186,7 @@ function millicpus(cpus: number): string {
 async function totalsText(client: BulkheadClient, uses: readonly Use[]): Promise<string> {
   const samples = await client.metrics();
   const node = (name: string) => samples.find((sample) => sample.name === name)?.value;
-  const [memory, cpus] = [
-    node('node_sandbox_capacity_memory_bytes'),
-    node('node_sandbox_allocatable_vcpus'),
-  ];
+  const [memory, cpus] = [node('node_sandbox_capacity_memory_bytes'), node('node_sandbox_allocatable_vcpus')];
   const usedCpus = millicpus(uses.reduce((sum, use) => sum + use.cpus, 0));
   const usedMemory = formatBytes(uses.reduce((sum, { vm }) => sum + vm.memoryBytes, 0));
   const ofCpus = cpus === undefined ? '' : ` of ${cpus * 1000}m`;
