@@ -20,6 +20,11 @@ const PORT = 21_444;
 
 let cluster: TestCluster;
 
+interface EndpointSlice {
+  metadata: { name: string; labels: Record<string, string> };
+  endpoints: { conditions: { ready: boolean } }[];
+}
+
 function sandbox(name: string, spec: Record<string, unknown>): string {
   return JSON.stringify({ apiVersion: 'bulkhead.dev/v1alpha1', kind: 'Sandbox', metadata: { name }, spec });
 }
@@ -92,6 +97,51 @@ describe('a cluster', { concurrency: false }, () => {
       uid,
     );
     assert.match(await cluster.ask('events', '--for', 'sandbox/idle'), /ReservationDeleted/);
+  });
+
+  it('is reached by a Service once its probe passes', async () => {
+    const serve = 'mkdir /www && echo served >/www/index.html && exec httpd -f -p 8000 -h /www';
+    const web = JSON.parse(
+      sandbox('web', {
+        image: 'bulkhead.local/busybox:latest',
+        resources: { memory: '128Mi', disk: '1Gi' },
+        terminationGracePeriodSeconds: 1,
+        main: { command: ['sh', '-c', serve] },
+        ports: [{ name: 'http', port: 8000, hostIP: '0.0.0.0' }],
+        readinessProbe: { exec: { command: ['test', '-e', '/tmp/ready'] }, periodSeconds: 1 },
+      }),
+    );
+    web.metadata.labels = { app: 'web' };
+    const annotations = { 'bulkhead.dev/sandbox-selector': 'app=web' };
+    const service = (name: string, more: object) => ({
+      ...{ apiVersion: 'v1', kind: 'Service', metadata: { name, annotations } },
+      spec: { ports: [{ port: 80, targetPort: 'http' }], ...more },
+    });
+    const items = [web, service('web', {}), service('headless', { clusterIP: 'None' })];
+    using seen = cluster.watch('/apis/discovery.k8s.io/v1/namespaces/default/endpointslices');
+    const states = () =>
+      seen.versions.flatMap((slice) => {
+        const { metadata, endpoints } = slice as EndpointSlice;
+        return metadata.labels['kubernetes.io/service-name'] === 'web'
+          ? endpoints.map(({ conditions }) => conditions.ready)
+          : [];
+      });
+    await cluster.apply(JSON.stringify({ apiVersion: 'v1', kind: 'List', items }));
+    await seen.until(() => states().at(-1) === false, 120_000);
+    const { code, stderr } = await onNode(cluster, 0, 'exec', 'web', '--', 'touch', '/tmp/ready');
+    assert.equal(code, 0, stderr);
+    await seen.until(() => states().at(-1) === true, 30_000);
+    const address = await field(cluster, 'service web', '.spec.clusterIP');
+    // The cluster's proxy learns of it a moment later.
+    const fetch = `curl -sS --max-time 5 --retry 20 --retry-connrefused --retry-delay 1 http://${address}/`;
+    const fetched = await cluster.inNode(0, 'sh', '-c', fetch);
+    assert.equal(fetched.stdout, 'served\n', fetched.stderr);
+    const headless = ['-l', 'kubernetes.io/service-name=headless', '-o', 'yaml'];
+    const named = await cluster.ask('get', 'endpointslices', ...headless);
+    assert.match(named, /hostname: web/);
+    await cluster.ask('delete', 'sandbox', 'web', '--timeout=60s');
+    await seen.until(() => seen.gone.size === 2, 30_000);
+    await cluster.ask('delete', 'service', 'web', 'headless');
   });
 
   it('says why a sandbox has no place', async () => {
