@@ -75,10 +75,14 @@ const LIFETIMES: Record<string, ConditionLifetime> = {
 export const REASONS = {
   /** First sight of an object: nothing is known yet. */
   Pending: 'Pending',
+  /** A volume in a cluster that no sandbox has mounted yet; Kubernetes' word for it. */
+  WaitForFirstConsumer: 'WaitForFirstConsumer',
   Progressing: 'Progressing',
   Ready: 'Ready',
   Scheduled: 'Scheduled',
   Unschedulable: 'Unschedulable',
+  /** In a cluster: a rule of the namespace refuses its reservation. */
+  ReservationRefused: 'ReservationRefused',
   /** In a cluster: the node that runs it has not been heard of. */
   NodeLost: 'NodeLost',
   ImagePulling: 'ImagePulling',

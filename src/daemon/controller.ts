@@ -18,6 +18,7 @@ import { sandboxesOf } from '../reconcilers/networkpolicy/reconciler.ts';
 import { SANDBOX_UID_LABEL } from '../reconcilers/placement/limits.ts';
 import { NodeWatch } from '../reconcilers/placement/nodes.ts';
 import { PlacementReconciler } from '../reconcilers/placement/reconciler.ts';
+import { UnplacedVolumeReconciler } from '../reconcilers/placement/volume-reconciler.ts';
 import { ApiClient } from '../store/cluster/api-client.ts';
 import { OUR_SLICES } from '../store/cluster/endpoint-slices.ts';
 import { type ClusterOptions, findApiServer } from '../store/cluster/kube-config.ts';
@@ -100,6 +101,11 @@ export async function runController(options: ControllerOptions, signal: AbortSig
         keyOf,
       ),
   });
+  const unplaced = new Controller({
+    reconciler: new UnplacedVolumeReconciler(store, clock, caches.volumes),
+    ...{ clock, log },
+  });
+  unplaced.watch(caches.volumes);
   const services = serviceController({
     ...{ client, clock, log, sandboxes: caches.sandboxes, nodes: nodeInformer },
     ...{ services: informer('Service'), slices: informer('EndpointSlice') },
@@ -116,7 +122,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   // What is known of nodes comes first: a sandbox whose node is unknown would count as one whose node is gone.
   for (const each of [nodeInformer, leases, caches.policies, caches.volumes, caches.pods, caches.sandboxes])
     manager.add(each);
-  for (const each of [controller, granting, ...services]) manager.add(each);
+  for (const each of [controller, granting, unplaced, ...services]) manager.add(each);
   const leading = new AbortController();
   let held: Promise<void> | undefined;
   manager.add({

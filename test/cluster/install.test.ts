@@ -163,6 +163,47 @@ describe('a cluster', { concurrency: false }, () => {
     await cluster.ask('delete', 'sandbox', 'large', '--timeout=30s');
   });
 
+  it('says that a quota has no room for a sandbox, and places it when there is some', async () => {
+    await cluster.ask('create', 'namespace', 'tight');
+    await cluster.ask('-n', 'tight', 'create', 'quota', 'small', '--hard=requests.memory=128Mi');
+    const spec = { image: 'bulkhead.local/busybox:latest', resources: { memory: '128Mi' } };
+    const applied = await cluster.kubectl(['-n', 'tight', 'apply', '-f', '-'], sandbox('refused', spec));
+    assert.equal(applied.code, 0, applied.stderr);
+    const scheduled = (reason: string) =>
+      cluster.ask(
+        ...['-n', 'tight', 'wait', 'sandbox/refused', '--timeout=90s'],
+        `--for=jsonpath={.status.conditions[?(@.type=="Scheduled")].reason}=${reason}`,
+      );
+    await scheduled('QuotaExceeded');
+    const message = '{.status.conditions[?(@.type=="Ready")].message}';
+    const told = await cluster.ask('-n', 'tight', 'get', 'sandbox', 'refused', '-o', `jsonpath=${message}`);
+    assert.match(told, /exceeded quota: small, requested: requests\.memory=192Mi, used: requests\.memory=0/);
+    await cluster.ask('-n', 'tight', 'delete', 'quota', 'small');
+    await scheduled('Scheduled');
+    await cluster.ask('delete', 'namespace', 'tight', '--timeout=60s');
+  });
+
+  it('gives way to a sandbox of a higher priority, and says so', async () => {
+    const cpus = Math.floor(Number(await field(cluster, 'node node0', '.status.allocatable.cpu'))) - 1;
+    await cluster.ask('create', 'priorityclass', 'urgent', '--value=1000');
+    const spec = {
+      image: 'bulkhead.local/busybox:latest',
+      resources: { memory: '128Mi', disk: '1Gi', cpus },
+      terminationGracePeriodSeconds: 1,
+    };
+    await cluster.apply(sandbox('patient', spec));
+    const isPlaced = '--for=jsonpath={.status.nodeName}=node0';
+    await cluster.ask('wait', isPlaced, 'sandbox/patient', '--timeout=60s');
+    await cluster.apply(sandbox('urgent', { ...spec, scheduling: { priorityClassName: 'urgent' } }));
+    await cluster.ask('wait', isPlaced, 'sandbox/urgent', '--timeout=90s');
+    assert.match(await cluster.ask('events', '--for', 'sandbox/patient'), /PreemptionByScheduler.*preempt/i);
+    await cluster.ask(
+      ...['wait', '--for=jsonpath={.status.conditions[?(@.type=="Scheduled")].reason}=Unschedulable'],
+      ...['sandbox/patient', '--timeout=60s'],
+    );
+    await cluster.ask('delete', 'sandbox', 'patient', 'urgent', '--timeout=60s');
+  });
+
   it('is judged rightly by kstatus, Argo CD and Flux over the whole life of sandboxes', async () => {
     using seen = cluster.watch('/apis/bulkhead.dev/v1alpha1/namespaces/default/sandboxes');
     const image = 'bulkhead.local/busybox:latest';

@@ -16,6 +16,7 @@ import {
   disruptedStatus,
   disruptionOf,
   nodeLostStatus,
+  refusedStatus,
   schedulingStatus,
   unplacedStatus,
   vacantStatus,
@@ -42,7 +43,11 @@ export const EFFECTS: Readonly<Record<Command, Effect>> = {
     try {
       await deps.store.create(reservationOf(object, deps.reservationImage, pinnedTo));
     } catch (error) {
-      if (asBulkheadError(error).code !== 'ALREADY_EXISTS') throw error;
+      const { code, message } = asBulkheadError(error);
+      if (code === 'ALREADY_EXISTS') return;
+      if (code === 'FORBIDDEN' || code === 'INVALID')
+        await write(deps, object, () => refusedStatus(object, message, deps.clock.now()));
+      throw error;
     }
   },
 

@@ -1,6 +1,7 @@
 // Placement over a whole life, with a store of its own, and the scheduler and the node's agent played by the test.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
+import { BulkheadError } from '../../api/errors.ts';
 import type { StoredObject } from '../../api/meta.ts';
 import type { DefaultedSandbox, DefaultedSandboxSpec, SandboxStatus } from '../../api/sandbox.ts';
 import type { Volume } from '../../api/volume.ts';
@@ -8,6 +9,7 @@ import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { storedObject } from '../../controller/testing/fake-store.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
 import { temporaryDirectory } from '../../store/embedded/testing.ts';
+import type { Store } from '../../store/store.ts';
 import { sandboxManifest } from '../testing/world.ts';
 import type { NodeHealth, Pod } from './observation.ts';
 import { PlacementReconciler } from './reconciler.ts';
@@ -28,6 +30,17 @@ afterEach(async () => {
   await dir[Symbol.asyncDispose]();
 });
 
+function refusing(store: EmbeddedStore, refusal: () => BulkheadError | undefined): Store {
+  const create: Store['create'] = async (manifest) => {
+    const error = refusal();
+    if (error !== undefined) throw error;
+    return store.create(manifest);
+  };
+  return new Proxy<Store>(store, {
+    get: (target, name: keyof Store) => (name === 'create' ? create : target[name].bind(target)),
+  });
+}
+
 class World {
   readonly store: EmbeddedStore;
   readonly events: string[] = [];
@@ -35,6 +48,7 @@ class World {
   readonly health = new Map<string, NodeHealth>();
   readonly clock = new FakeClock();
   #objects: StoredObject[] = [];
+  #refusal: BulkheadError | undefined;
   readonly #reconciler: PlacementReconciler;
 
   constructor(store: EmbeddedStore) {
@@ -49,7 +63,7 @@ class World {
     });
     this.#reconciler = new PlacementReconciler(
       {
-        ...{ store: this.store, clock: this.clock, reservationImage: 'pause' },
+        ...{ store: refusing(store, () => this.#refusal), clock: this.clock, reservationImage: 'pause' },
         recorder: { event: (_object, _type, reason) => void this.events.push(reason) },
         grantAccess: async (object, nodeName) => {
           this.granted.push(`${nodeName}, placed on ${object.status?.nodeName}`);
@@ -72,6 +86,15 @@ class World {
       if (JSON.stringify(await this.refresh()) === before) return;
     }
     assert.fail('placement does not settle');
+  }
+
+  /** What the cluster says from now on of each new Pod. */
+  refuse(refusal: BulkheadError | undefined): void {
+    this.#refusal = refusal;
+  }
+
+  async reconcile(): Promise<void> {
+    await this.#reconciler.reconcile(KEY);
   }
 
   async refresh(): Promise<StoredObject[]> {
@@ -170,6 +193,23 @@ test('what the scheduler says of a reservation that fits nowhere, the sandbox sa
   await world.settle();
   assert.equal(await world.condition('Scheduled'), 'False Unschedulable');
   assert.match(JSON.stringify(await world.status()), /0\/1 nodes are available/);
+});
+
+test('why the cluster takes no reservation, the sandbox says, once', async () => {
+  await world.sandbox();
+  const refusal = 'pods "agent" is forbidden: exceeded quota: small, requested: memory=1, limited: memory=0';
+  world.refuse(new BulkheadError('FORBIDDEN', refusal));
+  await world.refresh();
+  await assert.rejects(world.reconcile(), { code: 'FORBIDDEN' });
+  assert.equal(await world.condition('Scheduled'), 'False QuotaExceeded');
+  assert.equal(await world.condition('Ready'), 'False QuotaExceeded');
+  const { resourceVersion } = (await world.get()).metadata;
+  await world.refresh();
+  await assert.rejects(world.reconcile());
+  assert.equal((await world.get()).metadata.resourceVersion, resourceVersion);
+  world.refuse(undefined);
+  await world.settle();
+  assert.equal(await world.condition('Scheduled'), 'False Pending');
 });
 
 test('where its reservation is bound, there it is placed', async () => {

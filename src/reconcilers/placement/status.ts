@@ -4,6 +4,9 @@ import type { Condition } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
 import type { Pod } from './observation.ts';
 
+/** What Kubernetes says of a Pod for which a ResourceQuota has no room. */
+const QUOTA_REFUSAL = 'exceeded quota';
+
 type Update = Parameters<typeof setCondition>[1];
 
 /** Of a Pod that was taken from its node: by what, as Kubernetes says it. */
@@ -40,6 +43,22 @@ export function schedulingStatus(
   const disks = volumeNodes.length === 0 ? '' : ` Its volumes are on ${volumeNodes.join(', ')}.`;
   const reason = told === undefined ? REASONS.Pending : REASONS.Unschedulable;
   const message = `${told?.message || 'Waits to be placed on a node.'}${disks}`;
+  return unscheduledStatus(object, reason, message, now);
+}
+
+/** The cluster takes no reservation for it: a quota is used up, or a rule of the namespace does not let it. */
+export function refusedStatus(object: DefaultedSandbox, refusal: string, now: number): SandboxStatus {
+  const reason = refusal.includes(QUOTA_REFUSAL) ? REASONS.QuotaExceeded : REASONS.ReservationRefused;
+  const message = `Its place cannot be reserved, and is asked for again: ${refusal}`;
+  return unscheduledStatus(object, reason, message, now);
+}
+
+function unscheduledStatus(
+  object: DefaultedSandbox,
+  reason: string,
+  message: string,
+  now: number,
+): SandboxStatus {
   return {
     ...object.status,
     observedGeneration: object.metadata.generation,
