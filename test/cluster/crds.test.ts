@@ -1,13 +1,33 @@
 // What users and programs get from our crds/ in a real API server: accepted as they are, explained, listed, selected.
 import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { load } from 'js-yaml';
 import { COLUMNS } from '../../src/api/columns.ts';
 import { CRD_KINDS } from '../../src/api/crd/crd.ts';
+import type { StoredObject } from '../../src/api/meta.ts';
+import type { DefaultedSandboxSpec } from '../../src/api/sandbox.ts';
 import { isRecord } from '../../src/api/validation/structural.ts';
 import { ApiServer } from './api-server.ts';
 
 const API = '/apis/bulkhead.dev/v1alpha1';
 const SANDBOXES = `${API}/namespaces/default/sandboxes`;
+
+const CRDS = join(import.meta.dirname, '..', '..', 'crds');
+
+interface Crd {
+  spec: {
+    versions: {
+      schema: {
+        openAPIV3Schema: {
+          properties: Record<string, { properties: Record<string, unknown>; default?: unknown }>;
+        };
+      };
+    }[];
+  };
+}
 
 let server: ApiServer;
 
@@ -237,4 +257,30 @@ test('two writers apply items of one list by their keys, and each keeps its own'
   ]);
   assert.equal(conflict.status, 409);
   assert.ok(isRecord(conflict.body));
+});
+
+test('CRDs of a former version are replaced, and what they stored stays valid', async () => {
+  const former = await mkdtemp(join(tmpdir(), 'bulkhead-crds-'));
+  try {
+    const file = 'bulkhead.dev_sandboxes.yaml';
+    const crd = load(await readFile(join(CRDS, file), 'utf8')) as Crd;
+    const [version] = crd.spec.versions;
+    const { spec, status } = version?.schema.openAPIV3Schema.properties ?? {};
+    delete spec?.properties.scheduling;
+    delete status?.default;
+    await writeFile(join(former, file), JSON.stringify(crd));
+    await server.applyCrds(former);
+    await create('former');
+    const before = await get<StoredObject>(`${SANDBOXES}/former`);
+    assert.equal(before.status, undefined);
+
+    await server.applyCrds();
+    const kept = await get<StoredObject>(`${SANDBOXES}/former`);
+    assert.deepEqual(kept, { ...before, status: { observedGeneration: -1 } });
+    await create('later', { scheduling: { nodeSelector: { disk: 'fast' } } });
+    const { spec: stored } = await get<StoredObject>(`${SANDBOXES}/later`);
+    assert.deepEqual((stored as DefaultedSandboxSpec).scheduling, { nodeSelector: { disk: 'fast' } });
+  } finally {
+    await rm(former, { recursive: true, force: true });
+  }
 });
