@@ -1,5 +1,5 @@
 // Files of a running sandbox. Paths are absolute, beneath the sandbox's root.
-import { Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import { isStatus } from '../api/status.ts';
@@ -24,18 +24,18 @@ export class FileClient {
     this.#transport = transport;
   }
 
-  /** The content from `offset`, at most `length` bytes. An error of the stream says that it is not whole. */
+  /** The content from `offset`, at most `length` bytes. A failure of the reader's says that it is not whole. */
   async read(
     owner: FileOwner,
     path: string,
     options: { offset?: number; length?: number } = {},
     signal?: AbortSignal,
-  ): Promise<Readable> {
+  ): Promise<AsyncIterableIterator<Buffer>> {
     const response = await this.#transport.open('GET', `${base(owner)}/content`, {
       query: { path, ...options },
       ...(signal === undefined ? {} : { signal }),
     });
-    return Readable.from(wholeOf(response, this.#transport.socketPath, signal), { objectMode: false });
+    return piecesOf(response, this.#transport.socketPath, signal);
   }
 
   /** Resolves when the whole content is in place under its name; before that the old file, if any, stays. */
@@ -95,17 +95,27 @@ export class FileClient {
 }
 
 /** The pieces of an answer; a connection that breaks says so as any other failure does. */
-async function* wholeOf(
+function piecesOf(
   response: Readable,
   socketPath: string,
   signal: AbortSignal | undefined,
-): AsyncGenerator<Buffer, void> {
-  try {
-    for await (const piece of response as AsyncIterable<Buffer>) yield piece;
-  } catch (error) {
-    if (signal?.aborted) throw signal.reason;
-    throw connectionError(error, socketPath);
-  } finally {
-    response.destroy();
-  }
+): AsyncIterableIterator<Buffer> {
+  const pieces = response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  return {
+    async next() {
+      try {
+        return await pieces.next();
+      } catch (error) {
+        throw signal?.aborted ? signal.reason : connectionError(error, socketPath);
+      }
+    },
+    // Also before the first piece was asked for, when the iterator of the answer would leave it open.
+    async return() {
+      response.destroy();
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
 }

@@ -38,8 +38,8 @@ export interface FsOptions {
 export class FsReadStream implements AsyncIterable<Buffer> {
   readonly #pieces: AsyncIterator<Buffer>;
 
-  constructor(content: Readable) {
-    this.#pieces = content[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+  constructor(pieces: AsyncIterator<Buffer>) {
+    this.#pieces = pieces;
   }
 
   /** The next piece; `null` after the last one. */
