@@ -176,6 +176,12 @@ function hook(field: string, description: string) {
   );
 }
 
+/** Those of Linux that a program can be asked to end with. */
+const STOP_SIGNALS = [
+  ...['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGABRT', 'SIGKILL', 'SIGUSR1', 'SIGUSR2', 'SIGPIPE', 'SIGALRM'],
+  ...['SIGTERM', 'SIGWINCH', 'SIGPWR'],
+] as [string, ...string[]];
+
 export const LifecycleSchema = object(
   {
     postStart: Type.Optional(
@@ -189,6 +195,12 @@ export const LifecycleSchema = object(
         'lifecycle.preStop',
         'Done before the VM is stopped, for whatever reason but the end of the main process. Counts in the grace period; its failure is an event and no more.',
       ),
+    ),
+    stopSignal: Type.Optional(
+      choice(STOP_SIGNALS, {
+        description:
+          "Asks the main process to end when the VM is stopped. Default: the image's, else SIGTERM. Takes hold at the next stop.",
+      }),
     ),
   },
   { description: 'What is done at the two ends of a run.' },

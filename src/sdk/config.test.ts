@@ -11,7 +11,6 @@ const specOf = (config: Record<string, unknown>) =>
   manifestOf({ image: 'busybox', ...config } as SandboxConfig, 'default', false).spec;
 
 test('a setting that nothing acts on is refused, so that no sandbox is more open than was asked', () => {
-  assert.throws(() => specOf({ stopSignal: 'SIGINT' }), { code: 'NOT_SUPPORTED', message: /stopSignal/ });
   assert.throws(() => specOf({ logLevel: 'loud' }), { code: 'INVALID', message: /logLevel/ });
   assert.throws(() => specOf({ memory: 512 }), { code: 'INVALID', message: /memory/ });
 });
@@ -40,6 +39,10 @@ test('patches keep their order, copies among them, and tell no path of this host
     [{ ...Patch.copyDir('./a', '/a'), mode: 0o755 }, /patches\[0\]\.mode/],
   ] as const)
     assert.throws(() => specOf({ patches: [patch] }), { code: 'INVALID', message });
+});
+
+test('the signal to stop with is that of the life cycle', () => {
+  assert.deepEqual(specOf({ stopSignal: 'SIGINT' }).lifecycle, { stopSignal: 'SIGINT' });
 });
 
 test('ports are published by their number on the host', () => {
@@ -118,6 +121,10 @@ test('what would make a sandbox more open than was asked is refused', () => {
   assert.throws(() => specOf({ secrets: [{ envVar: 'A', value: 'b' }] }), { message: /allowHosts/ });
   const anyway = { envVar: 'A', value: 'b', allowHosts: ['c.example'], requireTls: false };
   assert.throws(() => specOf({ secrets: [anyway] }), { code: 'NOT_SUPPORTED' });
+  assert.throws(() => specOf({ secrets: [{ ...anyway, requireTls: true, placeholder: 'x' }] }), {
+    code: 'NOT_SUPPORTED',
+    message: /placeholder/,
+  });
   const inbound = { rules: [{ action: 'deny', direction: 'inbound' }] };
   assert.throws(() => specOf({ network: inbound }), { code: 'NOT_SUPPORTED', message: /direction/ });
 });

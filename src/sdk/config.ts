@@ -49,6 +49,8 @@ export interface SandboxConfig {
   /** Stops and removes an older sandbox of this name first. */
   replace?: boolean;
   labels?: Record<string, string>;
+  /** Asks the sandbox's own program to end. Default: the image's, else SIGTERM. */
+  stopSignal?: string;
   /** Ends the sandbox after it has run for so long. */
   maxDurationSecs?: number;
   /** Ends the sandbox after so long without use. */
@@ -76,16 +78,12 @@ const FIELDS: Readonly<Record<keyof SandboxConfig, true>> = {
   ...{ entrypoint: true, cmd: true, hostname: true, user: true, env: true, scripts: true, volumes: true },
   ...{ patches: true, pullPolicy: true, registryAuth: true, replace: true, labels: true },
   ...{ maxDurationSecs: true, idleTimeoutSecs: true, ports: true, driver: true },
-  ...{ network: true, secrets: true, logLevel: true, quietLogs: true },
+  ...{ network: true, secrets: true, logLevel: true, quietLogs: true, stopSignal: true },
 };
-/** Of the surface that programs know, but not here yet: to run without them could be other than was asked. */
-const NOT_YET: ReadonlySet<string> = new Set(['stopSignal']);
-
 /** What is not acted on is refused, never ignored: a program in JavaScript has no compiler to tell it. */
 function requireKnown(config: SandboxConfig): void {
   for (const [field, value] of Object.entries(config)) {
     if (Object.hasOwn(FIELDS, field) || value === undefined) continue;
-    if (NOT_YET.has(field)) throw failure('NOT_SUPPORTED', `${field}: this release does not act on it yet`);
     throw failure('INVALID', `${field}: a sandbox has no such setting`);
   }
 }
@@ -132,7 +130,7 @@ export function manifestOf(
     ...optional('memory', memoryMib === undefined ? undefined : `${memoryMib}Mi`),
     ...optional('disk', diskMib === undefined ? undefined : `${diskMib}Mi`),
   };
-  const { entrypoint, cmd, shell } = config;
+  const { entrypoint, cmd, shell, stopSignal } = config;
   const main =
     entrypoint === undefined && cmd === undefined
       ? undefined
@@ -166,6 +164,7 @@ export function manifestOf(
       ...optional('workingDir', config.workdir),
       ...optional('hostname', config.hostname),
       ...optional('user', config.user),
+      ...optional('lifecycle', stopSignal === undefined ? undefined : { stopSignal }),
       ...optional('activeDeadlineSeconds', config.maxDurationSecs),
       ...optional('idleTimeoutSeconds', config.idleTimeoutSecs),
       ...optional('driver', driver === undefined ? undefined : DRIVERS[driver]),

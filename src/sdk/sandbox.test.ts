@@ -10,7 +10,7 @@ import { BulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { FakeCommand } from '../server/testing/fake-guest.ts';
 import { type Harness, sandboxDocument, startHarness } from '../server/testing/harness.ts';
-import { SandboxNotRunningError } from './errors.ts';
+import { ImageError, SandboxNotRunningError } from './errors.ts';
 import { Sandbox } from './sandbox.ts';
 
 const READY = { type: 'Ready', status: 'True', reason: 'Ready', message: 'it answers' };
@@ -48,6 +48,20 @@ test('a start that is given up lets the hold go and removes what it made', async
   await assert.rejects(starting, /no longer wanted/);
   assert.deepEqual(await Sandbox.list(options), []);
   while (harness.sandboxes.held.length > 0) await new Promise(setImmediate);
+});
+
+test('credentials go to the registry of the image, for this pull alone', async () => {
+  await using harness = await startHarness();
+  const options = { socketPath: harness.socketPath };
+  const registryAuth = { username: 'me', password: 'secret' };
+  for (const [image, registry] of [
+    ['registry.example:5000/missing:1', 'registry.example:5000'],
+    ['team/missing', 'docker.io'],
+  ] as const) {
+    await assert.rejects(Sandbox.create({ image, registryAuth }, options), ImageError);
+    assert.deepEqual(harness.images.pulls.at(-1)?.options.credentials, [{ registry, ...registryAuth }]);
+  }
+  assert.deepEqual(await Sandbox.list(options), []);
 });
 
 test('drain waits for commands that still connect, and takes no new ones', async () => {

@@ -126,7 +126,7 @@ ${inner.join('\n\n')}
   it, ${seconds(AFTER_PRE_STOP_MS)} are left to the guest. Hooks may run twice where the daemon is killed just as they end.
 - \`operatingMode: Suspended\` stops the VM and keeps the disks. \`Running\` goes on with them, with restarts and active time at zero.
 - A new value of the annotation \`${RESTARTED_AT_ANNOTATION}\` restarts once, without waiting; also a sandbox that is finished.
-- A stop gives the guest \`terminationGracePeriodSeconds\`, and ${seconds(STOP_MARGIN_MS)} more to unmount and power off; then the VM is killed.
+- A stop sends the main process \`lifecycle.stopSignal\`, else the image's, else SIGTERM, and gives the guest \`terminationGracePeriodSeconds\`, and ${seconds(STOP_MARGIN_MS)} more to unmount and power off; then the VM is killed.
 - \`activeDeadlineSeconds\` counts from \`status.startTime\`, over restarts by policy. Deadlines are measured with a clock that does not
   jump, from times that were recorded: neither a restart of the daemon nor a change of the host's clock moves them.
   \`shutdownTime\` alone follows the host's clock.

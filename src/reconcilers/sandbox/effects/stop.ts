@@ -28,7 +28,7 @@ export async function stopVm(context: EffectContext, signal: AbortSignal): Promi
     const leftMs = Math.max(graceMs - spentMs, Math.min(graceMs, AFTER_PRE_STOP_MS));
     const asked = agent.shutdown({
       graceMs: leftMs,
-      signal: runtime.image?.config.stopSignal || DEFAULT_STOP_SIGNAL,
+      signal: object.spec.lifecycle?.stopSignal ?? (runtime.image?.config.stopSignal || DEFAULT_STOP_SIGNAL),
     });
     // Whether or not the guest acknowledges, what counts is that the VM ends.
     asked.catch(() => {});
