@@ -23,6 +23,11 @@ import type { StreamConnection } from './stream.ts';
 import { errorOf, type QueryValue, Transport } from './transport.ts';
 import { VolumeClient } from './volumes.ts';
 
+/** Ends the wait for an answer; whether what was asked for is done is unknown then. */
+function within(signal: AbortSignal | undefined): { signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}
+
 export interface ListQuery {
   /** All namespaces when absent. */
   namespace?: string;
@@ -111,12 +116,18 @@ export class BulkheadClient {
     this.copies = new CopyClient(this.#transport);
   }
 
-  async get(kind: ResourceKind, namespace: string, name: string): Promise<StoredObject> {
-    return (await this.#transport.request<StoredObject>('GET', item(kind, namespace, name))).body;
+  async get(
+    kind: ResourceKind,
+    namespace: string,
+    name: string,
+    signal?: AbortSignal,
+  ): Promise<StoredObject> {
+    const path = item(kind, namespace, name);
+    return (await this.#transport.request<StoredObject>('GET', path, within(signal))).body;
   }
 
   /** All of them, ordered by namespace and name. */
-  async list(kind: ResourceKind, query: ListQuery = {}): Promise<ObjectList> {
+  async list(kind: ResourceKind, query: ListQuery & { signal?: AbortSignal } = {}): Promise<ObjectList> {
     for (let tries = 0; tries < LIST_TRIES; tries++) {
       try {
         const items: StoredObject[] = [];
@@ -135,7 +146,10 @@ export class BulkheadClient {
    * The same in parts, of which none is kept: all show the store at the moment of the first. Fails with EXPIRED where the
    * daemon no longer keeps the rest.
    */
-  async *pages(kind: ResourceKind, query: ListQuery = {}): AsyncGenerator<ObjectList> {
+  async *pages(
+    kind: ResourceKind,
+    query: ListQuery & { signal?: AbortSignal } = {},
+  ): AsyncGenerator<ObjectList> {
     let token: string | undefined;
     do {
       const page = await this.#page(kind, query, { limit: PAGE_OBJECTS, continue: token });
@@ -146,11 +160,11 @@ export class BulkheadClient {
 
   async #page(
     kind: ResourceKind,
-    query: ListQuery,
+    query: ListQuery & { signal?: AbortSignal },
     part: { limit?: number; continue?: string | undefined },
   ): Promise<ObjectList> {
     const path = collection(kind, query.namespace);
-    const options = { query: { ...selectors(query), ...part } };
+    const options = { query: { ...selectors(query), ...part }, ...within(query.signal) };
     return (await this.#transport.request<ObjectList>('GET', path, options)).body;
   }
 
@@ -174,8 +188,13 @@ export class BulkheadClient {
     }
   }
 
-  async create(kind: ResourceKind, namespace: string, manifest: unknown): Promise<StoredObject> {
-    const options = { body: manifest };
+  async create(
+    kind: ResourceKind,
+    namespace: string,
+    manifest: unknown,
+    signal?: AbortSignal,
+  ): Promise<StoredObject> {
+    const options = { body: manifest, ...within(signal) };
     return (await this.#transport.request<StoredObject>('POST', collection(kind, namespace), options)).body;
   }
 
@@ -211,8 +230,9 @@ export class BulkheadClient {
     namespace: string,
     name: string,
     mergePatch: unknown,
+    signal?: AbortSignal,
   ): Promise<StoredObject> {
-    const options = { body: mergePatch, contentType: 'application/merge-patch+json' };
+    const options = { body: mergePatch, contentType: 'application/merge-patch+json', ...within(signal) };
     return (await this.#transport.request<StoredObject>('PATCH', item(kind, namespace, name), options)).body;
   }
 
@@ -229,7 +249,7 @@ export class BulkheadClient {
       ...(dryRun ? { dryRun: ['All'] } : {}),
     };
     const path = item(kind, namespace, name);
-    const options = { body, ...(signal === undefined ? {} : { signal }) };
+    const options = { body, ...within(signal) };
     return (await this.#transport.request<StoredObject | Status>('DELETE', path, options)).body;
   }
 
@@ -286,8 +306,9 @@ export class BulkheadClient {
     response.resume();
   }
 
-  async stats(namespace: string, name: string): Promise<SandboxStats> {
-    return (await this.#transport.request<SandboxStats>('GET', `${sandbox(namespace, name)}/stats`)).body;
+  async stats(namespace: string, name: string, signal?: AbortSignal): Promise<SandboxStats> {
+    const path = `${sandbox(namespace, name)}/stats`;
+    return (await this.#transport.request<SandboxStats>('GET', path, within(signal))).body;
   }
 
   /**

@@ -9,6 +9,14 @@ export interface ConnectionOptions {
   namespace?: string;
 }
 
+export interface WaitOptions {
+  /** Ends the wait; whether what was asked for is done is unknown then. */
+  signal?: AbortSignal;
+}
+
+/** What a call may be given that belongs to no sandbox that this program has. */
+export interface CallOptions extends ConnectionOptions, WaitOptions {}
+
 export interface ConfigureOptions extends ConnectionOptions {
   /**
    * Whether a daemon is started for this program where none answers and neither `socketPath` nor BULKHEAD_SOCKET names one.

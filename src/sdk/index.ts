@@ -2,7 +2,13 @@
 export type { CopyOptions } from '../client/copy.ts';
 export type { AttachConfig, AttachOptions, DetachedExec } from './attach.ts';
 export type { RegistryCredentials, SandboxConfig } from './config.ts';
-export { type ConfigureOptions, type ConnectionOptions, configure } from './connection.ts';
+export {
+  type CallOptions,
+  type ConfigureOptions,
+  type ConnectionOptions,
+  configure,
+  type WaitOptions,
+} from './connection.ts';
 export { install, isInstalled } from './daemon.ts';
 export {
   ExecEventType,
@@ -63,7 +69,7 @@ export {
 export type { SandboxInfo } from './objects.ts';
 export { Patch, type PatchConfig } from './patches.ts';
 export type { ForwardedPort, ForwardPortOptions } from './ports.ts';
-export { Sandbox, type StopOptions } from './sandbox.ts';
+export { Sandbox } from './sandbox.ts';
 export { SandboxHandle } from './sandbox-handle.ts';
 export { Secret, type SecretEntry } from './secrets.ts';
 export { Volume, type VolumeConfig, VolumeHandle, type VolumeInfo } from './volume.ts';

@@ -146,8 +146,12 @@ export async function removeSandbox(
   signal?: AbortSignal,
 ): Promise<void> {
   const { client, namespace } = connection;
+  const request = {
+    ...(uid === undefined ? {} : { preconditions: { uid } }),
+    ...(signal === undefined ? {} : { signal }),
+  };
   try {
-    await client.delete(SANDBOX_KIND, namespace, name, uid === undefined ? {} : { preconditions: { uid } });
+    await client.delete(SANDBOX_KIND, namespace, name, request);
   } catch (error) {
     const { code } = asBulkheadError(error);
     // Gone already, or another one has the name by now.
@@ -163,13 +167,17 @@ export async function removeSandbox(
 }
 
 /** The same of one that does not run. Fails with SandboxStillRunningError while it does. */
-export async function removeStopped(connection: Connection, name: string): Promise<void> {
+export async function removeStopped(
+  connection: Connection,
+  name: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const { client, namespace } = connection;
-  const object = await client.get(SANDBOX_KIND, namespace, name);
+  const object = await client.get(SANDBOX_KIND, namespace, name, signal);
   const status = sandboxStatusOf(object);
   if (status !== 'stopped' && status !== 'crashed')
     throw new SandboxStillRunningError('CONFLICT', `sandbox "${name}" is ${status}: stop it first`);
-  await removeSandbox(connection, name, object.metadata.uid);
+  await removeSandbox(connection, name, object.metadata.uid, signal);
 }
 
 /** Asks for its end; its disks are kept. */
@@ -177,13 +185,13 @@ export async function suspendSandbox(
   { client, namespace }: Connection,
   name: string,
   uid: string,
-  spec: Record<string, unknown> = {},
+  { spec = {}, signal }: { spec?: Record<string, unknown>; signal?: AbortSignal | undefined } = {},
 ): Promise<void> {
   const patch = {
     metadata: { uid, annotations: { [UNHELD_ANNOTATION]: null } },
     spec: { operatingMode: 'Suspended', ...spec },
   };
-  await client.patch(SANDBOX_KIND, namespace, name, patch);
+  await client.patch(SANDBOX_KIND, namespace, name, patch, signal);
 }
 
 /** Ends it without grace, and resolves when its VM is gone. */
@@ -194,9 +202,9 @@ export async function killSandbox(
   signal?: AbortSignal,
 ): Promise<void> {
   const { client, namespace } = connection;
-  const { spec } = await client.get(SANDBOX_KIND, namespace, name);
+  const { spec } = await client.get(SANDBOX_KIND, namespace, name, signal);
   const { terminationGracePeriodSeconds } = spec as { terminationGracePeriodSeconds?: number };
-  await suspendSandbox(connection, name, uid, { terminationGracePeriodSeconds: 0 });
+  await suspendSandbox(connection, name, uid, { spec: { terminationGracePeriodSeconds: 0 }, signal });
   await waitEnded(connection, name, uid, deadline(STOP_TIMEOUT_MS, signal));
   // For its next start.
   const patch = { metadata: { uid }, spec: { terminationGracePeriodSeconds } };
@@ -219,7 +227,12 @@ export function waitEnded(
 }
 
 /** It lives on without this program. */
-export async function letGo({ client, namespace }: Connection, name: string, uid: string): Promise<void> {
+export async function letGo(
+  { client, namespace }: Connection,
+  name: string,
+  uid: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const patch = { metadata: { uid, annotations: { [UNHELD_ANNOTATION]: null } } };
-  await client.patch(SANDBOX_KIND, namespace, name, patch);
+  await client.patch(SANDBOX_KIND, namespace, name, patch, signal);
 }

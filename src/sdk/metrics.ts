@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { asBulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { SandboxStats } from '../api/wire.ts';
-import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import { type CallOptions, type Connection, connectionOf } from './connection.ts';
 import { withDaemon } from './daemon.ts';
 import { typed, withTypedErrors } from './errors.ts';
 import { sandboxStatusOf } from './objects.ts';
@@ -104,10 +104,11 @@ async function* figuresOf(
   let former: CpuMark | undefined;
   while (!signal.aborted) {
     try {
-      const { metrics, mark } = toMetrics(await client.stats(namespace, name), former);
+      const { metrics, mark } = toMetrics(await client.stats(namespace, name, signal), former);
       former = mark;
       yield metrics;
     } catch (error) {
+      if (signal.aborted) return;
       if (['NOT_FOUND', 'SANDBOX_NOT_RUNNING'].includes(asBulkheadError(error).code)) return;
       throw typed(error);
     }
@@ -116,18 +117,18 @@ async function* figuresOf(
 }
 
 /** Figures of every running sandbox, by name. */
-export async function allSandboxMetrics(
-  options: ConnectionOptions = {},
-): Promise<Record<string, SandboxMetrics>> {
+export async function allSandboxMetrics(options: CallOptions = {}): Promise<Record<string, SandboxMetrics>> {
   const connection = connectionOf(options);
   const { client, namespace } = connection;
   return withTypedErrors(async () => {
-    const { items } = await withDaemon(connection, () => client.list(SANDBOX_KIND, { namespace }));
+    const { signal } = options;
+    const query = { namespace, ...(signal === undefined ? {} : { signal }) };
+    const { items } = await withDaemon(connection, () => client.list(SANDBOX_KIND, query), signal);
     const running = items.filter((object) => sandboxStatusOf(object) === 'running');
     const figures = await Promise.all(
       running.map(async ({ metadata: { name } }) => {
         try {
-          return [[name, toMetrics(await client.stats(namespace, name)).metrics] as const];
+          return [[name, toMetrics(await client.stats(namespace, name, signal)).metrics] as const];
         } catch (error) {
           // It ended meanwhile.
           if (['NOT_FOUND', 'SANDBOX_NOT_RUNNING', 'AGENT_UNREACHABLE'].includes(asBulkheadError(error).code))

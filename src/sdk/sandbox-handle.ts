@@ -2,7 +2,7 @@
 import { BulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { StoredObject } from '../api/meta.ts';
-import type { Connection } from './connection.ts';
+import type { Connection, WaitOptions } from './connection.ts';
 import type { SandboxStatus } from './enums.ts';
 import { withTypedErrors } from './errors.ts';
 import {
@@ -51,9 +51,11 @@ export class SandboxHandle {
     return this.#object.metadata.labels ?? {};
   }
 
-  async metrics(): Promise<SandboxMetrics> {
+  async metrics(options: WaitOptions = {}): Promise<SandboxMetrics> {
     const { client, namespace } = this.#connection;
-    return withTypedErrors(async () => toMetrics(await client.stats(namespace, this.name)).metrics);
+    return withTypedErrors(
+      async () => toMetrics(await client.stats(namespace, this.name, options.signal)).metrics,
+    );
   }
 
   /** Starts it, held by this program. */
@@ -67,10 +69,10 @@ export class SandboxHandle {
   }
 
   /** Uses one that runs; it lives on without this program. */
-  async connect(): Promise<Sandbox> {
+  async connect(options: WaitOptions = {}): Promise<Sandbox> {
     const { client, namespace } = this.#connection;
     return withTypedErrors(async () => {
-      const object = await client.get(SANDBOX_KIND, namespace, this.name);
+      const object = await client.get(SANDBOX_KIND, namespace, this.name, options.signal);
       if (!isTrue(object, 'Ready'))
         throw new BulkheadError(
           'SANDBOX_NOT_RUNNING',
@@ -80,17 +82,21 @@ export class SandboxHandle {
     });
   }
 
-  async stop(): Promise<void> {
-    await withTypedErrors(() => suspendSandbox(this.#connection, this.name, this.#object.metadata.uid));
+  async stop(options: WaitOptions = {}): Promise<void> {
+    await withTypedErrors(() =>
+      suspendSandbox(this.#connection, this.name, this.#object.metadata.uid, options),
+    );
   }
 
-  async kill(): Promise<void> {
-    await withTypedErrors(() => killSandbox(this.#connection, this.name, this.#object.metadata.uid));
+  async kill(options: WaitOptions = {}): Promise<void> {
+    await withTypedErrors(() =>
+      killSandbox(this.#connection, this.name, this.#object.metadata.uid, options.signal),
+    );
   }
 
   /** Fails with SandboxStillRunningError while it runs. */
-  async remove(): Promise<void> {
-    await withTypedErrors(() => removeStopped(this.#connection, this.name));
+  async remove(options: WaitOptions = {}): Promise<void> {
+    await withTypedErrors(() => removeStopped(this.#connection, this.name, options.signal));
   }
 
   #start(options: StartOptions, attached: boolean): Promise<Sandbox> {

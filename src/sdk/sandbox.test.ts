@@ -11,7 +11,9 @@ import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { FakeCommand } from '../server/testing/fake-guest.ts';
 import { type Harness, sandboxDocument, startHarness } from '../server/testing/harness.ts';
 import { ImageError, SandboxNotRunningError } from './errors.ts';
+import { allSandboxMetrics } from './metrics.ts';
 import { Sandbox } from './sandbox.ts';
+import { Volume } from './volume.ts';
 
 const READY = { type: 'Ready', status: 'True', reason: 'Ready', message: 'it answers' };
 
@@ -183,4 +185,36 @@ test('a program with a forwarded port, and a connection over it, ends by itself'
     { timeout: 60_000 },
   );
   assert.equal(stdout, 'hello\n');
+});
+
+test('whoever gives up waiting is let go at once, whatever he asked for', async () => {
+  await using harness = await startHarness();
+  const sandbox = await running(harness, 'a');
+  const handle = await Sandbox.get('a', { socketPath: harness.socketPath });
+  const given = (): { signal: AbortSignal; socketPath: string } => ({
+    signal: AbortSignal.abort(new Error('no longer wanted')),
+    socketPath: harness.socketPath,
+  });
+  const calls: Record<string, () => Promise<unknown>> = {
+    get: () => Sandbox.get('a', given()),
+    list: () => Sandbox.list(given()),
+    remove: () => Sandbox.remove('a', given()),
+    start: () => Sandbox.start('a', given()),
+    all: () => allSandboxMetrics(given()),
+    volume: () => Volume.create({ name: 'v' }, given()),
+    volumes: () => Volume.list(given()),
+    exec: () => sandbox.exec('echo', [], given()),
+    read: () => sandbox.fs().read('/x', given()),
+    write: () => sandbox.fs().write('/x', 'y', given()),
+    stop: () => sandbox.stop(given()),
+    kill: () => sandbox.kill(given()),
+    wait: () => sandbox.wait(given()),
+    detach: () => sandbox.removePersisted(given()),
+    metrics: () => sandbox.metrics(given()),
+    handleStop: () => handle.stop(given()),
+    handleConnect: () => handle.connect(given()),
+    handleMetrics: () => handle.metrics(given()),
+  };
+  for (const [name, call] of Object.entries(calls)) await assert.rejects(call, /no longer wanted/, name);
+  assert.equal((await sandbox.exec('echo', ['still'])).stdout(), 'still\n');
 });

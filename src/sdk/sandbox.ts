@@ -5,7 +5,7 @@ import type { LogQuery } from '../api/wire.ts';
 import type { AttachConfig, AttachOptions } from './attach.ts';
 import { Commands } from './commands.ts';
 import { type SandboxConfig, SHELL_ANNOTATION } from './config.ts';
-import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import { type CallOptions, type Connection, connectionOf, type WaitOptions } from './connection.ts';
 import { withDaemon } from './daemon.ts';
 import { withTypedErrors } from './errors.ts';
 import {
@@ -36,10 +36,6 @@ import { type CpuMark, MetricsStream, type SandboxMetrics, toMetrics } from './m
 import { exitOf, infoOf, type SandboxInfo } from './objects.ts';
 import { connectPort, type ForwardedPort, type ForwardPortOptions, forwardPort } from './ports.ts';
 import { SandboxHandle } from './sandbox-handle.ts';
-
-export interface StopOptions {
-  signal?: AbortSignal;
-}
 
 const DEFAULT_SHELL = '/bin/sh';
 /** For those who wait however long it takes. */
@@ -84,32 +80,37 @@ export class Sandbox {
     return withTypedErrors(async () => new Sandbox(await startSandbox(name, options, false)));
   }
 
-  static async get(name: string, options: ConnectionOptions = {}): Promise<SandboxHandle> {
+  static async get(name: string, options: CallOptions = {}): Promise<SandboxHandle> {
     const connection = connectionOf(options);
     return withTypedErrors(async () => {
       const { client, namespace } = connection;
-      const get = () => client.get(SANDBOX_KIND, namespace, name);
-      const object = await withDaemon(connection, get);
+      const get = () => client.get(SANDBOX_KIND, namespace, name, options.signal);
+      const object = await withDaemon(connection, get, options.signal);
       return new SandboxHandle(connection, object, openSandbox);
     });
   }
 
-  static async list(options: ConnectionOptions & { labelSelector?: string } = {}): Promise<SandboxInfo[]> {
+  static async list(options: CallOptions & { labelSelector?: string } = {}): Promise<SandboxInfo[]> {
     const connection = connectionOf(options);
     const { client, namespace } = connection;
-    const { labelSelector } = options;
-    const query = { namespace, ...(labelSelector === undefined ? {} : { labelSelector }) };
+    const { labelSelector, signal } = options;
+    const query = {
+      namespace,
+      ...(labelSelector === undefined ? {} : { labelSelector }),
+      ...(signal === undefined ? {} : { signal }),
+    };
     return withTypedErrors(async () => {
-      const { items } = await withDaemon(connection, () => client.list(SANDBOX_KIND, query));
+      const { items } = await withDaemon(connection, () => client.list(SANDBOX_KIND, query), signal);
       return items.map(infoOf);
     });
   }
 
   /** Removes a stopped sandbox with its disks. Fails with SandboxStillRunningError while it runs. */
-  static async remove(name: string, options: ConnectionOptions = {}): Promise<void> {
+  static async remove(name: string, options: CallOptions = {}): Promise<void> {
     const connection = connectionOf(options);
     await withTypedErrors(async () => {
-      await withDaemon(connection, () => removeStopped(connection, name));
+      const remove = () => removeStopped(connection, name, options.signal);
+      await withDaemon(connection, remove, options.signal);
     });
   }
 
@@ -191,17 +192,20 @@ export class Sandbox {
     return new SandboxFs(client.files, { namespace, name: this.name });
   }
 
-  async metrics(): Promise<SandboxMetrics> {
+  async metrics(options: WaitOptions = {}): Promise<SandboxMetrics> {
     const { client, namespace } = this.#connection;
     return withTypedErrors(async () => {
-      const { metrics, mark } = toMetrics(await client.stats(namespace, this.name), this.#mark);
+      const { metrics, mark } = toMetrics(
+        await client.stats(namespace, this.name, options.signal),
+        this.#mark,
+      );
       this.#mark = mark;
       return metrics;
     });
   }
 
   /** Figures every so many milliseconds until the sandbox ends or the reader stops. Default: 1000. */
-  metricsStream(intervalMs = 1000, options: { signal?: AbortSignal } = {}): MetricsStream {
+  metricsStream(intervalMs = 1000, options: WaitOptions = {}): MetricsStream {
     return MetricsStream.open(this.#connection, this.name, intervalMs, options.signal);
   }
 
@@ -232,19 +236,19 @@ export class Sandbox {
   // ---- the end
 
   /** Asks it to stop: its processes get their grace, its disks are kept. Resolves when that is on its way. */
-  async stop(): Promise<void> {
-    await withTypedErrors(() => suspendSandbox(this.#connection, this.name, this.#uid));
+  async stop(options: WaitOptions = {}): Promise<void> {
+    await withTypedErrors(() => suspendSandbox(this.#connection, this.name, this.#uid, options));
     this.#release();
   }
 
   /** Stops it and resolves with how its own program ended, when the VM is gone. */
-  async stopAndWait(options: StopOptions = {}): Promise<ExitStatus> {
-    await this.stop();
+  async stopAndWait(options: WaitOptions = {}): Promise<ExitStatus> {
+    await this.stop(options);
     return this.wait(options);
   }
 
   /** Ends it without grace, and resolves when the VM is gone. */
-  async kill(options: StopOptions = {}): Promise<void> {
+  async kill(options: WaitOptions = {}): Promise<void> {
     await withTypedErrors(() => killSandbox(this.#connection, this.name, this.#uid, options.signal));
     this.#release();
   }
@@ -256,21 +260,21 @@ export class Sandbox {
   }
 
   /** Resolves with how its own program ended, when the VM is gone. */
-  async wait(options: StopOptions = {}): Promise<ExitStatus> {
+  async wait(options: WaitOptions = {}): Promise<ExitStatus> {
     return withTypedErrors(async () =>
       exitOf(await waitEnded(this.#connection, this.name, this.#uid, options.signal ?? NEVER)),
     );
   }
 
   /** Lets it live on without this program. */
-  async detach(): Promise<void> {
+  async detach(options: WaitOptions = {}): Promise<void> {
     if (this.#hold === undefined) return;
-    await withTypedErrors(() => letGo(this.#connection, this.name, this.#uid));
+    await withTypedErrors(() => letGo(this.#connection, this.name, this.#uid, options.signal));
     this.#release();
   }
 
   /** Ends it and removes its disks; resolves when nothing of it is left. */
-  async removePersisted(options: StopOptions = {}): Promise<void> {
+  async removePersisted(options: WaitOptions = {}): Promise<void> {
     await withTypedErrors(() => removeSandbox(this.#connection, this.name, this.#uid, options.signal));
     this.#release();
   }

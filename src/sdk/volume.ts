@@ -3,7 +3,7 @@
 import { VOLUME_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type StoredObject } from '../api/meta.ts';
 import { parseBytes } from '../api/quantity.ts';
-import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import { type CallOptions, type Connection, connectionOf, type WaitOptions } from './connection.ts';
 import { withDaemon } from './daemon.ts';
 import { failure, withTypedErrors } from './errors.ts';
 
@@ -62,13 +62,13 @@ export class VolumeHandle implements VolumeInfo {
   }
 
   /** Waits, if sandboxes use it, until they are gone. */
-  async remove(): Promise<void> {
-    await Volume.remove(this.name, this.#connection);
+  async remove(options: WaitOptions = {}): Promise<void> {
+    await Volume.remove(this.name, { ...this.#connection, ...options });
   }
 }
 
 export const Volume = {
-  async create(config: VolumeConfig, options: ConnectionOptions = {}): Promise<VolumeHandle> {
+  async create(config: VolumeConfig, options: CallOptions = {}): Promise<VolumeHandle> {
     const connection = connectionOf(options);
     const { name, quotaMib = DEFAULT_QUOTA_MIB, labels } = config;
     const manifest = {
@@ -77,36 +77,41 @@ export const Volume = {
       spec: { capacity: `${quotaMib}Mi`, reclaimPolicy: 'Delete' },
     };
     return withTypedErrors(async () => {
-      const create = () => connection.client.create(VOLUME_KIND, connection.namespace, manifest);
-      const object = await withDaemon(connection, create);
+      const create = () =>
+        connection.client.create(VOLUME_KIND, connection.namespace, manifest, options.signal);
+      const object = await withDaemon(connection, create, options.signal);
       return new VolumeHandle(connection, object);
     });
   },
 
-  async get(name: string, options: ConnectionOptions = {}): Promise<VolumeHandle> {
+  async get(name: string, options: CallOptions = {}): Promise<VolumeHandle> {
     const connection = connectionOf(options);
     return withTypedErrors(async () => {
-      const get = () => connection.client.get(VOLUME_KIND, connection.namespace, name);
-      const object = await withDaemon(connection, get);
+      const get = () => connection.client.get(VOLUME_KIND, connection.namespace, name, options.signal);
+      const object = await withDaemon(connection, get, options.signal);
       return new VolumeHandle(connection, object);
     });
   },
 
-  async list(options: ConnectionOptions = {}): Promise<VolumeInfo[]> {
+  async list(options: CallOptions = {}): Promise<VolumeInfo[]> {
     const connection = connectionOf(options);
     const { client, namespace } = connection;
+    const { signal } = options;
+    const query = { namespace, ...(signal === undefined ? {} : { signal }) };
     return withTypedErrors(async () => {
-      const { items } = await withDaemon(connection, () => client.list(VOLUME_KIND, { namespace }));
+      const { items } = await withDaemon(connection, () => client.list(VOLUME_KIND, query), signal);
       return items.map(infoOf);
     });
   },
 
   /** Removes the volume and what is on it, once no sandbox uses it. */
-  async remove(name: string, options: ConnectionOptions = {}): Promise<void> {
+  async remove(name: string, options: CallOptions = {}): Promise<void> {
     const connection = connectionOf(options);
     const { client, namespace } = connection;
     await withTypedErrors(async () => {
-      await withDaemon(connection, () => client.delete(VOLUME_KIND, namespace, name));
+      const request = options.signal === undefined ? {} : { signal: options.signal };
+      const remove = () => client.delete(VOLUME_KIND, namespace, name, request);
+      await withDaemon(connection, remove, options.signal);
     });
   },
 } as const;
