@@ -1,7 +1,7 @@
 // Connects this process's terminal, or pipes, to a command in a sandbox, and puts the terminal back whatever happens.
 import { constants } from 'node:os';
 import { Transform, type Writable } from 'node:stream';
-import { finished, pipeline } from 'node:stream/promises';
+import { finished } from 'node:stream/promises';
 import { deferred } from '../deferred.ts';
 import type { StreamConnection, StreamExit } from '../stream.ts';
 
@@ -170,18 +170,25 @@ function partialMatch(input: Buffer, keys: Buffer): number {
   return 0;
 }
 
+/** Until the returned function is called, which leaves standard input to whoever reads it next. */
 function sendInput(to: Writable, detachKeys: Uint8Array | undefined, detach: () => void): () => void {
   const { stdin } = process;
-  const copying =
-    detachKeys === undefined || detachKeys.length === 0
-      ? pipeline(stdin, to)
-      : pipeline(stdin, detachFilter(detachKeys, detach), to);
-  // The command may end before its input does.
-  copying.catch(() => {});
+  const filter =
+    detachKeys === undefined || detachKeys.length === 0 ? undefined : detachFilter(detachKeys, detach);
+  const first = filter ?? to;
+  filter?.pipe(to);
+  // A standard input that broke has no more to say.
+  const end = () => first.end();
+  stdin.once('error', end);
+  stdin.ref?.();
+  stdin.pipe(first);
   return () => {
+    stdin.off('error', end);
+    stdin.unpipe(first);
+    filter?.unpipe(to);
     stdin.pause();
     // A pipe or terminal that is still open would keep this process alive.
-    stdin.destroy();
+    stdin.unref?.();
   };
 }
 
