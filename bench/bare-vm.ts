@@ -41,7 +41,9 @@ export class BareVms {
   }
 
   /** Resolves when its agent answers. */
-  async start(id: string, { memoryMib, diskMib }: { memoryMib: number; diskMib: number }): Promise<BareVm> {
+  async start(name: string, { memoryMib, diskMib }: { memoryMib: number; diskMib: number }): Promise<BareVm> {
+    // Control groups are the whole host's.
+    const id = `${name}-${process.pid}`;
     const dir = join(this.#daemon.root, 'bare', 'sandboxes', id);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const vm = await this.#driver.start(
@@ -92,6 +94,7 @@ export class BareVm {
   async end(): Promise<void> {
     await this.agent.close();
     await this.#vm.kill();
+    await this.#vm.exited;
     await this.#driver.release(this.#dir);
   }
 }

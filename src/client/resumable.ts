@@ -18,7 +18,7 @@ import type { ExecQuery } from '../api/wire.ts';
 import { deferred } from './deferred.ts';
 import { dial } from './dial.ts';
 import { InputHistory } from './input-history.ts';
-import { exitOf, INPUT_MESSAGE_BYTES, isExit, type StreamConnection, type StreamExit } from './stream.ts';
+import { exitOf, INPUT_MESSAGE_BYTES, type StreamConnection, type StreamExit } from './stream.ts';
 import { connectionError, type QueryValue } from './transport.ts';
 
 /** Output after which the server is told how far it came. It sends 256 KiB ahead of that. */
@@ -195,10 +195,8 @@ class Resumable implements ResumableConnection {
     socket.on('message', (data) => {
       const message = data as Buffer;
       if (this.#over) return;
-      if (message[0] === CHANNEL.error) {
-        status = parse(message.subarray(1));
-        if (isStatus(status) && isExit(status)) this.#ended(status);
-      } else this.#receive(message[0], message.subarray(1));
+      if (message[0] === CHANNEL.error) status = parse(message.subarray(1));
+      else this.#receive(message[0], message.subarray(1));
     });
     socket.on('error', (error) => {
       failure = error;
@@ -222,8 +220,6 @@ class Resumable implements ResumableConnection {
     try {
       const exit = exitOf(status);
       this.#finish();
-      // Nothing follows that could fill it up, and its close is to be read.
-      this.#socket?.resume();
       this.#exit.resolve(exit);
     } catch (error) {
       const failure = asBulkheadError(error);

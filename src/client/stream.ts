@@ -41,14 +41,9 @@ export interface StreamConnection {
   close(): void;
 }
 
-/** The command's own end, as against a failure of Bulkhead's. */
-export function isExit({ status, reason }: Status): boolean {
-  return status === 'Success' || reason === 'NonZeroExitCode';
-}
-
 export function exitOf(status: Status): StreamExit {
-  if (!isExit(status)) throw errorOf(status);
   if (status.status === 'Success') return { exitCode: 0, signal: '', timedOut: false, oomKilled: false };
+  if (status.reason !== 'NonZeroExitCode') throw errorOf(status);
   const cause = (reason: string) => status.details?.causes?.find((each) => each.reason === reason);
   return {
     exitCode: Number(cause(EXIT_CAUSE.exitCode)?.message ?? 1),
