@@ -40,6 +40,15 @@ export async function forwardPort(
   });
 }
 
-export function connectPort({ client, namespace }: Connection, name: string, port: number): Promise<Duplex> {
-  return withTypedErrors(() => client.portForward(namespace, name, port));
+export async function connectPort(
+  { client, namespace }: Connection,
+  name: string,
+  port: number,
+): Promise<Duplex> {
+  return withTypedErrors(async () => {
+    const stream = await client.portForward(namespace, name, port);
+    // As of a socket of node:net: what only reads would hold the connection, and its program, for ever.
+    stream.once('end', () => stream.end());
+    return stream;
+  });
 }

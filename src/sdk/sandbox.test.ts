@@ -104,10 +104,9 @@ test('figures that nobody waits for any more end at once', async () => {
   assert.equal(await next, null);
 });
 
-async function echoServer(t: TestContext): Promise<number> {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    void text(socket).then((said) => socket.end(`heard ${said}`));
-  }).listen(0, '127.0.0.1');
+/** Listens on a free port until the test ends. */
+async function listening(t: TestContext, serve: (socket: Socket) => void): Promise<number> {
+  const server = createServer({ allowHalfOpen: true }, serve).listen(0, '127.0.0.1');
   t.after(() => server.close());
   await once(server, 'listening');
   return (server.address() as AddressInfo).port;
@@ -116,10 +115,14 @@ async function echoServer(t: TestContext): Promise<number> {
 test('a port of a sandbox is reached directly, and through one of this machine until that is closed', async (t) => {
   await using harness = await startHarness();
   const sandbox = await running(harness, 'a');
-  const guestPort = await echoServer(t);
+  const ports = new Map([
+    [80, await listening(t, (socket) => void text(socket).then((said) => socket.end(`heard ${said}`)))],
+    [82, await listening(t, (socket) => socket.end('bye'))],
+  ]);
   const refuse = harness.sandboxes.dial;
   harness.sandboxes.dial = async (port) => {
-    if (port !== 80) return refuse(port);
+    const guestPort = ports.get(port);
+    if (guestPort === undefined) return refuse(port);
     const socket = connect({ port: guestPort, allowHalfOpen: true });
     await once(socket, 'connect');
     return socket;
@@ -128,6 +131,10 @@ test('a port of a sandbox is reached directly, and through one of this machine u
   const direct = await sandbox.connectPort(80);
   direct.end('directly');
   assert.equal(await text(direct), 'heard directly');
+  const reading = await sandbox.connectPort(82);
+  const closed = once(reading, 'close');
+  assert.equal(await text(reading), 'bye');
+  await closed; // nothing holds a connection whose other side has ended
   await assert.rejects(sandbox.connectPort(81), { code: 'PORT_UNREACHABLE' });
 
   const forwarded = await sandbox.forwardPort(80);
@@ -141,8 +148,8 @@ test('a port of a sandbox is reached directly, and through one of this machine u
   });
 
   const failures: unknown[] = [];
-  await using closed = await sandbox.forwardPort(81, { onFailure: (error) => failures.push(error) });
-  const refused = connect(closed.port, '127.0.0.1');
+  await using refusing = await sandbox.forwardPort(81, { onFailure: (error) => failures.push(error) });
+  const refused = connect(refusing.port, '127.0.0.1');
   const [error] = (await once(refused, 'error')) as [NodeJS.ErrnoException];
   assert.equal(error.code, 'ECONNRESET');
   assert.match(String(failures[0]), /Nothing listens on port 81/);

@@ -228,7 +228,10 @@ export class Sandbox {
     return forwardPort(this.#connection, this.name, port, options);
   }
 
-  /** Connects to a TCP port of the sandbox. Rejects with code PORT_UNREACHABLE where nothing takes it. */
+  /**
+   * Connects to a TCP port of the sandbox. Rejects with code PORT_UNREACHABLE where nothing takes it. The stream ends when the
+   * other side does.
+   */
   connectPort(port: number): Promise<Duplex> {
     return connectPort(this.#connection, this.name, port);
   }
