@@ -76,6 +76,15 @@ test('what does not run has its reason and what to do, and control characters ar
   assert.ok(!page.includes('\u001b'));
 });
 
+test('a sandbox that does not run and waits for a restart has both told', () => {
+  const object = sandbox('both', 'Failed', ['False', 'Failed', 'It ended with 1.']);
+  const { conditions } = object.status as { conditions: object[] };
+  conditions.push({ type: 'RestartRequired', status: 'True', message: 'A change waits.' });
+  const page = statusPage({ ...calm, sandboxes: [object] }, NOW);
+  assert.match(page, /both: Failed, Failed: It ended with 1\./);
+  assert.match(page, /both: A change waits\.\n +-> bulkhead restart both -n default/);
+});
+
 test('what is near a limit is named with how near', () => {
   const labels = '{namespace="default",name="a",node="n"}';
   const samples = parseSamples(

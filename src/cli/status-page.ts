@@ -106,15 +106,18 @@ function objectTroubles({ sandboxes, volumes }: Facts): Finding[] {
     const ready = conditions.find(({ type }) => type === 'Ready');
     const what = `${kind.toLowerCase()} ${metadata.namespace}/${metadata.name}`;
     const show = `bulkhead describe ${kind.toLowerCase()} ${metadata.name} -n ${metadata.namespace}`;
+    const found: Finding[] = [];
+    if (ready === undefined) found.push({ what, why: 'nothing has looked after it yet', act: show });
+    else if (ready.status !== 'True' && !AT_REST.includes(phaseOf(object))) {
+      const hint = Object.values(ERRORS).find(({ reason }) => reason === ready.reason)?.hint;
+      found.push({ what, why: `${phaseOf(object)}, ${ready.reason}: ${ready.message}`, act: hint ?? show });
+    }
     const pending = conditions.find(({ type, status }) => type === 'RestartRequired' && status === 'True');
     if (pending !== undefined) {
       const act = `bulkhead restart ${metadata.name} -n ${metadata.namespace}`;
-      return [{ what, why: pending.message, act }];
+      found.push({ what, why: pending.message, act });
     }
-    if (ready?.status === 'True' || AT_REST.includes(phaseOf(object))) return [];
-    if (ready === undefined) return [{ what, why: 'nothing has looked after it yet', act: show }];
-    const hint = Object.values(ERRORS).find(({ reason }) => reason === ready.reason)?.hint;
-    return [{ what, why: `${phaseOf(object)}, ${ready.reason}: ${ready.message}`, act: hint ?? show }];
+    return found;
   });
 }
 
