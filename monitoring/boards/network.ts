@@ -3,7 +3,7 @@ import type { Dashboard } from '@grafana/grafana-foundation-sdk/dashboard';
 import { dashboard, graph, labelVariable, stat } from './panels.ts';
 
 const OF = 'instance=~"$instance"';
-const REFUSED = 'result=~"Denied|Cut|Limited|Blocked"';
+const REFUSED = 'result=~"Denied|Cut|Limited|Blocked|Refused"';
 
 /** Of each of the four figures, in columns. */
 const WIDTH = 6;
@@ -26,6 +26,7 @@ export function networkBoard(): Dashboard {
         {
           unit: 'short',
           description: 'Without one the networks of all sandboxes of its host are closed.',
+          badBelow: 1,
           width: WIDTH,
         },
       ),
