@@ -44,6 +44,22 @@ export const CASES: readonly AlertCase[] = [
     fires: [8, 14],
   },
   {
+    alert: 'BulkheadNoLeader',
+    when: 'the one that leads ends, and the other cannot take over for ten minutes',
+    series: {
+      'leader_election_master_status{instance="i",name="bulkhead-controller"}': [
+        ...hold(1, 5),
+        ...hold(Number.NaN, 20),
+      ],
+      'leader_election_master_status{instance="j",name="bulkhead-controller"}': [
+        ...hold(0, 15),
+        ...hold(1, 10),
+      ],
+    },
+    quiet: [4, 6, 16],
+    fires: [8, 14],
+  },
+  {
     alert: 'BulkheadReconcileErrorBurst',
     when: 'ten reconciles a minute fail, one of sixteen',
     series: {

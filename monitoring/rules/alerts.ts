@@ -48,6 +48,27 @@ export const ALERTS: readonly Alert[] = [
     },
   },
   {
+    name: 'BulkheadNoLeader',
+    severity: 'critical',
+    expr: () => 'max by (name) (leader_election_master_status) == 0',
+    forMinutes: 2,
+    summary: 'No controller of the cluster leads.',
+    description:
+      'For 2 minutes no controller has held the lease {{ $labels.name }}: sandboxes that run go on, but none is placed on a node.',
+    runbook: {
+      meaning:
+        'The controllers run and wait to lead. As a rule the API server refuses them the lease, or one that is gone still holds it, which ends by itself after 15 seconds.',
+      diagnose: [
+        'kubectl -n bulkhead-system get lease bulkhead-controller -o yaml',
+        'kubectl -n bulkhead-system logs -l app.kubernetes.io/component=controller --tail=50',
+      ],
+      act: [
+        'Mend what their log names: the API server, or their rights to leases in their namespace.',
+        'Where a controller outside of this installation renews the lease, end it.',
+      ],
+    },
+  },
+  {
     name: 'BulkheadReconcileErrorBurst',
     severity: 'warning',
     expr: ({ minutes }) =>
@@ -360,7 +381,7 @@ export const ALERTS: readonly Alert[] = [
 
 /** Alerts that operators of clusters know, and why they are not here. */
 export const LEFT_OUT: Readonly<Record<string, string>> = {
-  NoLeader: 'one daemon has no leader election',
-  NodeAgentDown: 'the daemon is the node agent: BulkheadControllerDown',
+  NodeAgentDown:
+    'agents and controllers have one job, whose instances tell them apart: BulkheadControllerDown',
   WarmPoolExhausted: 'there are no warm pools',
 };

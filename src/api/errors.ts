@@ -48,6 +48,13 @@ export const ERRORS = {
     terminal: false,
     hint: 'Read the object again and repeat the change on the new version.',
   },
+  UNAUTHORIZED: {
+    reason: 'Unauthorized',
+    httpStatus: 401,
+    exitCode: 1,
+    terminal: false,
+    hint: 'Come with the token of a service account that the cluster knows.',
+  },
   FORBIDDEN: {
     reason: 'Forbidden',
     httpStatus: 403,

@@ -23,6 +23,8 @@ import { ApiClient } from '../store/cluster/api-client.ts';
 import { OUR_SLICES } from '../store/cluster/endpoint-slices.ts';
 import { type ClusterOptions, findApiServer } from '../store/cluster/kube-config.ts';
 import { NodeGrants } from '../store/cluster/node-grants.ts';
+import { ControllerMetrics } from './controller-metrics.ts';
+import { type GuardedMetricsOptions, guardedMetrics } from './guarded-metrics.ts';
 import { clusterStore } from './node.ts';
 import { serviceController } from './service-controller.ts';
 
@@ -34,6 +36,8 @@ export interface ControllerOptions extends ClusterOptions {
   /** Of the Pods that hold the places of sandboxes. */
   reservationImage: string;
   logLevel: string;
+  /** For a Prometheus of the cluster; none where absent. */
+  guardedMetrics?: GuardedMetricsOptions;
 }
 
 /** Runs until `signal` aborts. Throws when leadership is lost: another one leads then. */
@@ -46,7 +50,8 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   });
   const clock = systemClock;
   const identity = `${hostname()}_${randomBytes(4).toString('hex')}`;
-  const client = new ApiClient(await findApiServer(options));
+  const metrics = new ControllerMetrics(LEADER_LEASE);
+  const client = new ApiClient(await findApiServer(options), metrics.observeRequest);
   const store = clusterStore(
     client,
     { part: 'bulkhead-controller', instance: identity },
@@ -54,6 +59,12 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   );
   await using opened = new AsyncDisposableStack();
   opened.defer(() => store.close());
+  if (options.guardedMetrics !== undefined) {
+    const scraped = { metrics: (accept?: string) => metrics.scrape(accept), healthChecks: [] };
+    const serving = guardedMetrics(options.guardedMetrics, options, { ...scraped, clock, log });
+    await serving.start(() => undefined);
+    opened.defer(() => serving.stop());
+  }
   const election = new LeaderElection({
     ...{ store, clock, log, identity },
     ...{ namespace: options.namespace, name: LEADER_LEASE },
@@ -62,6 +73,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   await election.acquire(signal);
   if (signal.aborted) return;
   log.info({ identity }, 'leads');
+  metrics.leads(true);
 
   const recorder = new EventRecorder(store, clock, log);
   opened.defer(() => recorder.close());
@@ -88,11 +100,11 @@ export async function runController(options: ControllerOptions, signal: AbortSig
     caches,
     nodes,
   );
-  const controller = new Controller({ reconciler, clock, log });
+  const controller = new Controller({ reconciler, clock, log, ...metrics.ofController(reconciler.name) });
   controller.watch(caches.sandboxes);
   controller.watch(caches.pods, { requests: (pod) => reconciler.sandboxesOfPod(pod) });
   controller.watch(caches.volumes, { requests: (volume) => reconciler.sandboxesOfVolume(volume) });
-  const granting = new Controller({ reconciler: grants, clock, log });
+  const granting = new Controller({ reconciler: grants, clock, log, ...metrics.ofController(grants.name) });
   granting.watch(caches.sandboxes);
   granting.watch(caches.policies, {
     matters: ignoreStatusChanges,
@@ -107,7 +119,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   });
   unplaced.watch(caches.volumes);
   const services = serviceController({
-    ...{ client, clock, log, sandboxes: caches.sandboxes, nodes: nodeInformer },
+    ...{ client, clock, log, metrics, sandboxes: caches.sandboxes, nodes: nodeInformer },
     ...{ services: informer('Service'), slices: informer('EndpointSlice') },
   });
   const leases = informer('Lease');

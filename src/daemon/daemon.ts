@@ -1,7 +1,7 @@
 // The composition root of the standalone daemon: opens every part, wires them, runs until told to stop.
 // Stopping ends what this process does; VMs go on, and the next daemon takes them up.
 import { mkdir, rm } from 'node:fs/promises';
-import { totalmem } from 'node:os';
+import { hostname, totalmem } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { BulkheadError } from '../api/errors.ts';
@@ -19,6 +19,7 @@ import { LeaseReconciler } from '../reconcilers/lease/reconciler.ts';
 import { memoryOfVms } from '../reconcilers/sandbox/former-vms.ts';
 import { createSandboxReconciler } from '../reconcilers/sandbox/reconciler.ts';
 import { Room } from '../reconcilers/sandbox/room.ts';
+import type { HealthCheck } from '../server/contracts.ts';
 import { checkAddresses } from '../server/listen.ts';
 import { apiRules } from '../server/rules.ts';
 import { createServer } from '../server/server.ts';
@@ -37,6 +38,7 @@ import { DeferredEnqueuer } from './deferred-enqueuer.ts';
 import { daemonChecks } from './doctor.ts';
 import { GarbageCollector } from './garbage/collector.ts';
 import { garbageSources } from './garbage/sources.ts';
+import { guardedMetrics } from './guarded-metrics.ts';
 import { HostFigures } from './host-room.ts';
 import { IdleMemory, processHeap } from './idle-memory.ts';
 import { DaemonMetrics } from './metrics.ts';
@@ -109,9 +111,11 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   await makeStateDir(options.stateDir);
   await using opened = new AsyncDisposableStack();
 
+  const nodeName = options.node?.nodeName ?? hostname();
+  const metrics = new DaemonMetrics(nodeName, { detail: options.metricsDetail === true });
   // The store's lock keeps a second daemon out, so it comes before anything is cleaned up.
-  const objects = await openObjects(options);
-  const { store, nodeName } = objects;
+  const objects = await openObjects(options, metrics.observeRequest);
+  const { store } = objects;
   opened.defer(() => store.close());
   await rm(paths.uploads, { recursive: true, force: true });
   for (const dir of [paths.sandboxes, paths.uploads, paths.source, paths.network])
@@ -128,7 +132,6 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => drivers.close());
 
   const copies = await openCopies(paths.copies);
-  const metrics = new DaemonMetrics(nodeName, { detail: options.metricsDetail === true });
   const traces = await openTraces(options.traceEndpoint, nodeName, log);
   opened.defer(() => traces?.close());
   const starts = new Starts(metrics.lifecycle, traces, () => clock.now());
@@ -246,6 +249,10 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     ),
   );
 
+  const healthChecks: HealthCheck[] = [
+    { name: 'store', kind: 'live', check: () => checkStore(store) },
+    { name: 'store writes', kind: 'ready', check: () => objects.checkWritable() },
+  ];
   const library = loadHostLibrary(BUILD_DIR);
   const rules = apiRules(parseBody);
   const server = createServer({
@@ -264,10 +271,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     }),
     policies: policyAccess(store, networks),
     metrics: (accept) => metrics.scrape(accept),
-    healthChecks: [
-      { name: 'store', kind: 'live', check: () => checkStore(store) },
-      { name: 'store writes', kind: 'ready', check: () => objects.checkWritable() },
-    ],
+    healthChecks,
     doctor: () =>
       daemonChecks({
         drivers,
@@ -296,7 +300,12 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
       ),
     );
 
-  if (options.node !== undefined) addNodeAgent(manager, options.node, { drivers, clock, log });
+  if (options.node !== undefined) {
+    addNodeAgent(manager, options.node, { drivers, clock, log, observe: metrics.observeRequest });
+    const scraped = { metrics: (accept?: string) => metrics.scrape(accept), healthChecks };
+    if (options.node.guardedMetrics !== undefined)
+      manager.add(guardedMetrics(options.node.guardedMetrics, options.node, { ...scraped, clock, log }));
+  }
   const unused = new AbortController();
   if (options.untilUnused === true)
     manager.add(

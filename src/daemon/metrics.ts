@@ -7,7 +7,7 @@ import type { Images } from '../images/images.ts';
 import { ControllerMetricsRecorder, QueueMetricsRecorder } from '../metrics/controller-metrics.ts';
 import { type Format, formatFor } from '../metrics/formats.ts';
 import { collectGateway } from '../metrics/gateway-collector.ts';
-import { collectImageCache, collectSource, reportBuild } from '../metrics/host-collectors.ts';
+import { collectImageCache, collectSource, countRequests, reportBuild } from '../metrics/host-collectors.ts';
 import { LifecycleMetrics } from '../metrics/lifecycle-metrics.ts';
 import { collectNode } from '../metrics/node-collector.ts';
 import { type Exposition, Metrics } from '../metrics/registry.ts';
@@ -88,6 +88,8 @@ export class DaemonMetrics {
       queueMetrics: new QueueMetricsRecorder(this.#metrics, name),
     };
   }
+
+  readonly observeRequest = countRequests(this.#metrics);
 
   /** To be called once, when the parts exist. */
   observe(parts: MeasuredParts): void {

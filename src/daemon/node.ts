@@ -6,18 +6,21 @@ import { microTime } from '../controller/leader-election.ts';
 import type { Log } from '../controller/log.ts';
 import type { Manager } from '../controller/manager.ts';
 import { NODE_LEASE_PREFIX } from '../reconcilers/placement/nodes.ts';
-import { ApiClient } from '../store/cluster/api-client.ts';
+import { ApiClient, type RequestObserver } from '../store/cluster/api-client.ts';
 import { ClusterStore } from '../store/cluster/cluster-store.ts';
 import { FollowedObjects } from '../store/cluster/followed-objects.ts';
 import { type ClusterOptions, findApiServer } from '../store/cluster/kube-config.ts';
 import { asNode } from '../store/cluster/node-identity.ts';
 import { NodeStore } from '../store/cluster/node-store.ts';
 import type { HostDrivers } from '../vmm/select.ts';
+import type { GuardedMetricsOptions } from './guarded-metrics.ts';
 
 export interface NodeOptions extends ClusterOptions {
   nodeName: string;
   /** Where Bulkhead's own leases are. */
   namespace: string;
+  /** For a Prometheus of the cluster; none where absent. */
+  guardedMetrics?: GuardedMetricsOptions;
 }
 
 /** On a Node: the driver that runs its VMs, `libkrun` or `software`. */
@@ -27,15 +30,15 @@ const RENEW_EVERY_MS = 10_000;
 const LEASE_SECONDS = 40;
 
 /** The objects of one node, and those that all nodes share. */
-export async function openNodeStore(options: NodeOptions): Promise<NodeStore> {
+export async function openNodeStore(options: NodeOptions, observe: RequestObserver): Promise<NodeStore> {
   const ours = { fields: `status.nodeName=${options.nodeName}` };
   const server = await findApiServer(options);
-  const client = new ApiClient(server);
+  const client = new ApiClient(server, observe);
   const source = { part: 'bulkhead-node', instance: options.nodeName };
   const cluster = clusterStore(client, source, { Sandbox: ours, Volume: ours });
   // By an account of the node's own, which may read what its sandboxes refer to.
   const references = new FollowedObjects({
-    source: clusterStore(new ApiClient(asNode(server, client, options)), source),
+    source: clusterStore(new ApiClient(asNode(server, client, options), observe), source),
   });
   return new NodeStore(cluster, options.nodeName, references);
 }
@@ -44,14 +47,6 @@ export async function openNodeStore(options: NodeOptions): Promise<NodeStore> {
 interface EventOrigin {
   part: string;
   instance: string;
-}
-
-export async function openClusterStore(
-  options: ClusterOptions,
-  origin: EventOrigin,
-  selectors?: Selectors,
-): Promise<ClusterStore> {
-  return clusterStore(new ApiClient(await findApiServer(options)), origin, selectors);
 }
 
 type Selectors = ConstructorParameters<typeof ClusterStore>[0]['selectors'];
@@ -74,20 +69,23 @@ interface NodeParts {
   drivers: HostDrivers;
   clock: Clock;
   log: Log;
+  /** Hears of each request to the API server. */
+  observe: RequestObserver;
 }
 
 /** Lets the cluster know of this node as long as the daemon runs. */
 export function addNodeAgent(
   manager: Manager,
   options: NodeOptions,
-  { drivers, clock, log }: NodeParts,
+  { drivers, clock, log, observe }: NodeParts,
 ): void {
   const stop = new AbortController();
   let running: Promise<unknown> = Promise.resolve();
   manager.add({
     name: 'node agent',
     async start() {
-      const store = await openClusterStore(options, { part: 'bulkhead-node', instance: options.nodeName });
+      const client = new ApiClient(await findApiServer(options), observe);
+      const store = clusterStore(client, { part: 'bulkhead-node', instance: options.nodeName });
       running = Promise.all([
         renewLease(store, options, clock, log, stop.signal),
         labelNode(store, options, drivers, clock, log, stop.signal),

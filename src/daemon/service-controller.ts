@@ -7,11 +7,13 @@ import type { Runnable } from '../controller/manager.ts';
 import { ServiceReconciler } from '../reconcilers/service/reconciler.ts';
 import type { ApiClient } from '../store/cluster/api-client.ts';
 import { EndpointSlices } from '../store/cluster/endpoint-slices.ts';
+import type { ControllerMetrics } from './controller-metrics.ts';
 
 interface Parts {
   client: ApiClient;
   clock: Clock;
   log: Log;
+  metrics: ControllerMetrics;
   services: Informer;
   /** Those that we wrote. */
   slices: Informer;
@@ -21,10 +23,10 @@ interface Parts {
 
 /** What is to be started, in this order, after the informers of sandboxes and nodes. */
 export function serviceController(parts: Parts): Runnable[] {
-  const { client, clock, log, services, slices, sandboxes, nodes } = parts;
+  const { client, clock, log, metrics, services, slices, sandboxes, nodes } = parts;
   const written = new EndpointSlices(client);
   const reconciler = new ServiceReconciler(written, { services, sandboxes, nodes });
-  const controller = new Controller({ reconciler, clock, log });
+  const controller = new Controller({ reconciler, clock, log, ...metrics.ofController(reconciler.name) });
   controller.watch(services);
   controller.watch(sandboxes, { requests: (sandbox) => reconciler.servicesOf(sandbox) });
   slices.addHandler(({ type, object }) => {

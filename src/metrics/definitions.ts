@@ -118,6 +118,17 @@ export const METRICS = {
     labels: ['name'],
   },
 
+  rest_client_requests_total: {
+    type: 'counter',
+    help: "Requests to the cluster's API server by status (<error> where no answer came), method and host.",
+    labels: ['code', 'method', 'host'],
+  },
+  leader_election_master_status: {
+    type: 'gauge',
+    help: 'Is 1 in the controller of a cluster that leads, and 0 in those that wait to.',
+    labels: ['name'],
+  },
+
   sandbox_start_duration_seconds: {
     type: 'histogram',
     help: 'Duration of starts that succeeded, by launch (cold, warm) and stage; stage "total" is the whole.',

@@ -39,6 +39,14 @@ export function collectImageCache(
   });
 }
 
+/** Counts requests to the API server of a cluster, as they end. */
+export function countRequests(
+  metrics: Metrics,
+): (told: { code: string; method: string; host: string }) => void {
+  const requests = metrics.counter('rest_client_requests_total');
+  return ({ code, method, host }) => requests.inc({ code, method, host });
+}
+
 export function reportBuild(metrics: Metrics, version: string): void {
   metrics.gauge('bulkhead_build_info').set({ version, node_version: process.versions.node }, 1);
 }

@@ -53,11 +53,12 @@ export class Metrics {
   /** The collection under way: scrapes at the same time share one, as collectors rewrite what they fill. */
   #collection: Promise<void> | undefined;
 
-  constructor() {
+  /** `names`: the metrics that this program has; those without labels would else be there as 0. */
+  constructor(names = /./) {
     // prom-client wants it for exemplars; the text is ours, see formats.ts.
     this.#registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
     for (const [name, definition] of Object.entries(METRICS)) {
-      if (!isObjectMetric(name)) this.#register(name, definition);
+      if (names.test(name) && !isObjectMetric(name)) this.#register(name, definition);
     }
   }
 

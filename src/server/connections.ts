@@ -2,6 +2,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { Server as TlsServer } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 import { BulkheadError } from '../api/errors.ts';
 
@@ -47,7 +48,12 @@ export class Connections {
   constructor(app: FastifyInstance, limits: ConnectionLimits) {
     this.#limits = limits;
     const server: Server = app.server;
-    server.prependListener('connection', (socket: Socket) => this.#connected(socket));
+    // Requests of a TLS server come from the sockets that stand once the handshake is over. Those in it count as many more.
+    const isTls = (server as unknown) instanceof TlsServer;
+    if (isTls) server.maxConnections = 2 * limits.connections;
+    server.prependListener(isTls ? 'secureConnection' : 'connection', (socket: Socket) =>
+      this.#connected(socket),
+    );
     server.on('upgrade', (_request: IncomingMessage, socket: Duplex) => {
       const connection = this.#open.get(socket);
       if (connection !== undefined) connection.upgraded = true;

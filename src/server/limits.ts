@@ -48,6 +48,8 @@ export const API_CONNECTION_LIMITS: ConnectionLimits = {
   unreadBytes: UNREAD_BYTES_MAX,
   stallMs: STALL_TIMEOUT_MS,
 };
+/** For a TLS handshake with a peer in the same cluster. */
+export const TLS_HANDSHAKE_TIMEOUT_MS = 10_000;
 /** Monitoring: a handful of scrapers. Any user of the host can open this port. */
 export const MONITORING_CONNECTION_LIMITS: ConnectionLimits = {
   connections: 128,

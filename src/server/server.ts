@@ -1,30 +1,19 @@
 // The HTTP server: Kubernetes' conventions on a unix socket, and monitoring on TCP.
-import { type FastifyInstance, fastify, LogController } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
+import { closeApp, createApp } from './app.ts';
 import { registerCommitRoutes } from './commit-routes.ts';
 import { Connections } from './connections.ts';
 import type { ServerDependencies } from './contracts.ts';
 import { registerCopyRoutes } from './copy-routes.ts';
 import { registerDiscovery } from './discovery.ts';
 import { registerEvents } from './events.ts';
-import { sendClientError, sendFailure, sendNotFound } from './failures.ts';
 import { registerFileRoutes } from './file-routes.ts';
 import { registerGarbageRoutes } from './garbage-routes.ts';
 import { registerHealth } from './health.ts';
 import { registerImageRoutes } from './image-routes.ts';
-import {
-  API_CONNECTION_LIMITS,
-  BODY_BYTES_MAX,
-  CLOSE_POLL_MS,
-  CLOSE_TIMEOUT_MS,
-  HEADER_BYTES_MAX,
-  HEADERS_TIMEOUT_MS,
-  MONITORING_CONNECTION_LIMITS,
-  REQUEST_TIMEOUT_MS,
-  STREAMS_CLOSE_TIMEOUT_MS,
-  TIMEOUT_CHECK_INTERVAL_MS,
-} from './limits.ts';
+import { API_CONNECTION_LIMITS, MONITORING_CONNECTION_LIMITS, STREAMS_CLOSE_TIMEOUT_MS } from './limits.ts';
 import { listenOnSocket, listenOnTcp } from './listen.ts';
 import { basePath, registerKind } from './objects.ts';
 import { Pages } from './pages.ts';
@@ -55,27 +44,6 @@ export interface ApiServer {
   listen(options: ListenOptions): Promise<void>;
   /** Ends watches and streams, lets requests finish, and removes the socket. Safe to repeat. */
   close(): Promise<void>;
-}
-
-function createApp(logger: ServerDependencies['logger']): FastifyInstance {
-  const app = fastify({
-    ...(logger === undefined ? { logger: false } : { loggerInstance: logger }),
-    logController: new LogController({ disableRequestLogging: true }),
-    bodyLimit: BODY_BYTES_MAX,
-    requestTimeout: REQUEST_TIMEOUT_MS,
-    // Names and references hold percent-encoded slashes; the default of 100 characters is too short for names of 253.
-    routerOptions: { maxParamLength: 512, ignoreTrailingSlash: true },
-    http: {
-      maxHeaderSize: HEADER_BYTES_MAX,
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      connectionsCheckingInterval: TIMEOUT_CHECK_INTERVAL_MS,
-    },
-    clientErrorHandler: sendClientError,
-    forceCloseConnections: true,
-  }) as unknown as FastifyInstance;
-  app.setErrorHandler(sendFailure);
-  app.setNotFoundHandler(sendNotFound);
-  return app;
 }
 
 /** Builds the server; nothing listens before `listen`. */
@@ -136,20 +104,6 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
       ]);
     },
   };
-}
-
-/** Fastify closes only what it started itself, so its server is closed by hand. */
-async function closeApp(app: FastifyInstance, connections: Connections): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  // The only failure is "not running", which is what is wanted.
-  app.server.close(() => resolve());
-  // Answers that are under way get their time; their connections close as soon as they are idle.
-  const idle = setInterval(() => app.server.closeIdleConnections(), CLOSE_POLL_MS);
-  const late = setTimeout(() => connections.destroyAll(), CLOSE_TIMEOUT_MS);
-  await promise;
-  clearInterval(idle);
-  clearTimeout(late);
-  await app.close();
 }
 
 async function atMost(ms: number, work: Promise<void>): Promise<void> {

@@ -18,6 +18,7 @@ const SETTINGS = [
   'reservationImage=localhost/pause:1',
   'node.driver=software',
   'controller.replicas=2',
+  'metrics.enabled=true',
 ];
 
 /** Starts a cluster whose nodes have Bulkhead's image, without the chart. */

@@ -1,5 +1,6 @@
 // From nothing to a running sandbox in a real cluster, as its users go: helm install, kubectl apply, and what follows.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import {
@@ -14,6 +15,7 @@ import {
   startCluster,
 } from './bulkhead-cluster.ts';
 import type { TestCluster } from './cluster.ts';
+import { ClusterPrometheus } from './cluster-prometheus.ts';
 import { healthOf } from './health.ts';
 
 const PORT = 21_444;
@@ -38,6 +40,12 @@ after(() => cluster?.[Symbol.asyncDispose]());
 describe('a cluster', { concurrency: false }, () => {
   it('takes the chart', async () => {
     await helm(cluster, 'lint', CHART);
+    const optional = ['tlsSecret=some', 'serviceMonitor.enabled=true', 'prometheusRule.enabled=true'];
+    const settings = ['enabled=true', 'dashboards.enabled=true', ...optional].flatMap((value) => [
+      '--set',
+      `metrics.${value}`,
+    ]);
+    await helm(cluster, 'lint', CHART, ...settings);
     await install(cluster);
   });
 
@@ -69,6 +77,30 @@ describe('a cluster', { concurrency: false }, () => {
   it('tells what happened as events, and describes', async () => {
     assert.match(await cluster.ask('events', '--for', 'sandbox/idle'), /Scheduled/);
     assert.match(await cluster.ask('describe', 'sandbox', 'idle'), /Placed on node0/);
+  });
+
+  it('serves metrics to a Prometheus whose account may get them, and to nobody else', async () => {
+    await using prometheus = await ClusterPrometheus.start(cluster);
+    const { scraper, stranger } = prometheus.tokens;
+    for (const target of prometheus.targets) {
+      const codes = [];
+      for (const token of ['', 'invented', stranger]) codes.push((await prometheus.get(target, token)).code);
+      assert.deepEqual(codes, [401, 401, 403], target);
+      const { code, text } = await prometheus.get(target, scraper);
+      assert.equal(code, 200, target);
+      assert.equal(execFileSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' }), '');
+    }
+    // Two controllers, of which one leads, and the agent.
+    await prometheus.until('sum(up{job="bulkhead"})', 3);
+    await prometheus.until('sum(leader_election_master_status)', 1);
+    await prometheus.until(
+      'sandbox_status_phase{namespace="default",name="idle",node="node0",phase="Running"}',
+      1,
+    );
+    await prometheus.until(
+      'sum(controller_runtime_reconcile_total{controller="placement",result="success"}) > bool 0',
+      1,
+    );
   });
 
   it('keeps the VM when the agent is replaced', async () => {

@@ -20,3 +20,14 @@ app.kubernetes.io/component: {{ .part }}
 {{- define "bulkhead.name" -}}
 {{ .root.Release.Name }}-{{ .part }}
 {{- end }}
+
+{{/* Of both programs, as long as metrics are served to the cluster. */}}
+{{- define "bulkhead.metricsArgs" -}}
+{{- if .Values.metrics.enabled }}
+- --secure-metrics-address=:{{ .Values.metrics.port }}
+{{- if .Values.metrics.tlsSecret }}
+- --metrics-cert-file=/etc/bulkhead/metrics-tls/tls.crt
+- --metrics-key-file=/etc/bulkhead/metrics-tls/tls.key
+{{- end }}
+{{- end }}
+{{- end }}
