@@ -7,8 +7,11 @@ export interface Times {
   seconds(minutes: number): number;
 }
 
-/** `speed` times as short; whole seconds, at least one. */
+/** Of a shortened duration, seconds: a crowded machine misses a few scrapes of a second in a row. */
+const SHORTEST = 6;
+
+/** `speed` times as short, in whole seconds. */
 export function timesAt(speed: number): Times {
-  const seconds = (minutes: number): number => Math.max(1, Math.round((minutes * 60) / speed));
+  const seconds = (minutes: number): number => Math.max(SHORTEST, Math.round((minutes * 60) / speed));
   return { seconds, minutes: (count) => (speed === 1 ? `${count}m` : `${seconds(count)}s`) };
 }

@@ -49,14 +49,18 @@ export class TestDaemon {
     this.socket = join(root, 'bulkhead.sock');
   }
 
-  /** Starts a daemon on an empty folder, with the built-in image loaded; `prefix` is the command that runs it, as nsenter. */
+  /**
+   * Starts a daemon on an empty folder, with the built-in image loaded unless `image` is false; `prefix` is the command that runs
+   * it, as nsenter.
+   */
   static async start(
-    options: { extraArgs?: string[]; prefix?: readonly string[] } = {},
+    options: { extraArgs?: string[]; prefix?: readonly string[]; image?: false } = {},
   ): Promise<TestDaemon> {
     assert.equal(process.getuid?.(), 0, 'end-to-end tests start VMs in their jails and need root');
     const daemon = new TestDaemon(await mkdtemp(join(tmpdir(), 'bulkhead-e2e-')), options.prefix ?? []);
     await mkdir(daemon.manifests);
     await daemon.launch(options.extraArgs);
+    if (options.image === false) return daemon;
     const image = join(daemon.root, 'busybox');
     await run(NODE, ['tools/builtin-image.ts', image], { cwd: PROJECT });
     await daemon.ok('image', 'load', image);

@@ -28,6 +28,7 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'leaks.test.ts': 'cycles of a daemon, too slow there; vmm-lifecycle has cycles of the driver',
   'monitoring.test.ts': 'figures against a clock, where time is emulated',
   'monitoring-alerts.test.ts': 'alerts of the daemon, without a VM',
+  'monitoring-node-alerts.test.ts': 'alerts of a node, the same with any driver',
   'monitoring-host-alerts.test.ts': 'alerts of the daemon, without a VM',
   'monitoring-signals.test.ts': 'what the daemon tells of guests, the same with any driver',
   'network-bypass.test.ts':
