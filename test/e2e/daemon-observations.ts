@@ -1,5 +1,6 @@
 // What tests wait for in a daemon's answers: conditions, events, their texts.
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { SandboxStatusView, TestDaemon } from './daemon-harness.ts';
 
@@ -64,4 +65,15 @@ export async function untilEvent(daemon: TestDaemon, pattern: RegExp): Promise<s
     },
     () => allEvents(daemon),
   );
+}
+
+/** CPU time that all threads of a process had, and waited for, in seconds: the scheduler's own account. */
+export function scheduled(pid: number): { ran: number; waited: number } {
+  const total = { ran: 0, waited: 0 };
+  for (const task of readdirSync(`/proc/${pid}/task`)) {
+    const [ran, waited] = readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ').map(Number);
+    total.ran += (ran ?? 0) / 1e9;
+    total.waited += (waited ?? 0) / 1e9;
+  }
+  return total;
 }

@@ -1,9 +1,10 @@
 // What Prometheus is told is what happens, and alerts of guests fire for their own faults.
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { boards } from '../../monitoring/boards/boards.ts';
 import { sandboxYaml, TestDaemon } from './daemon-harness.ts';
+import { scheduled } from './daemon-observations.ts';
 import { freePort, Prometheus } from './prometheus.ts';
 
 const MIB = 2 ** 20;
@@ -18,17 +19,6 @@ const COUNTERS = [
   'sandbox_network_transmit_packets_total',
   'sandbox_restarts_total',
 ];
-
-/** CPU time that all threads of a process had, and waited for, in seconds: the scheduler's own account. */
-function scheduled(pid: number): { ran: number; waited: number } {
-  const total = { ran: 0, waited: 0 };
-  for (const task of readdirSync(`/proc/${pid}/task`)) {
-    const [ran, waited] = readFileSync(`/proc/${pid}/task/${task}/schedstat`, 'utf8').split(' ').map(Number);
-    total.ran += (ran ?? 0) / 1e9;
-    total.waited += (waited ?? 0) / 1e9;
-  }
-  return total;
-}
 
 function near(what: string, measured: number, truth: number, tolerance: number, slack = 0): void {
   const text = `${what}: Prometheus says ${measured.toFixed(2)}, it was ${truth.toFixed(2)}`;
