@@ -524,7 +524,7 @@ test('top shows what running sandboxes use', async () => {
   harness.sandboxes.stopped.add('stopped');
   const { stdout } = await bulkhead(harness.socketPath, 'top');
   assert.match(stdout, /^a +0m +64MiB +512MiB/m);
-  assert.match(stdout, /^Together: 1 sandboxes, CPU 0m, memory 64MiB$/m);
+  assert.match(stdout, /^Together: 1 sandbox, CPU 0m, memory 64MiB$/m);
   assert.doesNotMatch(stdout, /stopped/);
 });
 

@@ -73,12 +73,12 @@ test('top --watch draws bars on a terminal whose locale has them, and on no othe
   const watch = (locale: string) =>
     // Interrupted when it has shown a page.
     onTerminal(harness.socketPath, `export LC_ALL=${locale}; ${BULKHEAD} top --watch`, {
-      after: 'Together: 1 sandboxes',
+      after: 'Together: 1 sandbox',
       type: '\x03',
     });
   const screen = await watch('C.UTF-8');
   assert.match(screen, /^a +0m +▁+ +64MiB +▂+ +512MiB/m);
-  assert.match(screen, /Together: 1 sandboxes, CPU 0m, memory 64MiB/);
+  assert.match(screen, /Together: 1 sandbox, CPU 0m, memory 64MiB/);
   const plain = await watch('C');
   assert.match(plain, /^a +0m +64MiB +512MiB/m);
   assert.doesNotMatch(plain, /[▁-█]/);

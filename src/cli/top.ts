@@ -195,5 +195,6 @@ async function totalsText(client: BulkheadClient, uses: readonly Use[]): Promise
   const usedMemory = formatBytes(uses.reduce((sum, { vm }) => sum + vm.memoryBytes, 0));
   const ofCpus = cpus === undefined ? '' : ` of ${cpus * 1000}m`;
   const ofMemory = memory === undefined ? '' : ` of ${formatBytes(memory)}`;
-  return `Together: ${uses.length} sandboxes, CPU ${usedCpus}${ofCpus}, memory ${usedMemory}${ofMemory}\n`;
+  const count = uses.length === 1 ? '1 sandbox' : `${uses.length} sandboxes`;
+  return `Together: ${count}, CPU ${usedCpus}${ofCpus}, memory ${usedMemory}${ofMemory}\n`;
 }

@@ -79,7 +79,9 @@ function sourceCheck(source: FolderSource): DoctorCheck {
   }
   const [first] = problems;
   if (first === undefined) return { name, status: 'ok', message: `The folder ${root} is in force.` };
-  const message = `${invalidDocuments} documents in ${root} are not in force; the first: ${first.message}`;
+  const what =
+    invalidDocuments === 1 ? `1 document in ${root} is` : `${invalidDocuments} documents in ${root} are`;
+  const message = `${what} not in force; the first: ${first.message}`;
   return {
     name,
     status: 'warn',

@@ -19,7 +19,7 @@ export function reasonLabel(reason: string): string {
 }
 
 /** Stages of a start: the driver's, then those of the guest's bring-up. */
-const START_STAGES = new Set([
+const START_STAGES = [
   'image',
   'queue',
   'disk',
@@ -30,10 +30,16 @@ const START_STAGES = new Set([
   'connect',
   'root',
   'personalize',
+  'patches',
+  'volumes',
+  'network',
+  'trust',
   'main',
-]);
+] as const;
+
+export type StartStage = (typeof START_STAGES)[number];
 
 /** The stage itself where it is known, otherwise `other`. */
 export function stageLabel(stage: string): string {
-  return START_STAGES.has(stage) ? stage : 'other';
+  return (START_STAGES as readonly string[]).includes(stage) ? stage : 'other';
 }

@@ -4,6 +4,7 @@
 import { asBulkheadError, BulkheadError } from '../../../api/errors.ts';
 import type { AgentHello, GuestAgent, GuestProcess } from '../../../guest/agent.ts';
 import type { BootableImage } from '../../../images/images.ts';
+import type { StartStage } from '../../../metrics/reasons.ts';
 import type { VmHandle } from '../../../vmm/driver.ts';
 import { within } from '../../elapsed.ts';
 import { currentRun } from '../decisions.ts';
@@ -234,7 +235,11 @@ async function imageOf({ deps, runtime, observation }: EffectContext): Promise<B
   return image;
 }
 
-async function timed<T>({ deps, runtime }: EffectContext, stage: string, work: () => Promise<T>): Promise<T> {
+async function timed<T>(
+  { deps, runtime }: EffectContext,
+  stage: StartStage,
+  work: () => Promise<T>,
+): Promise<T> {
   const began = deps.clock.monotonic();
   const result = await work();
   runtime.stages[stage] = deps.clock.monotonic() - began;
