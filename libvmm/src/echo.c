@@ -91,48 +91,54 @@ static uint16_t checksum(const uint8_t *data, size_t size) {
     return htons((uint16_t)~sum);
 }
 
+// The address that a datagram is sent from, as a control message.
+struct sender {
+    int level;
+    int type;
+    union {
+        struct in_pktinfo v4;
+        struct in6_pktinfo v6;
+    } address;
+    size_t size;
+};
+
+static int send_from(int fd, const struct sender *from, struct sockaddr *to, socklen_t to_size, uint8_t *data,
+                     size_t size) {
+    struct iovec part = {.iov_base = data, .iov_len = size};
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof from->address)] = {0};
+    struct msghdr message = {.msg_name = to,
+                             .msg_namelen = to_size,
+                             .msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = CMSG_SPACE(from->size)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    *header = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(from->size), .cmsg_level = from->level, .cmsg_type = from->type};
+    memcpy(CMSG_DATA(header), &from->address, from->size);
+    return sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
 static int answer4(int fd, const char *source, const char *guest, uint8_t *data, size_t size) {
     struct sockaddr_in to = {.sin_family = AF_INET};
-    struct in_pktinfo from = {0};
-    if (inet_pton(AF_INET, guest, &to.sin_addr) != 1 || inet_pton(AF_INET, source, &from.ipi_spec_dst) != 1)
+    struct sender from = {.level = SOL_IP, .type = IP_PKTINFO, .size = sizeof from.address.v4};
+    if (inet_pton(AF_INET, guest, &to.sin_addr) != 1 ||
+        inet_pton(AF_INET, source, &from.address.v4.ipi_spec_dst) != 1)
         return -EINVAL;
     memset(data + ECHO_CHECKSUM, 0, sizeof(uint16_t));
     uint16_t sum = checksum(data, size);
     memcpy(data + ECHO_CHECKSUM, &sum, sizeof sum);
-    struct iovec part = {.iov_base = data, .iov_len = size};
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof from)] = {0};
-    struct msghdr message = {.msg_name = &to,
-                             .msg_namelen = sizeof to,
-                             .msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control,
-                             .msg_controllen = sizeof control};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    *header =
-        (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof from), .cmsg_level = SOL_IP, .cmsg_type = IP_PKTINFO};
-    memcpy(CMSG_DATA(header), &from, sizeof from);
-    return sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? -errno : 0;
+    return send_from(fd, &from, (struct sockaddr *)&to, sizeof to, data, size);
 }
 
 // The checksum of ICMPv6 is the kernel's work.
 static int answer6(int fd, const char *source, const char *guest, uint8_t *data, size_t size) {
     struct sockaddr_in6 to = {.sin6_family = AF_INET6};
-    struct in6_pktinfo from = {0};
-    if (inet_pton(AF_INET6, guest, &to.sin6_addr) != 1 || inet_pton(AF_INET6, source, &from.ipi6_addr) != 1)
+    struct sender from = {.level = SOL_IPV6, .type = IPV6_PKTINFO, .size = sizeof from.address.v6};
+    if (inet_pton(AF_INET6, guest, &to.sin6_addr) != 1 ||
+        inet_pton(AF_INET6, source, &from.address.v6.ipi6_addr) != 1)
         return -EINVAL;
-    struct iovec part = {.iov_base = data, .iov_len = size};
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof from)] = {0};
-    struct msghdr message = {.msg_name = &to,
-                             .msg_namelen = sizeof to,
-                             .msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control,
-                             .msg_controllen = sizeof control};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-    *header = (struct cmsghdr){
-        .cmsg_len = CMSG_LEN(sizeof from), .cmsg_level = SOL_IPV6, .cmsg_type = IPV6_PKTINFO};
-    memcpy(CMSG_DATA(header), &from, sizeof from);
-    return sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? -errno : 0;
+    return send_from(fd, &from, (struct sockaddr *)&to, sizeof to, data, size);
 }
 
 int bh_echo_answer(int32_t fd, const char *source, const char *guest, uint8_t *data, size_t size, char *error,

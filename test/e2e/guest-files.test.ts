@@ -2,46 +2,21 @@
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
-import type { GuestAgent, GuestFile, GuestFiles } from '../../src/guest/agent.ts';
-import { makeDisks, type TestDisks, TestVm, text } from './guest-harness.ts';
+import type { GuestFile, GuestFiles } from '../../src/guest/agent.ts';
+import { TestGuest, text } from './guest-harness.ts';
 
-let disks: TestDisks;
-let vm: TestVm;
-let agent: GuestAgent;
+let guest: TestGuest;
 let files: GuestFiles;
-let count = 0;
 
 before(async () => {
-  disks = await makeDisks();
-  vm = new TestVm(disks, { network: false });
-  agent = await vm.agent();
-  await agent.mountRoot({ imageDevice: 'vda', upperDevice: 'vdb' });
-  await agent.personalize({
-    hostname: 'files',
-    entropy: new Uint8Array(32),
-    nameservers: [],
-    searchDomains: [],
-    extraHosts: [],
-  });
-  files = agent.files;
+  guest = await TestGuest.start('files');
+  files = guest.agent.files;
 });
-
 after(async () => {
-  await agent?.close();
-  await vm?.kill();
-  await disks?.remove();
+  await guest?.[Symbol.asyncDispose]();
 });
 
-async function sh(script: string): Promise<string> {
-  const sessionId = `sh-${++count}`;
-  const process = await agent.exec({
-    ...{ sessionId, argv: ['sh', '-c', script], env: [], stdin: false, overflow: 'block' as const },
-  });
-  const [out, err, exit] = await Promise.all([text(process.stdout), text(process.stderr), process.exited]);
-  await process.release();
-  assert.equal(exit.exitCode, 0, err);
-  return out;
-}
+const sh = (script: string): Promise<string> => guest.sh(script);
 
 async function listed(path: string): Promise<GuestFile[]> {
   const all: GuestFile[] = [];

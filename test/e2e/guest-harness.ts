@@ -1,4 +1,5 @@
 // A bare VM for the tests of the guest agent: QEMU without jail or driver, disks of a busybox tree.
+import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { chmod, cp, mkdir, mkdtemp, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
@@ -6,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import type { GuestAgent } from '../../src/guest/agent.ts';
+import type { GuestAgent, GuestProcess } from '../../src/guest/agent.ts';
 import { type ConnectOptions, connectGuest } from '../../src/guest/client.ts';
 
 const BUILD = fileURLToPath(new URL('../../build/guest/', import.meta.url));
@@ -216,6 +217,62 @@ export class TestVm {
   async kill(): Promise<void> {
     this.#process.kill('SIGKILL');
     await this.exited;
+  }
+}
+
+/** A bare VM whose root is mounted, without a network. Disposing it removes everything. */
+export class TestGuest {
+  readonly #disks: TestDisks;
+  readonly #vm: TestVm;
+  #agent: GuestAgent;
+  #count = 0;
+
+  private constructor(disks: TestDisks, vm: TestVm, agent: GuestAgent) {
+    this.#disks = disks;
+    this.#vm = vm;
+    this.#agent = agent;
+  }
+
+  static async start(hostname: string): Promise<TestGuest> {
+    const disks = await makeDisks();
+    const vm = new TestVm(disks, { network: false });
+    const guest = new TestGuest(disks, vm, await vm.agent());
+    await guest.agent.mountRoot({ imageDevice: 'vda', upperDevice: 'vdb' });
+    const nothing = { nameservers: [], searchDomains: [], extraHosts: [] };
+    await guest.agent.personalize({ hostname, entropy: new Uint8Array(32), ...nothing });
+    return guest;
+  }
+
+  get agent(): GuestAgent {
+    return this.#agent;
+  }
+
+  /** Goes away as a daemon does, and comes back as another one. */
+  async dialAnew(): Promise<void> {
+    await this.#agent.close();
+    this.#agent = await this.#vm.agent();
+  }
+
+  start(script: string): Promise<GuestProcess> {
+    const sessionId = `sh-${++this.#count}`;
+    return this.#agent.exec({
+      ...{ sessionId, argv: ['sh', '-c', script], env: [], stdin: false, overflow: 'block' },
+    });
+  }
+
+  /** Its output; the script must succeed. */
+  async sh(script: string): Promise<string> {
+    const process = await this.start(script);
+    const [out, err, exit] = await Promise.all([text(process.stdout), text(process.stderr), process.exited]);
+    await process.release();
+    assert.equal(exit.exitCode, 0, err);
+    return out;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#agent.close();
+    await this.#vm.kill();
+    await this.#disks.remove();
   }
 }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type Duplex, duplexPair } from 'node:stream';
 import { test } from 'node:test';
-import { TLSSocket } from 'node:tls';
+import { createServer } from 'node:tls';
 
 import { BulkheadError } from '../../../api/errors.ts';
 import type { HttpGetAction } from '../../../api/sandbox-probes.ts';
@@ -46,13 +46,14 @@ test('HTTPS is spoken without asking who answers', async () => {
   const { certificate, key } = await createAuthority('test', Date.now());
   let seen = '';
   const serve = (connection: Duplex): void => {
-    // biome-ignore lint/suspicious/noExplicitAny: any stream will do, which the types do not say
-    const server = new TLSSocket(connection as any, { isServer: true, cert: certificate, key });
-    server.on('error', () => {});
-    server.once('data', (data: Buffer) => {
-      seen = data.toString();
-      server.end('HTTP/1.1 204 No Content\r\n\r\n');
+    const server = createServer({ cert: certificate, key }, (socket) => {
+      socket.on('error', () => {});
+      socket.once('data', (data: Buffer) => {
+        seen = data.toString();
+        socket.end('HTTP/1.1 204 No Content\r\n\r\n');
+      });
     });
+    server.emit('connection', connection);
   };
   assert.equal(await performIn(serve, get({ scheme: 'HTTPS', path: '/secure' })), undefined);
   assert.match(seen, /^GET \/secure HTTP\/1\.1\r\n/);
