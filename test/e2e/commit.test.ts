@@ -1,9 +1,13 @@
 // Images made of sandboxes that run and that rest, on real VMs.
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { once } from 'node:events';
+import { readdirSync, statSync, watch } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { sandboxYaml, TestDaemon } from './daemon-harness.ts';
+import { type CliResult, sandboxYaml, TestDaemon } from './daemon-harness.ts';
+
+/** After it a frozen guest goes on whatever happens. */
+const THAWS_BY_ITSELF_MS = 60_000;
 
 let daemon: TestDaemon;
 
@@ -19,6 +23,19 @@ const sh = (name: string, script: string) => daemon.ok('exec', name, '--', '/bin
 async function create(name: string, spec: Record<string, unknown> = {}): Promise<void> {
   assert.equal((await daemon.cliWithInput(sandboxYaml(name, spec), 'apply', '-f', '-')).code, 0);
   await daemon.waitReady(name);
+}
+
+/** The first name in a folder, as soon as there is one. */
+async function firstIn(folder: string, begin: () => unknown = () => {}): Promise<string> {
+  const watcher = watch(folder);
+  try {
+    const changed = once(watcher, 'change');
+    begin();
+    if (readdirSync(folder).length === 0) await changed;
+    return readdirSync(folder)[0] ?? assert.fail(`nothing in ${folder}`);
+  } finally {
+    watcher.close();
+  }
 }
 
 /** What a new sandbox of the image finds. */
@@ -68,6 +85,28 @@ test('a sandbox that is suspended is committed as it is, and one of its image to
   const saved = join(daemon.root, 'saved.tar');
   await daemon.ok('image', 'save', 'made:3', '-o', saved);
   await daemon.ok('image', 'load', saved, '--reference', 'loaded:1');
+});
+
+test('a daemon that is killed while a guest stands still leaves it frozen for no longer than the next one takes to come', async (t) => {
+  await create('cold', { resources: { cpus: 1, memory: '128Mi', disk: '2Gi' } });
+  // Enough for a copy that takes longer than the kill.
+  await sh('cold', 'dd if=/dev/zero of=/large bs=1M count=600 2>/dev/null; sync');
+  const uploads = join(daemon.stateDir, 'uploads');
+  const commit = Promise.withResolvers<CliResult>();
+  const folder = await firstIn(uploads, () => daemon.cli('commit', 'cold', 'made:5').then(commit.resolve));
+  // It is frozen first, then copied.
+  const copy = join(uploads, folder, await firstIn(join(uploads, folder)));
+  await daemon.crash();
+  assert.notEqual((await commit.promise).code, 0);
+  t.diagnostic(`${statSync(copy).blocks >> 11} MiB were copied`);
+  const killed = performance.now();
+  await daemon.launch();
+  await sh('cold', 'echo goes on > /after; sync');
+  const waited = Math.round(performance.now() - killed);
+  assert.ok(waited < THAWS_BY_ITSELF_MS / 2, `${waited} ms`);
+  assert.deepEqual(readdirSync(uploads), []);
+  await daemon.ok('commit', 'cold', 'made:5');
+  assert.equal(await found('colder', 'made:5', 'cat /after'), 'goes on\n');
 });
 
 test('what cannot be committed is said', async () => {

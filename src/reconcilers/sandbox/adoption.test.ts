@@ -26,6 +26,30 @@ test('a new daemon takes up a running sandbox without a word in its status', asy
   assert.equal(world.host.starts.get(await world.dirOf('app')), 1);
 });
 
+test('a guest that was frozen by a daemon that is dead is thawed by the next one, before anything is asked of it', async () => {
+  await using world = new World();
+  const first = await world.daemon();
+  const { metadata } = await world.create('app', { main: {} });
+  await world.untilPhase('app', 'Running');
+  await first.reconciler.live.get(metadata.uid)?.agent?.freezeRoot(60_000);
+  first.process.kill();
+  const guest = world.host.guest(await world.dirOf('app'));
+  assert.equal(guest?.frozen, true);
+  const second = await world.daemon();
+  await second.reconciler.live.takenUp(metadata.uid, 10_000);
+  assert.equal(guest?.frozen, false);
+  // While this daemon copies it, it stays as it is.
+  const runtime = second.reconciler.live.runtime(metadata.uid);
+  assert.ok(runtime?.agent !== undefined);
+  runtime.frozen = true;
+  await runtime.agent.freezeRoot(60_000);
+  guest?.setConnected(false);
+  await world.advance(120_000);
+  guest?.setConnected(true);
+  await world.settle();
+  assert.equal(guest?.frozen, true);
+});
+
 test('what is asked of a sandbox waits until the new daemon has taken it up, and not for ever', async () => {
   await using world = new World();
   const first = await world.daemon();

@@ -75,6 +75,8 @@ export class FakeGuest {
   /** How often a main process was begun in this boot: never more than once. */
   mainStarts = 0;
   clockSets = 0;
+  /** Its root stands still. */
+  frozen = false;
   /** As they were mounted last. */
   volumes: readonly GuestVolume[] = [];
   mounts: readonly GuestVolumeMount[] = [];
@@ -224,11 +226,16 @@ export class FakeAgent implements GuestAgent {
   }
 
   freezeRoot(_deadlineMs: number, signal?: AbortSignal): Promise<void> {
-    return this.#call('freezeRoot', signal, () => {});
+    return this.#call('freezeRoot', signal, () => {
+      this.#guest.frozen = true;
+    });
   }
 
   thawRoot(signal?: AbortSignal): Promise<void> {
-    return this.#call('thawRoot', signal, () => {});
+    return this.#call('thawRoot', signal, () => {
+      if (!this.#guest.frozen) throw new BulkheadError('INVALID', 'it is not frozen');
+      this.#guest.frozen = false;
+    });
   }
 
   exec(request: ExecRequest, signal?: AbortSignal): Promise<GuestProcess> {

@@ -97,7 +97,18 @@ export async function connect(
   runtime.guest.personalized = agent.hello.personalized;
   runtime.takeAgent(agent);
   runtime.whileAgent(endEarlierSessions(agent, deps.clock));
+  if (agent.hello.personalized && !runtime.frozen) await thawForgotten(agent, signal);
   return agent;
+}
+
+/** A daemon that is killed while it copies the disk of a guest leaves it frozen: nothing of it could be written until its time is over. */
+async function thawForgotten(agent: GuestAgent, signal: AbortSignal): Promise<void> {
+  try {
+    await agent.thawRoot(signal);
+  } catch (error) {
+    // As nearly always: it is not frozen.
+    if (asBulkheadError(error).code !== 'INVALID') throw error;
+  }
 }
 
 async function prepareGuest(context: EffectContext, agent: GuestAgent, signal: AbortSignal): Promise<void> {
