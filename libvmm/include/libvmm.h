@@ -107,7 +107,7 @@ enum bh_plane_socket {
     BH_PLANE_UDP,  // transparent, for bh_datagram_receive
     BH_PLANE_DNS4, // port 53 of the gateway's addresses
     BH_PLANE_DNS6,
-    BH_PLANE_ECHO4, // for bh_echo_receive and bh_echo_answer
+    BH_PLANE_ECHO4, // for bh_echo_receive and bh_icmp_send
     BH_PLANE_ECHO6,
     BH_PLANE_SOCKETS
 };
@@ -157,10 +157,10 @@ BH_API int bh_datagram_receive(int32_t fd, uint8_t *data, size_t size, char *flo
 BH_API int bh_echo_receive(int32_t fd, uint8_t *data, size_t size, char *flow, int32_t *length, char *error,
                            size_t error_size);
 
-// Sends the guest an echo reply, which begins with the header of ICMP, as if it came from `source`. Writes
-// its checksum.
-BH_API int bh_echo_answer(int32_t fd, const char *source, const char *guest, uint8_t *data, size_t size,
-                          char *error, size_t error_size);
+// Sends the guest a message that begins with the header of ICMP, by BH_PLANE_ECHO4 or BH_PLANE_ECHO6, as if
+// it came from `source`. Writes its checksum.
+BH_API int bh_icmp_send(int32_t fd, const char *source, const char *guest, uint8_t *data, size_t size,
+                        char *error, size_t error_size);
 
 // A socket of the host for echoes of ICMP or, with `ipv6`, of ICMPv6; -EACCES where net.ipv4.ping_group_range
 // leaves this process out.

@@ -15,11 +15,11 @@
 #include "error.h"
 
 enum {
-    // The header of an echo, in ICMP and ICMPv6.
-    ECHO_HEADER = 8,
-    ECHO_CHECKSUM = 2,
+    // Of ICMP and ICMPv6, that of an echo among them.
+    ICMP_HEADER = 8,
+    ICMP_CHECKSUM_AT = 2,
     ECHO_ID = 4,
-    ECHO_MAX = 65535,
+    ICMP_MAX = 65535,
 };
 
 int bh_write_setting(const char *path, const char *value) {
@@ -70,7 +70,7 @@ int bh_echo_receive(int32_t fd, uint8_t *data, size_t size, char *flow, int32_t 
         return bh_fail(error, error_size, -got, "echo request");
     // Raw sockets of IPv4 give the header of IP too, those of IPv6 do not.
     size_t header = IN6_IS_ADDR_V4MAPPED(&source.sin6_addr) && got > 0 ? (size_t)(data[0] & 15) * 4 : 0;
-    if ((size_t)got < header + ECHO_HEADER)
+    if ((size_t)got < header + ICMP_HEADER)
         return bh_fail(error, error_size, EPROTO, "echo request");
     memmove(data, data + header, (size_t)got - header);
     memcpy(&source.sin6_port, data + ECHO_ID, sizeof source.sin6_port);
@@ -125,9 +125,9 @@ static int answer4(int fd, const char *source, const char *guest, uint8_t *data,
     if (inet_pton(AF_INET, guest, &to.sin_addr) != 1 ||
         inet_pton(AF_INET, source, &from.address.v4.ipi_spec_dst) != 1)
         return -EINVAL;
-    memset(data + ECHO_CHECKSUM, 0, sizeof(uint16_t));
+    memset(data + ICMP_CHECKSUM_AT, 0, sizeof(uint16_t));
     uint16_t sum = checksum(data, size);
-    memcpy(data + ECHO_CHECKSUM, &sum, sizeof sum);
+    memcpy(data + ICMP_CHECKSUM_AT, &sum, sizeof sum);
     return send_from(fd, &from, (struct sockaddr *)&to, sizeof to, data, size);
 }
 
@@ -141,15 +141,15 @@ static int answer6(int fd, const char *source, const char *guest, uint8_t *data,
     return send_from(fd, &from, (struct sockaddr *)&to, sizeof to, data, size);
 }
 
-int bh_echo_answer(int32_t fd, const char *source, const char *guest, uint8_t *data, size_t size, char *error,
-                   size_t error_size) {
-    if (!source || !guest || !data || size < ECHO_HEADER || size > ECHO_MAX)
-        return bh_fail(error, error_size, EINVAL, "echo reply");
+int bh_icmp_send(int32_t fd, const char *source, const char *guest, uint8_t *data, size_t size, char *error,
+                 size_t error_size) {
+    if (!source || !guest || !data || size < ICMP_HEADER || size > ICMP_MAX)
+        return bh_fail(error, error_size, EINVAL, "message of ICMP");
     int result =
         strchr(guest, ':') ? answer6(fd, source, guest, data, size) : answer4(fd, source, guest, data, size);
     // What does not fit now is lost, as in any network.
     if (result != 0 && result != -EAGAIN)
-        return bh_fail(error, error_size, -result, "echo reply");
+        return bh_fail(error, error_size, -result, "message of ICMP");
     return 0;
 }
 

@@ -276,8 +276,8 @@ static void refuses_echoes_that_are_none(void) {
     }
     CHECK(bh_echo_receive(fd, data, sizeof data, flow, &length, error, sizeof error) == 0 && length == -1,
           "nothing waits");
-    CHECK(bh_echo_answer(fd, "127.0.0.1", "::1", data, 8, error, sizeof error) == -EINVAL &&
-              bh_echo_answer(fd, "127.0.0.1", "127.0.0.1", data, 7, error, sizeof error) == -EINVAL,
+    CHECK(bh_icmp_send(fd, "127.0.0.1", "::1", data, 8, error, sizeof error) == -EINVAL &&
+              bh_icmp_send(fd, "127.0.0.1", "127.0.0.1", data, 7, error, sizeof error) == -EINVAL,
           "an answer that cannot be one is refused");
     (void)close(fd);
 }

@@ -391,12 +391,12 @@ export const METRICS = {
   },
   gateway_egress_bytes_total: {
     type: 'counter',
-    help: 'Bytes that connections of sandboxes carried out, since the gateway started.',
+    help: 'Bytes that sandboxes sent by connections and datagrams, those of published ports among them, since the gateway started; not what port-forward carries.',
     labels: [],
   },
   gateway_ingress_bytes_total: {
     type: 'counter',
-    help: 'Bytes that connections of sandboxes carried in, since the gateway started.',
+    help: 'Bytes that sandboxes got, counted as gateway_egress_bytes_total.',
     labels: [],
   },
   gateway_connections: {

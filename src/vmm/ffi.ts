@@ -101,8 +101,8 @@ export interface HostLibrary {
   receiveDatagram(fd: number, data: Uint8Array): { length: number; flow: string } | undefined;
   /** The same of an echo request of ICMP, from `echo4` or `echo6`; its ports are the identifier and 0. */
   receiveEcho(fd: number, data: Uint8Array): { length: number; flow: string } | undefined;
-  /** Sends the guest an echo reply that begins with the header of ICMP, whose checksum is written. */
-  answerEcho(fd: number, source: string, guest: string, data: Uint8Array): void;
+  /** Sends the guest a message that begins with the header of ICMP, whose checksum is written. */
+  sendIcmp(fd: number, source: string, guest: string, data: Uint8Array): void;
   /** A socket of the host for echoes; its descriptor. EACCES where the host does not let this process have one. */
   pingOpen(family: 4 | 6): number;
   /** Calls back each time that the descriptor can be read, until it is stopped. */
@@ -216,8 +216,8 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     'bh_echo_receive',
     'int32_t fd, uint8_t *data, size_t size, uint8_t *flow, int32_t *length',
   );
-  const echoAnswer = declare(
-    'bh_echo_answer',
+  const icmpSend = declare(
+    'bh_icmp_send',
     'int32_t fd, const char *source, const char *guest, uint8_t *data, size_t size',
   );
   const pingOpen = declare('bh_ping_open', 'int32_t ipv6, int32_t *fd');
@@ -328,8 +328,8 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     },
     receiveDatagram: (fd, data) => receive(datagramReceive, fd, data),
     receiveEcho: (fd, data) => receive(echoReceive, fd, data),
-    answerEcho(fd, source, guest, data) {
-      echoAnswer.now(fd, source, guest, data, data.length);
+    sendIcmp(fd, source, guest, data) {
+      icmpSend.now(fd, source, guest, data, data.length);
     },
     pingOpen(family) {
       const out = new Int32Array(1);

@@ -5,8 +5,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BUILTIN_IMAGE, openFilesOf, TestDaemon } from './daemon-harness.ts';
+import { copyProbe } from './guest-probes.ts';
 import { NetworkWorld, WORLD } from './network-world.ts';
-import { copyUdpProbe } from './udp-probe.ts';
 
 interface Attempt {
   name: string;
@@ -192,7 +192,7 @@ spec: {image: "${BUILTIN_IMAGE}", resources: {memory: 256Mi}}
 `,
   );
   await daemon.waitReady('box');
-  await copyUdpProbe(daemon, 'box');
+  await copyProbe('udp-probe', daemon, 'box');
 });
 
 after(async () => {

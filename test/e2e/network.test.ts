@@ -6,9 +6,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BUILTIN_IMAGE, TestDaemon } from './daemon-harness.ts';
+import { copyProbe } from './guest-probes.ts';
 import { NetworkWorld, WORLD } from './network-world.ts';
 import { onlyWith } from './test-driver.ts';
-import { copyUdpProbe } from './udp-probe.ts';
 
 const SANDBOX = `apiVersion: bulkhead.dev/v1alpha1
 kind: Sandbox
@@ -29,7 +29,7 @@ before(async () => {
   daemon = await TestDaemon.start({ prefix: world.prefix });
   await daemon.write('box.yaml', SANDBOX);
   await daemon.waitReady('box');
-  await copyUdpProbe(daemon, 'box');
+  await copyProbe('udp-probe', daemon, 'box');
 });
 
 after(async () => {
@@ -247,6 +247,22 @@ test(
     assert.match(log, /Flow +UDP +20\.0\.0\.11:443 +Denied/);
   },
 );
+
+test('what is refused fails at once, and says why', NEWER, async () => {
+  await setPolicy(
+    `{mode: Deny, rules: [{action: Allow, to: [{cidr: ${WORLD.other}/32}, {cidr: ${WORLD.other6}/128}]}]}`,
+  );
+  const ask = (address: string, port: number) => sh(`/tmp/udp-probe ask ${address} ${port} 2>&1`);
+  assert.match(await ask(WORLD.allowed, 9999), /No route to host/);
+  assert.match(await ask(WORLD.allowed6, 9999), /Permission denied/);
+  // Nobody has this port there.
+  assert.match(await ask(WORLD.other, 4444), /Connection refused/);
+  assert.match(await ask(WORLD.other6, 4444), /Connection refused/);
+  // One that is not refused waits for what never comes, until it is ended (code 143).
+  const dial = (address: string) => sh(`timeout 20 nc ${address} 80; echo "code $?"`);
+  assert.match(await dial(WORLD.allowed), /code [01]\n/);
+  assert.match(await dial(WORLD.allowed6), /code [01]\n/);
+});
 
 test('a UDP session that a changed policy forbids is cut', NEWER, async () => {
   await setPolicy('{mode: PublicOnly}');

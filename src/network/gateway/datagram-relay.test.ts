@@ -35,6 +35,7 @@ async function world(
   rate.set(perSecond);
   const [guest, server] = [await bound(t), await bound(t)];
   const reports: string[] = [];
+  const told: string[] = [];
   const counted = { egress: 0, ingress: 0 };
   const relay = new DatagramRelay({
     clock,
@@ -53,6 +54,8 @@ async function world(
     decide: () => ALLOW,
     mayOpen: () => true,
     report: ({ host, port }, result) => reports.push(`${result} ${host} ${port}`),
+    unreachable: ({ port }, destination, why) =>
+      told.push(`${why} ${port === guest.address().port} ${destination.host} ${destination.port}`),
     ...more,
   });
   t.after(() => relay.close());
@@ -62,7 +65,7 @@ async function world(
     const [payload, from] = (await once(socket, 'message')) as [Buffer, { port: number }];
     return { text: payload.toString(), port: from.port };
   };
-  return { clock, relay, guest, server, reports, counted, send, received };
+  return { clock, relay, guest, server, reports, told, counted, send, received };
 }
 
 test('datagrams go to the destination and its answers come back, each counted', async (t) => {
@@ -88,10 +91,11 @@ test('one flow keeps its socket, another has one of its own', async (t) => {
 });
 
 test('what is refused is told once, and again when that may have changed', async (t) => {
-  const { clock, relay, send, reports } = await world(t, { decide: () => DENY });
+  const { clock, relay, send, reports, told } = await world(t, { decide: () => DENY });
   send('a');
   send('b');
   assert.deepEqual(reports, ['Flow/Denied 20.0.0.10 9999']);
+  assert.deepEqual(told, ['Denied true 20.0.0.10 9999']);
   relay.reconsider();
   send('c');
   assert.equal(reports.length, 2);
@@ -146,13 +150,15 @@ test('sessions are bounded, and those that the sandbox may not open are refused'
   const other = await world(t, { mayOpen: () => free });
   other.send('x');
   assert.deepEqual(other.reports, ['Flow/Limited 20.0.0.10 9999']);
+  assert.deepEqual(other.told, []);
 });
 
 test('a destination that takes nothing ends the session', async (t) => {
   // Nobody has port 1.
-  const { relay, send, reports } = await world(t, {}, { target: { host: '127.0.0.1', port: 1 } });
+  const { relay, send, reports, told } = await world(t, {}, { target: { host: '127.0.0.1', port: 1 } });
   send('x');
   while (relay.size > 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(told, ['Failed true 20.0.0.10 9999']);
   assert.deepEqual(reports, ['Flow/Allowed 20.0.0.10 9999', 'Flow/Failed 20.0.0.10 9999']);
 });
 

@@ -25,6 +25,8 @@ export interface DatagramRelayOptions {
   /** May the sandbox open one more? */
   readonly mayOpen: () => boolean;
   readonly report: (destination: Endpoint, result: DatagramResult, by?: Decider) => void;
+  /** Tells the guest that its datagram goes nowhere. */
+  readonly unreachable: (guest: Endpoint, destination: Endpoint, why: 'Denied' | 'Failed') => void;
 }
 
 export interface RelaySession {
@@ -84,27 +86,26 @@ export class DatagramRelay {
 
   #open(key: string, payload: Buffer): void {
     const { open, flowTo, decide, sessionsMax, mayOpen, report, clock } = this.#options;
-    const [guest = '', guestPort, host = '', port] = key.split(' ');
-    const destination = { host, port: Number(port) };
+    const { guest, destination } = endpointsOf(key);
     if (this.#closed) return;
     if (this.#sessions.size >= sessionsMax || !mayOpen()) {
-      this.#refuse(key, destination, 'Flow/Limited');
+      this.#refuse(key, 'Flow/Limited');
       return;
     }
     const flow = flowTo(destination);
     const { allowed, by } = decide(flow);
     if (!allowed) {
-      this.#refuse(key, destination, 'Flow/Denied', by);
+      this.#refuse(key, 'Flow/Denied', by);
       return;
     }
     let session: RelaySession;
     try {
-      session = open({ host: guest, port: Number(guestPort) }, destination, (end) => {
+      session = open(guest, destination, (end) => {
         this.#sessions.delete(key);
-        if (end === 'failed') this.#refuse(key, destination, 'Flow/Failed', by);
+        if (end === 'failed') this.#refuse(key, 'Flow/Failed', by);
       });
     } catch {
-      this.#refuse(key, destination, 'Flow/Failed', by);
+      this.#refuse(key, 'Flow/Failed', by);
       return;
     }
     report(destination, 'Flow/Allowed', by);
@@ -127,12 +128,22 @@ export class DatagramRelay {
     return until !== undefined && until > this.#options.clock.monotonic();
   }
 
-  #refuse(key: string, destination: Endpoint, result: DatagramResult, by?: Decider): void {
-    this.#options.report(destination, result, by);
+  #refuse(key: string, result: 'Flow/Limited' | 'Flow/Denied' | 'Flow/Failed', by?: Decider): void {
+    const { report, unreachable } = this.#options;
+    const { guest, destination } = endpointsOf(key);
+    report(destination, result, by);
+    // What exceeds a bound is dropped, as what exceeds one of the kernel's is.
+    if (result === 'Flow/Denied') unreachable(guest, destination, 'Denied');
+    if (result === 'Flow/Failed' && !this.#closed) unreachable(guest, destination, 'Failed');
     // In the order of their time: the first is the oldest.
     const [oldest] = this.#refused.size >= UDP_REFUSED_MAX ? this.#refused.keys() : [];
     if (oldest !== undefined) this.#refused.delete(oldest);
     this.#refused.delete(key);
     this.#refused.set(key, this.#options.clock.monotonic() + UDP_REFUSED_MS);
   }
+}
+
+function endpointsOf(flow: string): { guest: Endpoint; destination: Endpoint } {
+  const [guest = '', guestPort, host = '', port] = flow.split(' ');
+  return { guest: { host: guest, port: Number(guestPort) }, destination: { host, port: Number(port) } };
 }

@@ -1,12 +1,10 @@
 // All networks of this host's sandboxes, and what the daemon may ask of them.
 import { randomInt } from 'node:crypto';
-import { networkInterfaces } from 'node:os';
 import type { Clock } from '../../controller/clock.ts';
 import type { HostLibrary } from '../../vmm/ffi.ts';
 import { Upstream } from '../dns/upstream.ts';
 import { LeafCache } from '../intercept/leaf-cache.ts';
 import type { NamespaceHolder } from '../network-plane.ts';
-import { addressKey, parseAddress } from '../policy/addresses.ts';
 import { EFFECTIVE_FORMAT, type EffectivePolicy } from '../policy/effective.ts';
 import { GATEWAY_V4, GUEST_V4, PLANE_SETUP } from './address-plan.ts';
 import { type Attached, CONTROL_VERSION, type ControlRequest } from './control.ts';
@@ -20,6 +18,7 @@ import {
   NO_TRAFFIC,
 } from './flow-log.ts';
 import { bindTowardsGuest, dialGuest, openPing } from './guest-dial.ts';
+import { hostAddresses } from './host-addresses.ts';
 import { hostNameServers } from './host-name-servers.ts';
 import { PublishedPorts } from './published-ports.ts';
 import { SandboxNetwork } from './sandbox-network.ts';
@@ -37,6 +36,7 @@ export class Gateway {
   readonly #library: HostLibrary;
   readonly #clock: Clock;
   readonly #hostServers: () => readonly string[];
+  readonly #isHostAddress: (address: string) => boolean;
   readonly #upstream: Upstream;
   readonly #leaves: LeafCache;
   readonly #attached = new Map<string, Held>();
@@ -48,6 +48,7 @@ export class Gateway {
     this.#clock = clock;
     this.#leaves = new LeafCache(() => clock.now());
     this.#hostServers = hostNameServers(clock);
+    this.#isHostAddress = hostAddresses(clock);
     this.#upstream = new Upstream({
       transport: socketTransport,
       clock,
@@ -114,7 +115,7 @@ export class Gateway {
       ping: (family) => openPing(this.#library, family),
       ...{ library: this.#library, bind, sockets, policy, interception, leaves: this.#leaves },
       ...{ upstream: this.#upstream, clock: this.#clock },
-      ...{ hostServers: this.#hostServers, isHostAddress },
+      ...{ hostServers: this.#hostServers, isHostAddress: this.#isHostAddress },
       ports: new PublishedPorts({
         dial: (port) => dialGuest(this.#library, process, port),
         address: GUEST_V4,
@@ -164,17 +165,4 @@ export class Gateway {
 function checkPolicy(policy: EffectivePolicy): void {
   if (policy.format !== EFFECTIVE_FORMAT)
     throw new Error('This gateway does not know the format of the policy.');
-}
-
-/** Asked anew each time: addresses come and go while the gateway lives. */
-function isHostAddress(address: string): boolean {
-  const parsed = parseAddress(address);
-  if (parsed === undefined) return false;
-  const key = addressKey(parsed);
-  return Object.values(networkInterfaces()).some((list) =>
-    (list ?? []).some((each) => {
-      const own = parseAddress(each.address);
-      return own !== undefined && addressKey(own) === key;
-    }),
-  );
 }

@@ -57,3 +57,5 @@ export const CONTROL_TIMEOUT_MS = 30_000;
 /** Between attempts to reach or start a gateway; doubles with each failure in a row. */
 export const RECONNECT_BASE_MS = 200;
 export const RECONNECT_MAX_MS = 30_000;
+/** How long the addresses of this host are remembered: asking for them costs as much as all else that a connection needs. */
+export const HOST_ADDRESSES_MS = 1_000;

@@ -13,6 +13,8 @@ import type { GuestWays } from './published-ports.ts';
 
 type DatagramWays = Pick<GuestWays, 'address' | 'bind' | 'clock'>;
 
+type Count = (egressBytes: number, ingressBytes: number) => void;
+
 interface Client {
   /** Connected to the guest's port, so that its answers alone come in. */
   readonly guest: Socket;
@@ -24,14 +26,16 @@ export class PublishedDatagrams {
   readonly #socket: Socket;
   readonly #port: number;
   readonly #ways: DatagramWays;
+  readonly #count: Count;
   readonly #clients = new Map<string, Client>();
   #endSweep: (() => void) | undefined;
   #closed = false;
 
-  private constructor(socket: Socket, port: number, ways: DatagramWays) {
+  private constructor(socket: Socket, port: number, ways: DatagramWays, count: Count) {
     this.#socket = socket;
     this.#port = port;
     this.#ways = ways;
+    this.#count = count;
     socket.on('error', () => {});
     socket.on('message', (payload, { address, port: from }) => this.#take(payload, address, from));
   }
@@ -40,6 +44,7 @@ export class PublishedDatagrams {
   static async open(
     { hostIP, hostPort = 0, port }: WantedPort,
     ways: DatagramWays,
+    count: Count,
   ): Promise<PublishedDatagrams> {
     const socket = createSocket(hostIP.includes(':') ? 'udp6' : 'udp4');
     socket.bind({ address: hostIP, port: hostPort, exclusive: true });
@@ -49,7 +54,7 @@ export class PublishedDatagrams {
       socket.close();
       throw error;
     }
-    return new PublishedDatagrams(socket, port, ways);
+    return new PublishedDatagrams(socket, port, ways, count);
   }
 
   get hostPort(): number {
@@ -70,7 +75,7 @@ export class PublishedDatagrams {
     const client = this.#clients.get(key) ?? this.#admit(key, address, port);
     if (client === undefined) return;
     client.usedAt = this.#ways.clock.monotonic();
-    if (client.pending === undefined) send(client.guest, payload);
+    if (client.pending === undefined) this.#send(client.guest, payload);
     else if (client.pending.length < UDP_PENDING_MAX) client.pending.push(payload);
   }
 
@@ -89,17 +94,24 @@ export class PublishedDatagrams {
     guest.on('error', () => this.#forget(key));
     guest.on('message', (answer) => {
       client.usedAt = this.#ways.clock.monotonic();
-      if (this.#socket.getSendQueueSize() <= UDP_QUEUE_BYTES)
-        this.#socket.send(answer, port, address, () => {});
+      if (isFull(this.#socket)) return;
+      this.#count(answer.length, 0);
+      this.#socket.send(answer, port, address, () => {});
     });
     guest.once('connect', () => {
       const pending = client.pending ?? [];
       client.pending = undefined;
-      for (const each of pending) send(guest, each);
+      for (const each of pending) this.#send(guest, each);
     });
     guest.connect(this.#port, `::ffff:${this.#ways.address}`);
     this.#endSweep ??= this.#ways.clock.after(UDP_SWEEP_MS, () => this.#sweep());
     return client;
+  }
+
+  #send(guest: Socket, payload: Buffer): void {
+    if (isFull(guest)) return;
+    this.#count(0, payload.length);
+    guest.send(payload, () => {});
   }
 
   #sweep(): void {
@@ -117,6 +129,6 @@ export class PublishedDatagrams {
   }
 }
 
-function send(socket: Socket, payload: Buffer): void {
-  if (socket.getSendQueueSize() <= UDP_QUEUE_BYTES) socket.send(payload, () => {});
+function isFull(socket: Socket): boolean {
+  return socket.getSendQueueSize() > UDP_QUEUE_BYTES;
 }

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { UDP_IDLE_MS, UDP_SWEEP_MS } from './limits.ts';
-import { PublishedPorts } from './published-ports.ts';
+import { type GuestWays, PublishedPorts } from './published-ports.ts';
 
 async function bound(t: TestContext): Promise<Socket> {
   const socket = createSocket('udp4');
@@ -15,14 +16,17 @@ async function bound(t: TestContext): Promise<Socket> {
   return socket;
 }
 
-async function world(t: TestContext) {
+async function world(
+  t: TestContext,
+  dial: GuestWays['dial'] = () => Promise.reject(new Error('no TCP here')),
+) {
   const clock = new FakeClock();
   const guest = await bound(t);
   const { port } = guest.address();
   let made = 0;
   const ports = new PublishedPorts({
     ...{ clock, address: '127.0.0.1' },
-    dial: () => Promise.reject(new Error('no TCP here')),
+    dial,
     bind: () => {
       made += 1;
       return createSocket('udp6').bind(0);
@@ -57,6 +61,31 @@ test('each client of a UDP port has a way of its own to the guest and back', asy
   }
   assert.equal(seen.size, 2);
   assert.equal(made(), 2);
+  assert.deepEqual(ports.carried, { egressBytes: 4 * 'to 0'.length, ingressBytes: 4 * 'hello 0'.length });
+});
+
+test('bytes of a connection are counted while it stands and when it is gone', async (t) => {
+  const server = createServer((socket) => socket.pipe(socket)).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => server.close());
+  const { ports, wanted } = await world(t, async () => {
+    const socket = connect({
+      port: (server.address() as AddressInfo).port,
+      host: '127.0.0.1',
+      allowHalfOpen: true,
+    });
+    await once(socket, 'connect');
+    return socket;
+  });
+  const [result] = await ports.set([{ ...wanted, protocol: 'TCP' }]);
+  const client = connect(hostPortOf(result), '127.0.0.1');
+  client.write('hello');
+  await once(client, 'data');
+  const counted = { egressBytes: 5, ingressBytes: 5 };
+  assert.deepEqual(ports.carried, counted);
+  client.end();
+  await once(client, 'close');
+  assert.deepEqual(ports.carried, counted);
 });
 
 test('clients of a UDP port that say nothing are forgotten', async (t) => {

@@ -25,10 +25,20 @@ export interface GuestWays {
   readonly clock: Clock;
 }
 
+/** Bytes that the guest sent, and that it got. */
+export interface Carried {
+  readonly egressBytes: number;
+  readonly ingressBytes: number;
+}
+
 export class PublishedPorts {
   readonly #ways: GuestWays;
   readonly #listeners = new Map<string, Listener>();
   readonly #sockets = new Set<Socket>();
+  /** Of connections that stand, the ends that are not the guest's. */
+  readonly #clients = new Set<Socket>();
+  /** Of datagrams, and of connections that are gone. */
+  #carried: Carried = { egressBytes: 0, ingressBytes: 0 };
   #closed = false;
   #setting: Promise<unknown> = Promise.resolve();
 
@@ -41,6 +51,16 @@ export class PublishedPorts {
     const set = this.#setting.then(() => this.#set(wanted));
     this.#setting = set.catch(() => {});
     return set;
+  }
+
+  /** By all ports so far. */
+  get carried(): Carried {
+    let { egressBytes, ingressBytes } = this.#carried;
+    for (const { bytesWritten, bytesRead } of this.#clients) {
+      egressBytes += bytesWritten;
+      ingressBytes += bytesRead;
+    }
+    return { egressBytes, ingressBytes };
   }
 
   close(): void {
@@ -68,7 +88,7 @@ export class PublishedPorts {
   async #add(wanted: WantedPort): Promise<Listener> {
     const { hostPort, close } =
       wanted.protocol === 'UDP'
-        ? await PublishedDatagrams.open(wanted, this.#ways)
+        ? await PublishedDatagrams.open(wanted, this.#ways, this.#count)
         : await this.#listen(wanted);
     if (this.#closed) {
       close();
@@ -116,6 +136,10 @@ export class PublishedPorts {
       guest.destroy();
       return;
     }
+    this.#clients.add(client);
+    client.on('close', () => {
+      if (this.#clients.delete(client)) this.#count(client.bytesWritten, client.bytesRead);
+    });
     for (const [socket, other] of [
       [client, guest],
       [guest, client],
@@ -128,6 +152,11 @@ export class PublishedPorts {
       socket.pipe(other);
     }
   }
+
+  readonly #count = (egress: number, ingress: number): void => {
+    const { egressBytes, ingressBytes } = this.#carried;
+    this.#carried = { egressBytes: egressBytes + egress, ingressBytes: ingressBytes + ingress };
+  };
 
   #hold(socket: Socket): void {
     this.#sockets.add(socket);

@@ -18,6 +18,7 @@ import { serveDatagrams, serveStream } from './dns-sockets.ts';
 import { EchoSession } from './echo-session.ts';
 import { EgressRate } from './egress-rate.ts';
 import { FlowLog, type NetworkCounters } from './flow-log.ts';
+import { icmpUnreachable } from './icmp-unreachable.ts';
 import { type InterceptionInputs, Interceptor } from './interceptor.ts';
 import { DNS_CONNECTIONS_MAX, ECHO_SESSIONS_MAX, UDP_SESSIONS_MAX } from './limits.ts';
 import type { PublishedPorts } from './published-ports.ts';
@@ -28,7 +29,7 @@ const ECHO_REPLY_V4 = 0;
 const ECHO_REPLY_V6 = 129;
 
 export interface SandboxNetworkOptions {
-  readonly library: Pick<HostLibrary, 'receiveDatagram' | 'receiveEcho' | 'answerEcho' | 'poll'>;
+  readonly library: Pick<HostLibrary, 'receiveDatagram' | 'receiveEcho' | 'sendIcmp' | 'poll'>;
   /** A socket of this host for echoes of ICMP; throws where there can be none. */
   readonly ping: (family: 4 | 6) => Datagrams;
   readonly sockets: PlaneSockets;
@@ -117,7 +118,13 @@ export class SandboxNetwork {
 
   counters(): NetworkCounters {
     for (const relay of this.#relays) relay.count();
-    return this.log.counters(this.#open);
+    const counted = this.log.counters(this.#open);
+    const { egressBytes, ingressBytes } = this.ports.carried;
+    return {
+      ...counted,
+      egressBytes: counted.egressBytes + egressBytes,
+      ingressBytes: counted.ingressBytes + ingressBytes,
+    };
   }
 
   /** Connections, those to the name server included, and sessions of UDP and ICMP. */
@@ -183,6 +190,10 @@ export class SandboxNetwork {
     return new DatagramRelay({
       ...this.#relayOptions('UDP'),
       sessionsMax: UDP_SESSIONS_MAX,
+      unreachable: (guest, destination, why) => {
+        const gateway = isV6(guest) ? GATEWAY_V6 : GATEWAY_V4;
+        this.#sendIcmp(gateway, guest, icmpUnreachable(guest, destination, why));
+      },
       open: (guest, destination, closed) => {
         if (guest.port === 0 || destination.port === 0) throw new Error('No socket can have port 0.');
         const [socket, target] = [bind(destination), targetOf(destination)];
@@ -193,11 +204,13 @@ export class SandboxNetwork {
   }
 
   #relayEchoes(): DatagramRelay {
-    const { clock, ping, library, sockets } = this.#options;
+    const { clock, ping } = this.#options;
     const now = () => clock.monotonic();
     return new DatagramRelay({
       ...this.#relayOptions('ICMP'),
       sessionsMax: ECHO_SESSIONS_MAX,
+      // An echo that does not come back says so by itself.
+      unreachable: () => {},
       open: (guest, destination, closed) => {
         const { host: target } = targetOf(destination);
         return new EchoSession({
@@ -205,16 +218,20 @@ export class SandboxNetwork {
           socket: ping(target.includes(':') ? 6 : 4),
           answer: (message) => {
             message[0] = isV6(guest) ? ECHO_REPLY_V6 : ECHO_REPLY_V4;
-            const fd = isV6(guest) ? sockets.echo6 : sockets.echo4;
-            try {
-              library.answerEcho(fd, destination.host, guest.host, message);
-            } catch {
-              // There is no way to the guest, as when its VM is just gone.
-            }
+            this.#sendIcmp(destination.host, guest, message);
           },
         });
       },
     });
+  }
+
+  #sendIcmp(from: string, guest: Endpoint, message: Buffer): void {
+    const { library, sockets } = this.#options;
+    try {
+      library.sendIcmp(isV6(guest) ? sockets.echo6 : sockets.echo4, from, guest.host, message);
+    } catch {
+      // There is no way to the guest, as when its VM is just gone.
+    }
   }
 
   #relayOptions(protocol: 'UDP' | 'ICMP') {
