@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { GATEWAY_V4, GUEST_MAC, GUEST_V4 } from '../src/network/gateway/address-plan.ts';
-import type { Figures } from './network-ends.ts';
+import type { DnsFigures, Figures } from './network-ends.ts';
 import { countArgument, Report } from './report.ts';
 
 const ROUNDS = countArgument(5);
@@ -59,25 +59,45 @@ function wire(a: string, nameA: string, addressA: string, b: string, nameB: stri
   ip('-n', b, 'link', 'set', nameB, 'up');
 }
 
-async function clientIn(name: string, ...before: string[]): Promise<Figures> {
-  const child = start(name, ...before, ...ENDS, 'client', SERVER, String(PORT), String(SECONDS));
+function clientIn(name: string, ...before: string[]): Promise<Figures> {
+  return measureIn(name, ...before, ...ENDS, 'client', SERVER, String(PORT), String(SECONDS));
+}
+
+function tlsClientIn(name: string): Promise<Figures> {
+  return measureIn(name, ...ENDS, 'tls', SERVER, String(PORT), String(SECONDS));
+}
+
+async function measureIn<T>(name: string, ...command: string[]): Promise<T> {
+  const child = start(name, ...command);
   if (child.stdout === null || child.stderr === null) throw new Error('no output');
   const [out, errors] = await Promise.all([text(child.stdout), text(child.stderr)]);
   const line = out.split('\n').find((each) => each.startsWith('{'));
   if (line === undefined) throw new Error(errors || 'the client measured nothing');
-  return JSON.parse(line) as Figures;
+  return JSON.parse(line) as T;
 }
 
-/** A namespace whose TAP is a veth pair, with the gateway behind it. */
-async function openGateway(outside: string): Promise<string> {
-  const [vm, guest] = [space('v'), space('g')];
+/** A namespace whose TAP is a veth pair, with a gateway behind it. */
+async function openGateway(outside: string, kind: 'plain' | 'intercept'): Promise<string> {
+  const [vm, guest] = [space(`v${kind}`), space(`g${kind}`)];
   wire(vm, 'tap0', GATEWAY_V4, guest, 'eth0', GUEST_V4);
   ip('-n', guest, 'link', 'set', 'eth0', 'address', GUEST_MAC);
   ip('-n', guest, 'route', 'add', 'default', 'via', GATEWAY_V4);
   const holder = start(vm, 'sh', '-c', 'echo ready; exec sleep 1000000');
   await ready(holder);
-  await ready(start(outside, ...ENDS, 'gateway', BUILD, String(holder.pid)));
+  await ready(start(outside, ...ENDS, 'gateway', BUILD, String(holder.pid), kind));
+  liftBounds(vm);
   return guest;
+}
+
+/** What the gateway can is to be measured, not the bounds of what one guest may ask of it. */
+function liftBounds(name: string): void {
+  const nft = (...args: string[]) =>
+    execFileSync('nsenter', [`--net=/run/netns/${name}`, 'nft', ...args], { encoding: 'utf8' });
+  const chain = ['netdev', 'bulkhead', 'guest'];
+  for (const [, handle = ''] of nft('-a', 'list', 'chain', ...chain).matchAll(
+    /limit rate over .*# handle (\d+)/g,
+  ))
+    nft('delete', 'rule', ...chain, 'handle', handle);
 }
 
 async function openSlirp(outside: string): Promise<string> {
@@ -104,10 +124,13 @@ try {
   ip('-n', outside, 'route', 'add', 'default', 'via', '20.0.1.2');
   ip('-n', servers, 'addr', 'add', `${SERVER}/32`, 'dev', 'lo');
   await ready(start(servers, ...ENDS, 'server', String(PORT)));
-  const guest = await openGateway(outside);
+  const guest = await openGateway(outside, 'plain');
+  const opened = await openGateway(outside, 'intercept');
   const paths: Record<string, () => Promise<Figures>> = {
     'no gateway': () => clientIn(outside),
     gateway: () => clientIn(guest),
+    'gateway, TLS': () => tlsClientIn(guest),
+    'gateway, TLS opened': () => tlsClientIn(opened),
   };
   if (isInstalled('pasta')) {
     // As root it would become nobody, who may not enter namespaces.
@@ -119,9 +142,12 @@ try {
   } else report.note('slirp4netns is not installed');
 
   const measured = new Map<string, Figures[]>();
-  for (let round = 0; round < ROUNDS; round += 1)
+  const answers: { known: DnsFigures; fresh: DnsFigures }[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) {
     for (const [name, run] of Object.entries(paths))
       measured.set(name, [...(measured.get(name) ?? []), await run()]);
+    answers.push(await measureIn(guest, ...ENDS, 'dns', GATEWAY_V4));
+  }
 
   const units: Record<keyof Figures, readonly [string, string]> = {
     upGbit: ['up', 'Gbit/s'],
@@ -135,9 +161,30 @@ try {
   for (const [key, [title, unit]] of Object.entries(units))
     for (const path of Object.keys(paths))
       report.series(`${path}: ${title}`, unit, of(path, key as keyof Figures));
+  for (const kind of ['known', 'fresh'] as const)
+    for (const [figure, title, unit] of [
+      ['perSecond', 'one after the other', '1/s'],
+      ['p50', 'p50', 'us'],
+      ['p99', 'p99', 'us'],
+    ] as const)
+      report.series(
+        `answers to ${kind} names: ${title}`,
+        unit,
+        answers.map((each) => each[kind][figure]),
+      );
+  for (const unit of ['upGbit', 'downGbit', 'connectionsTogether'] as const)
+    report.ratio(
+      `TLS opened to TLS passed on, ${units[unit][0]}`,
+      of('gateway, TLS opened', unit),
+      of('gateway, TLS', unit),
+      { min: 0.5 },
+    );
   for (const peer of ['pasta', 'slirp4netns'].filter((name) => name in paths))
     for (const unit of ['upGbit', 'downGbit', 'connectionsTogether'] as const)
       report.ratio(`gateway to ${peer}, ${units[unit][0]}`, of('gateway', unit), of(peer, unit), { min: 1 });
+  report.note(
+    'The rates that one guest may have (1,000 connections and 1,000 questions a second) are lifted here.',
+  );
   report.note('Namespaces stand for VMs: a TAP of a real one adds its VMM to each path.');
   report.print();
 } finally {
