@@ -9,7 +9,7 @@ import { BulkheadClient } from '../../src/client/client.ts';
 import { followObjects } from '../../src/client/follow.ts';
 import { configure, Sandbox } from '../../src/sdk/index.ts';
 import { hostResources, type SandboxStatusView, sandboxYaml, TestDaemon } from './daemon-harness.ts';
-import { onlyWith, TEST_DRIVER } from './test-driver.ts';
+import { TEST_DRIVER } from './test-driver.ts';
 
 /** Prints 1, 2, 3 ... for ever: a gap or a repeat in the log is lost or repeated output. */
 const COUNTER = { command: ['sh', '-c', 'i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done'] };
@@ -168,40 +168,34 @@ test('a program that ends and one that fails are told apart, with their output a
   for (const name of ['good', 'bad', 'again']) await daemon.remove(`${name}.yaml`);
 });
 
-const NEWER = onlyWith('software', 'not seen to pass with libkrun yet');
-
-test(
-  'Ready follows a probe over HTTP, whatever the network of the sandbox is, and a failing one restarts',
-  NEWER,
-  async () => {
-    const server = 'rm -f /dead; mkdir -p /www; echo yes > /www/ok; exec httpd -f -p 8080 -h /www';
-    const often = { periodSeconds: 1, timeoutSeconds: 60 };
-    await daemon.write(
-      'probed.yaml',
-      sandboxYaml('probed', {
-        main: { command: ['sh', '-c', server] },
-        restartPolicy: 'Always',
-        readinessProbe: { httpGet: { port: 8080, path: '/ok' }, ...often },
-        livenessProbe: { exec: { command: ['test', '!', '-e', '/dead'] }, ...often },
-        lifecycle: { postStart: { exec: { command: ['sh', '-c', 'echo hello >> /hooks'] } } },
-      }),
-    );
-    await until('probed', holds('Ready'));
-    const probed = await connect('probed');
-    await probed.shell('rm /www/ok');
-    await until('probed', ({ status }) =>
-      status.conditions.some(({ type, reason }) => type === 'Ready' && reason === 'ReadinessProbeFailed'),
-    );
-    await probed.shell('touch /dead');
-    const { status } = await until('probed', ({ status: { restarts = 0 } }) => restarts >= 1);
-    assert.equal(status.lastTermination?.reason, 'LivenessProbeFailed');
-    await until('probed', holds('Ready'));
-    const hooks = await (await connect('probed')).fs().readString('/hooks');
-    assert.equal(hooks, 'hello\nhello\n');
-    await daemon.remove('probed.yaml');
-    await untilGone('probed');
-  },
-);
+test('Ready follows a probe over HTTP, whatever the network of the sandbox is, and a failing one restarts', async () => {
+  const server = 'rm -f /dead; mkdir -p /www; echo yes > /www/ok; exec httpd -f -p 8080 -h /www';
+  const often = { periodSeconds: 1, timeoutSeconds: 60 };
+  await daemon.write(
+    'probed.yaml',
+    sandboxYaml('probed', {
+      main: { command: ['sh', '-c', server] },
+      restartPolicy: 'Always',
+      readinessProbe: { httpGet: { port: 8080, path: '/ok' }, ...often },
+      livenessProbe: { exec: { command: ['test', '!', '-e', '/dead'] }, ...often },
+      lifecycle: { postStart: { exec: { command: ['sh', '-c', 'echo hello >> /hooks'] } } },
+    }),
+  );
+  await until('probed', holds('Ready'));
+  const probed = await connect('probed');
+  await probed.shell('rm /www/ok');
+  await until('probed', ({ status }) =>
+    status.conditions.some(({ type, reason }) => type === 'Ready' && reason === 'ReadinessProbeFailed'),
+  );
+  await probed.shell('touch /dead');
+  const { status } = await until('probed', ({ status: { restarts = 0 } }) => restarts >= 1);
+  assert.equal(status.lastTermination?.reason, 'LivenessProbeFailed');
+  await until('probed', holds('Ready'));
+  const hooks = await (await connect('probed')).fs().readString('/hooks');
+  assert.equal(hooks, 'hello\nhello\n');
+  await daemon.remove('probed.yaml');
+  await untilGone('probed');
+});
 
 test('a VMM that is killed is a crash of that VM, with the true reason', async () => {
   const { status } = await until('box', holds('Ready'));
