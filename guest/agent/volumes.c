@@ -16,6 +16,8 @@
 #include "mounts.h"
 
 #define FOLDER "/mnt/volumes"
+// The one virtiofs of the VM, which has all shares of the host's directories by number.
+#define SHARES "/mnt/shares"
 // As many as a spec may name; the host sends no more.
 enum { VOLUMES_MAX = 64, MOUNTS_MAX = 128 };
 // Making the mount points takes milliseconds. A disk that never answers must not hold up the agent for ever.
@@ -23,7 +25,7 @@ enum { VOLUMES_MAX = 64, MOUNTS_MAX = 128 };
 // Two revisions of a ConfigMap or Secret of a MiB, each file rounded up to a page.
 #define FILES_OPTIONS "mode=0755,size=16m,nr_inodes=16384"
 
-enum kind { DISK, MEMORY, FILES };
+enum kind { DISK, MEMORY, FILES, SHARE };
 
 struct mounted {
     enum kind kind;
@@ -54,6 +56,41 @@ static bool valid_device(const char *name) {
     return length > 0 && name[length] == '\0';
 }
 
+static int mount_shares(const char *tag, struct err *err) {
+    static bool mounted;
+    if (mounted)
+        return 0;
+    if (mkdir(SHARES, 0700) < 0 && errno != EEXIST)
+        return err_errno(err, "cannot make %s", SHARES);
+    // What set-user-ID means on the host it does not mean here, nor do device nodes.
+    if (mount(tag, SHARES, "virtiofs", MS_NOSUID | MS_NODEV | MS_NOATIME, NULL) < 0)
+        return err_errno(err, "cannot mount the directories of the host");
+    mounted = true;
+    return 0;
+}
+
+// Files are mounted on a file.
+static int mount_share(const bulkhead_agent_v1_ShareVolume *from, struct mounted *to, struct err *err) {
+    char path[sizeof SHARES + 16];
+    struct stat info;
+    to->kind = SHARE;
+    to->read_only = from->read_only;
+    if (mount_shares(from->tag, err) < 0)
+        return -1;
+    (void)snprintf(path, sizeof path, SHARES "/%u", (unsigned)from->entry);
+    if (stat(path, &info) < 0)
+        return err_errno(err, "the host gave nothing for volume %s", to->name);
+    if (!S_ISDIR(info.st_mode)) {
+        int file = rmdir(to->path) < 0 ? -1 : open(to->path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+        if (file < 0)
+            return err_errno(err, "cannot make the place of volume %s", to->name);
+        (void)close(file);
+    }
+    if (mount(path, to->path, NULL, MS_BIND, NULL) < 0)
+        return err_errno(err, "cannot mount volume %s", to->name);
+    return 0;
+}
+
 static int mount_source(const bulkhead_agent_v1_Volume *from, struct mounted *to, struct err *err) {
     char options[64] = FILES_OPTIONS;
     switch (from->which_source) {
@@ -76,6 +113,8 @@ static int mount_source(const bulkhead_agent_v1_Volume *from, struct mounted *to
     case bulkhead_agent_v1_Volume_files_tag:
         to->kind = FILES;
         break;
+    case bulkhead_agent_v1_Volume_share_tag:
+        return mount_share(&from->source.share, to, err);
     default:
         return err_set(err, FAIL_INVALID, "volume %s has no source that this agent knows", to->name);
     }
@@ -113,11 +152,13 @@ static int make_view(const bulkhead_agent_v1_VolumeMount *request, struct err *e
                        request->volume);
     bool read_only = request->read_only || volume->read_only || volume->kind == FILES;
     const char *part = request->sub_path ? request->sub_path : "";
-    int root = open(volume->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0)
+    struct stat info;
+    int root = open(volume->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (root < 0 || fstat(root, &info) < 0)
         return err_errno(err, "cannot open volume %s", volume->name);
-    int from =
-        read_only ? beneath_open(root, *part ? part : ".", O_PATH, 0) : beneath_make(root, part, true, 0755);
+    int from = !*part && !S_ISDIR(info.st_mode) ? fcntl(root, F_DUPFD_CLOEXEC, 3) // a file of the host
+               : read_only                      ? beneath_open(root, *part ? part : ".", O_PATH, 0)
+                                                : beneath_make(root, part, true, 0755);
     if (from < 0)
         (void)err_errno(err, "volume %s has no \"%.200s\"", volume->name, part);
     int view = from < 0 ? -1 : open_tree(from, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);

@@ -18,8 +18,9 @@ BH_API int bh_abi_version(void);
 // ---- processes
 // ------------------------------------------------------------------------------------------------
 
-// A launcher needs a configuration, a status pipe and a few descriptors; more is a mistake of the caller.
-#define BH_SPAWN_MAX_FDS 32
+// A launcher needs a configuration, a status pipe, at most 16 descriptors for its VMM and one for each shared
+// directory; more is a mistake of the caller.
+#define BH_SPAWN_MAX_FDS 48
 #define BH_SPAWN_MAX_CONFIG (256 * 1024)
 // Descriptor numbers in the launcher.
 #define BH_SPAWN_CONFIG_FD 3
@@ -84,6 +85,12 @@ BH_API int bh_sparse_copy_fd(int32_t source, const char *target, char *error, si
 // -ENOSPC when they do not fit.
 BH_API int bh_extents(const char *path, uint64_t *extents, size_t capacity, size_t *count, char *error,
                       size_t error_size);
+
+// Opens (O_PATH) what `path`, relative, names below the directory `root`: no part of it, link or not, leads
+// out of `root` (RESOLVE_BENEATH: -EXDEV), and none is a magic link (-ELOOP).
+BH_API int bh_open_beneath(int32_t root, const char *path, int32_t *fd, char *error, size_t error_size);
+// Opens (O_PATH) a directory by a path without any link in it (-ELOOP).
+BH_API int bh_open_directory(const char *path, int32_t *fd, char *error, size_t error_size);
 
 // ---- sockets
 // --------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@
                       const char *command_line))                                                             \
     CALL(add_disk3, (uint32_t context, const char *id, const char *path, uint32_t format, bool read_only,    \
                      bool direct_io, uint32_t sync_mode))                                                    \
+    CALL(add_virtiofs4, (uint32_t context, const char *tag, const char *path, uint64_t shm_size,             \
+                         bool read_only, uint32_t semantics))                                                \
     CALL(set_console_output, (uint32_t context, const char *path))                                           \
     CALL(start_enter, (uint32_t context))
 
@@ -34,6 +36,8 @@ enum { KRUN_KERNEL_FORMAT_ELF = 1 };
 enum { KRUN_DISK_FORMAT_RAW = 0 };
 // The guest's flushes reach the host's disk; nothing beyond them is synced.
 enum { KRUN_SYNC_RELAXED = 1 };
+// Whoever asks owns what is served, and nothing has extended attributes: the VMM has one user.
+enum { KRUN_FS_SIMPLIFIED = 1 };
 // Checksum and segmentation offloads in both directions that every TAP of Linux has.
 enum {
     KRUN_NET_CSUM = 1 << 0,

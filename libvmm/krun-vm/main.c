@@ -58,6 +58,9 @@ static int run(const struct krun *krun, const struct machine *machine) {
         if ((result = add_disk(krun, context, names[i], volume->path, volume->read_only)) < 0)
             return fail("disks of volumes", result);
     }
+    if (machine->shares && (result = krun->add_virtiofs4(context, SHARES_TAG, machine->shares, 0, false,
+                                                         KRUN_FS_SIMPLIFIED)) < 0)
+        return fail("shared directories", result);
     // The implicit console, with output to the launcher's pipe and no input: of libkrun's ways it is the only
     // one that makes hvc0 without a terminal.
     if ((result = krun->set_console_output(context, console)) < 0)

@@ -57,6 +57,7 @@ int options_parse(int argc, char *const *argv, struct machine *machine, char *er
         {"--volume-0", &volumes[0], false},
         {"--volume-1", &volumes[1], false},
         {"--volume-2", &volumes[2], false},
+        {"--shares", &machine->shares, false},
         {"--tap", &machine->tap, false},
         {"--mac", &mac, false},
     };

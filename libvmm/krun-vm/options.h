@@ -2,8 +2,8 @@
 //
 //   bulkhead-krun --library PATH --kernel PATH --initramfs PATH --command-line TEXT
 //                 --cpus N --memory-mib N --console-fd N --agent-socket PATH
-//                 [--image PATH] [--upper PATH] [--volume-N MODE:PATH]... [--tap NAME --mac
-//                 XX:XX:XX:XX:XX:XX]
+//                 [--image PATH] [--upper PATH] [--volume-N MODE:PATH]... [--shares PATH]
+//                 [--tap NAME --mac XX:XX:XX:XX:XX:XX]
 //
 //   --library       libkrun.so, 1.19 or later with its features blk and net
 //   --kernel        uncompressed ELF kernel; --initramfs  initial file system of the guest
@@ -14,6 +14,7 @@
 //   --agent-socket  unix socket that libkrun makes: connections to it reach the guest's vsock port AGENT_PORT
 //   --image         read-only disk (vda);  --upper  writable disk (vdb, or vda without --image)
 //   --volume-N      more disks after these, N from 0 without gaps; MODE is ro or rw
+//   --shares        a directory that the guest finds as the virtiofs SHARES_TAG
 //   --tap           TAP in this network namespace that this user owns;  --mac  the guest's address on it
 //
 // All paths are inside the jail. Nothing here is secret.
@@ -27,6 +28,8 @@ enum { AGENT_PORT = 1024 };
 
 enum { MAX_VOLUMES = 3 };
 
+#define SHARES_TAG "bulkhead"
+
 struct volume {
     const char *path; // NULL for none
     bool read_only;
@@ -34,7 +37,7 @@ struct volume {
 
 struct machine {
     const char *library, *kernel, *initramfs, *command_line, *agent_socket;
-    const char *image, *upper, *tap; // NULL for none
+    const char *image, *upper, *shares, *tap; // NULL for none
     struct volume volumes[MAX_VOLUMES];
     uint8_t mac[6];
     uint8_t cpus;

@@ -55,8 +55,8 @@ static bool valid_path(const char *path) {
 
 // "SOURCE TARGET FLAGS" with unit separators (0x1f) between, flags out of x (executable), w (writable) and
 // d (device).
-static bool decode_bind(char *text, struct launch_config *config) {
-    if (config->bind_count == MAX_BINDS)
+static bool decode_bind(char *text, struct bind_mount *binds, size_t *count) {
+    if (*count == MAX_BINDS)
         return false;
     char *target = strchr(text, '\x1f');
     char *flags = target ? strchr(target + 1, '\x1f') : NULL;
@@ -76,7 +76,16 @@ static bool decode_bind(char *text, struct launch_config *config) {
     if (bind.executable + bind.writable + bind.device > 1 ||
         (bind.device && (strncmp(target, "/dev/", 5) != 0 || strcmp(target, "/dev/null") == 0)))
         return false;
-    config->binds[config->bind_count++] = bind;
+    binds[(*count)++] = bind;
+    return true;
+}
+
+// "rw" or "ro". The descriptors of shares follow those of the VMM, in the order of their records.
+static bool decode_share(const char *text, struct launch_config *config) {
+    bool writable = strcmp(text, "rw") == 0;
+    if (config->share_count == MAX_SHARES || (!writable && strcmp(text, "ro") != 0))
+        return false;
+    config->shares[config->share_count++] = (struct share){.fd = -1, .writable = writable};
     return true;
 }
 
@@ -125,7 +134,7 @@ static bool decode_record(uint16_t tag, uint8_t *value, size_t size, struct laun
         config->arguments[config->argument_count++] = text;
         return true;
     case TAG_BIND:
-        return decode_bind(text, config);
+        return decode_bind(text, config->binds, &config->bind_count);
     case TAG_VMM_CGROUP:
         return valid_path(text) && append(&config->vmm_cgroups, text);
     case TAG_SUPERVISOR_CGROUP:
@@ -157,13 +166,27 @@ static bool decode_record(uint16_t tag, uint8_t *value, size_t size, struct laun
         return size <= 4096 && set_once(&config->annotations, text);
     case TAG_LIMITATION:
         return append(&config->limitations, text);
+    case TAG_SHARE:
+        return decode_share(text, config);
+    case TAG_SERVER_ARGUMENT:
+        if (config->server_argument_count == MAX_ARGUMENTS)
+            return false;
+        config->server_arguments[config->server_argument_count++] = text;
+        return true;
+    case TAG_SERVER_BIND:
+        return decode_bind(text, config->server_binds, &config->server_bind_count);
+    case TAG_SERVER_FD:
+        if (config->server_fd >= 0 || !read_number(value, size, MAX_VMM_FD, &number))
+            return false;
+        config->server_fd = (int)number;
+        return true;
     }
     return false;
 }
 
 static bool is_number(uint16_t tag) {
     return tag == TAG_UID || tag == TAG_GID || tag == TAG_VMM_FDS || tag == TAG_TAP_FD ||
-           tag == TAG_CONSOLE_FD || tag == TAG_LOG_BYTES || tag == TAG_ADDRESS_SPACE;
+           tag == TAG_CONSOLE_FD || tag == TAG_LOG_BYTES || tag == TAG_ADDRESS_SPACE || tag == TAG_SERVER_FD;
 }
 
 static int check_complete(const struct launch_config *config, char *error, size_t error_size) {
@@ -172,18 +195,30 @@ static int check_complete(const struct launch_config *config, char *error, size_
         return bh_fail(error, error_size, EINVAL, "launch configuration: a required field is missing");
     int first_free = BH_SPAWN_FIRST_FD + (int)config->vmm_fds;
     if (config->console_fd < first_free || (config->tap_fd >= 0 && config->tap_fd < first_free) ||
-        config->tap_fd == config->console_fd)
+        config->tap_fd == config->console_fd ||
+        (config->server_fd >= 0 && (config->server_fd < first_free || config->server_fd == config->tap_fd ||
+                                    config->server_fd == config->console_fd)))
         return bh_fail(error, error_size, EINVAL, "launch configuration: descriptor numbers collide");
     if (config->kind == VMM_LIBKRUN ? config->tap_fd >= 0 : (config->tap_fd >= 0) != (config->tap_prefix > 0))
         return bh_fail(error, error_size, EINVAL, "launch configuration: TAP of the wrong kind");
+    bool served = config->kind == VMM_SOFTWARE && config->share_count > 0;
+    if (config->vmm_fds + config->share_count > BH_SPAWN_MAX_FDS || served != (config->server_fd >= 0) ||
+        served != (config->server_argument_count > 0) || (!served && config->server_bind_count > 0) ||
+        (served && !valid_path(config->server_arguments[0])))
+        return bh_fail(error, error_size, EINVAL, "launch configuration: shares and their server disagree");
     if (!valid_path(config->arguments[0]))
         return bh_fail(error, error_size, EINVAL, "launch configuration: argv[0] is no absolute path");
     return 0;
 }
 
+static void number_shares(struct launch_config *config) {
+    for (size_t i = 0; i < config->share_count; i++)
+        config->shares[i].fd = BH_SPAWN_FIRST_FD + (int)config->vmm_fds + (int)i;
+}
+
 int config_decode(uint8_t *blob, size_t size, struct launch_config *config, char *error, size_t error_size) {
     memset(config, 0, sizeof *config);
-    config->tap_fd = config->console_fd = -1;
+    config->tap_fd = config->console_fd = config->server_fd = -1;
     if (size < HEADER_BYTES || memcmp(blob, CONFIG_MAGIC, 4) != 0 || read_u32(blob + 4) != CONFIG_VERSION)
         return bh_fail(error, error_size, EINVAL, "launch configuration: not of version %u", CONFIG_VERSION);
     size_t offset = HEADER_BYTES;
@@ -203,5 +238,6 @@ int config_decode(uint8_t *blob, size_t size, struct launch_config *config, char
             return bh_fail(error, error_size, EINVAL, "launch configuration: bad value in record %u", tag);
         offset += RECORD_BYTES + length;
     }
+    number_shares(config);
     return check_complete(config, error, error_size);
 }

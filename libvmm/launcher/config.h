@@ -31,7 +31,11 @@ enum config_tag {
     TAG_ADDRESS_SPACE,
     TAG_ANNOTATIONS,
     TAG_LIMITATION,
-    TAG_LAST = TAG_LIMITATION,
+    TAG_SHARE,
+    TAG_SERVER_ARGUMENT,
+    TAG_SERVER_BIND,
+    TAG_SERVER_FD,
+    TAG_LAST = TAG_SERVER_FD,
 };
 
 // In the jail of kind libkrun: a file system of its own in memory, with room for one socket, that belongs to
@@ -41,10 +45,15 @@ enum config_tag {
 // Name of the TAP in every VM's network namespace.
 #define TAP_NAME "tap0"
 
-enum vmm_kind { VMM_SOFTWARE = 1, VMM_LIBKRUN };
+// In the jail of whoever serves shares of the host's directories (the file server; libkrun by itself): a
+// directory with one entry for each, by number.
+#define SHARES_DIRECTORY "/shares"
+
+// VMM_FILES is the file server beside a VMM of kind software; it has a jail of its own.
+enum vmm_kind { VMM_SOFTWARE = 1, VMM_LIBKRUN, VMM_FILES };
 
 // Far above what a launch needs; they bound the tables below.
-enum { MAX_ARGUMENTS = 128, MAX_BINDS = 32, MAX_CGROUPS = 16, MAX_LIMITATIONS = 16 };
+enum { MAX_ARGUMENTS = 128, MAX_BINDS = 32, MAX_CGROUPS = 16, MAX_LIMITATIONS = 16, MAX_SHARES = 32 };
 
 // What of the host the VMM finds in its jail. `source` on the host, `target` in the jail, both absolute.
 struct bind_mount {
@@ -56,6 +65,12 @@ struct bind_mount {
     // A character device below /dev: not the host's file but a new node of the same numbers that belongs to
     // the VM's user, so that the modes and groups of the host's /dev do not matter.
     bool device;
+};
+
+// A directory or file of the host that the guest gets, as an inherited descriptor.
+struct share {
+    int fd; // opened with O_PATH
+    bool writable;
 };
 
 struct string_list {
@@ -74,6 +89,15 @@ struct launch_config {
     size_t argument_count;
     struct bind_mount binds[MAX_BINDS];
     size_t bind_count;
+    struct share shares[MAX_SHARES]; // entry N appears as SHARES_DIRECTORY "/N"
+    size_t share_count;
+    // kind software with shares: argv and binds of the file server. It finds the socket to listen on as
+    // descriptor BH_SPAWN_FIRST_FD; the VMM is connected to it by server_fd, which is -1 otherwise.
+    const char *server_arguments[MAX_ARGUMENTS + 1];
+    size_t server_argument_count;
+    struct bind_mount server_binds[MAX_BINDS];
+    size_t server_bind_count;
+    int server_fd;
     struct string_list vmm_cgroups;        // directories whose cgroup.procs the VMM enters
     struct string_list supervisor_cgroups; // the same for the supervisor
     const char *oom_file;                  // file with a line "oom_kill N"; NULL for none

@@ -22,7 +22,7 @@
 #include "../src/error.h"
 
 // The root holds directories and mount points only; 64 KiB leave no room to hide anything.
-#define ROOT_OPTIONS "size=64k,nr_inodes=64,mode=0755"
+#define ROOT_OPTIONS "size=64k,nr_inodes=128,mode=0755"
 // Device nodes and their directories, apart from the root, which has none.
 #define DEVICES "/dev"
 #define DEVICES_OPTIONS "size=64k,nr_inodes=16,mode=0755"
@@ -39,6 +39,15 @@ int jail_join_cgroups(const struct string_list *cgroups, char *error, size_t err
     }
     return 0;
 }
+
+// What the file server needs to be root of its own user namespace: to be anybody there is not more than to be
+// the VM's user, the only one that it has.
+static const int server_capabilities[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,  CAP_FSETID, CAP_SETGID,
+                                          CAP_SETUID, CAP_SYS_CHROOT,   CAP_SETPCAP, CAP_MKNOD,  CAP_SETFCAP};
+
+// Each name that the guest's kernel remembers is a descriptor of whoever serves it. What a guest can hold is
+// bounded by its memory long before; the kernel's memory for them counts against the VM's cgroup.
+#define SHARES_DESCRIPTORS 262144
 
 // Makes the directories above `path` (absolute, inside the new root at `root`).
 static int make_parents(int root, const char *path) {
@@ -138,6 +147,24 @@ static int copy_device(int root, const struct bind_mount *bind, const struct lau
     return S_ISCHR(status.st_mode) ? make_node(root, bind->target, status.st_rdev, config) : -ENODEV;
 }
 
+static int attach_shares(int root, const struct launch_config *config) {
+    if (mkdirat(root, SHARES_DIRECTORY + 1, 0755) != 0)
+        return -errno;
+    for (size_t i = 0; i < config->share_count; i++) {
+        char target[64];
+        struct stat status;
+        (void)snprintf(target, sizeof target, SHARES_DIRECTORY "/%zu", i);
+        if (fstat(config->shares[i].fd, &status) != 0)
+            return -errno;
+        int result = make_mount_point(root, target, S_ISDIR(status.st_mode));
+        if (result != 0)
+            return result;
+        if (syscall(SYS_move_mount, config->shares[i].fd, "", root, target + 1, MOVE_MOUNT_F_EMPTY_PATH) != 0)
+            return -errno;
+    }
+    return 0;
+}
+
 static int build_root(const struct launch_config *config, char *error, size_t error_size) {
     (void)umask(0022); // the VM's user must be able to walk through what is made here
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
@@ -170,14 +197,19 @@ static int build_root(const struct launch_config *config, char *error, size_t er
         if (result != 0)
             return bh_fail(error, error_size, -result, "%s in the jail", AGENT_DIRECTORY);
     }
+    if (config->kind != VMM_SOFTWARE && config->share_count > 0 &&
+        (result = attach_shares(root, config)) != 0)
+        return bh_fail(error, error_size, -result, "shared directories in the jail");
     if (mkdirat(root, "proc", 0555) != 0)
         return bh_fail(error, error_size, errno, "/proc in the jail");
     if (fchdir(root) != 0 || syscall(SYS_pivot_root, ".", ".") != 0 || umount2(".", MNT_DETACH) != 0 ||
         chdir("/") != 0)
         return bh_fail(error, error_size, errno, "pivot_root");
-    // Own processes only, and nothing beside them (subset=pid has no /proc/sys, no /proc/kcore).
+    // Own processes only, and nothing beside them (subset=pid has no /proc/sys, no /proc/kcore). The file
+    // server does not start without /proc/sys/fs/file-max; of what comes with it, it can read what any user
+    // can.
     if (mount("proc", "/proc", "proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
-              "hidepid=2,subset=pid") != 0)
+              config->kind == VMM_FILES ? "hidepid=2" : "hidepid=2,subset=pid") != 0)
         return bh_fail(error, error_size, errno, "/proc in the jail");
     if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) !=
             0 ||
@@ -191,7 +223,9 @@ int jail_enter(const struct launch_config *config, struct limitations *limitatio
     int result = jail_join_cgroups(&config->vmm_cgroups, error, error_size);
     if (result != 0)
         return result;
-    if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS) != 0)
+    // The file server has no network; it shares nothing with the VM but the socket to it.
+    int network = config->kind == VMM_FILES ? CLONE_NEWNET : 0;
+    if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | network) != 0)
         return bh_fail(error, error_size, errno, "namespaces");
     if (unshare(CLONE_NEWCGROUP) != 0)
         limitation_add(limitations,
@@ -213,21 +247,32 @@ static rlim_t largest_writable(const struct launch_config *config) {
     return largest;
 }
 
+// Whatever this process may have at most, up to SHARES_DESCRIPTORS.
+static rlim_t descriptors_of_server(void) {
+    struct rlimit now = {0}, wanted = {SHARES_DESCRIPTORS, SHARES_DESCRIPTORS};
+    if (setrlimit(RLIMIT_NOFILE, &wanted) == 0 || getrlimit(RLIMIT_NOFILE, &now) != 0 ||
+        now.rlim_max > SHARES_DESCRIPTORS)
+        return SHARES_DESCRIPTORS;
+    return now.rlim_max;
+}
+
 static int set_limits(const struct launch_config *config) {
+    bool serves = config->kind != VMM_SOFTWARE && config->share_count > 0;
     const struct {
         int resource;
         rlim_t value;
     } limits[] = {
-        {RLIMIT_CORE, 0},     // a core file would hold the guest's memory
-        {RLIMIT_NOFILE, 256}, // QEMU uses about 30
-        {RLIMIT_NPROC, 128},  // threads; its user is the VM's own. QEMU uses vCPUs + about 6, at most 64 for
-                              // its pool
+        {RLIMIT_CORE, 0},                                        // a core file would hold the guest's memory
+        {RLIMIT_NOFILE, serves ? descriptors_of_server() : 256}, // QEMU uses about 30
+        {RLIMIT_NPROC, 128}, // threads; its user is the VM's own. QEMU uses vCPUs + about 6, at most 64 for
+                             // its pool
         {RLIMIT_MEMLOCK, 0},
         {RLIMIT_MSGQUEUE, 0},
         {RLIMIT_RTPRIO, 0},
         // A disk that is opened by path can be grown by the VMM, so the host's file system needs this bound.
-        // QEMU has its disks as descriptors, and grows them when it is told to.
-        {RLIMIT_FSIZE, config->kind == VMM_LIBKRUN ? largest_writable(config) : RLIM_INFINITY},
+        // QEMU has its disks as descriptors, and grows them when it is told to. Files of the host's
+        // directories may be of any size.
+        {RLIMIT_FSIZE, config->kind == VMM_LIBKRUN && !serves ? largest_writable(config) : RLIM_INFINITY},
     };
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         struct rlimit limit = {limits[i].value, limits[i].value};
@@ -239,6 +284,43 @@ static int set_limits(const struct launch_config *config) {
         if (setrlimit(RLIMIT_AS, &limit) != 0)
             return -errno;
     }
+    return 0;
+}
+
+// The VM's user, and with it root of a user namespace that has no other; the supervisor says so in its maps.
+static int enter_server_namespace(const struct launch_config *config) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    // Kept over the change of the user for kernels that let only this one make user namespaces.
+    struct __user_cap_data_struct admin[2] = {
+        {.effective = 1u << CAP_SYS_ADMIN, .permitted = 1u << CAP_SYS_ADMIN}};
+    struct __user_cap_data_struct kept[2] = {{0}};
+    if (prctl(PR_SET_KEEPCAPS, 1) != 0 || setgroups(0, NULL) != 0 ||
+        setresgid(config->gid, config->gid, config->gid) != 0 ||
+        setresuid(config->uid, config->uid, config->uid) != 0 || syscall(SYS_capset, &header, admin) != 0 ||
+        unshare(CLONE_NEWUSER) != 0)
+        return -errno;
+    for (size_t i = 0; i < sizeof server_capabilities / sizeof *server_capabilities; i++) {
+        uint32_t bit = 1u << (server_capabilities[i] % 32);
+        kept[server_capabilities[i] / 32].effective |= bit;
+        kept[server_capabilities[i] / 32].permitted |= bit;
+    }
+    for (int capability = 0; prctl(PR_CAPBSET_READ, capability) >= 0; capability++)
+        if (!(kept[capability / 32].permitted & 1u << (capability % 32)) &&
+            prctl(PR_CAPBSET_DROP, capability) != 0)
+            return -errno;
+    return syscall(SYS_capset, &header, kept) == 0 ? 0 : -errno;
+}
+
+int jail_drop_server_privileges(const struct launch_config *config, char *error, size_t error_size) {
+    int result = set_limits(config);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "resource limits");
+    result = enter_server_namespace(config);
+    if (result != 0)
+        return bh_fail(error, error_size, -result, "user namespace of the file server");
+    // Only now: changing the user clears it.
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return bh_fail(error, error_size, errno, "prctl");
     return 0;
 }
 

@@ -1,6 +1,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,6 +17,14 @@
 
 // Everything up to the last right of ABI 1.
 #define ACCESS_V1 ((1ULL << 13) - 1)
+
+// What may be done below a writable share: everything but devices and programs.
+#define SHARE_FILE_ACCESS (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_TRUNCATE)
+#define SHARE_DIRECTORY_ACCESS                                                                               \
+    (SHARE_FILE_ACCESS | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR |                       \
+     LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |            \
+     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_SYM |             \
+     ACCESS_REFER)
 
 static int allow_below(int ruleset, const char *path, uint64_t access) {
     CLEANUP_FD fd = open(path, O_PATH | O_CLOEXEC);
@@ -53,6 +63,19 @@ int jail_landlock(const struct launch_config *config, struct limitations *limita
                 allow_below(ruleset, bind->target, read | write | (rules.handled_access_fs & ACCESS_IOCTL));
         else if (bind->writable)
             result = allow_below(ruleset, bind->target, read | write);
+    }
+    for (size_t i = 0; result == 0 && config->kind != VMM_SOFTWARE && i < config->share_count; i++) {
+        char path[64];
+        (void)snprintf(path, sizeof path, SHARES_DIRECTORY "/%zu", i);
+        struct stat status;
+        if (!config->shares[i].writable)
+            continue;
+        if (stat(path, &status) != 0)
+            result = -errno;
+        else
+            result = allow_below(ruleset, path,
+                                 rules.handled_access_fs &
+                                     (S_ISDIR(status.st_mode) ? SHARE_DIRECTORY_ACCESS : SHARE_FILE_ACCESS));
     }
     if (result == 0 && config->kind == VMM_LIBKRUN)
         result = allow_below(ruleset, AGENT_DIRECTORY, LANDLOCK_ACCESS_FS_MAKE_SOCK);

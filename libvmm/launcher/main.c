@@ -26,6 +26,7 @@
 #include "jail.h"
 #include "network.h"
 #include "record.h"
+#include "shares.h"
 #include "supervise.h"
 
 #define LOCK_FILE "lock"
@@ -43,7 +44,11 @@ struct launch {
     int errors[2];  // pipe: [0] ours, [1] the VMM's stderr
     int report[2];  // pipe: limitations, or nothing and a failure text, from the child
     int permit[2];  // pipe: one byte lets the child go on
-    bool locked;    // the failure is that another VM holds the directory
+    // The same for the file server, where there is one; its configuration, and the socket between it and the
+    // VMM: [0] it listens, [1] the VMM is connected.
+    int server_report[2], server_permit[2], server_socket[2];
+    struct launch_config server;
+    bool locked; // the failure is that another VM holds the directory
     char error[BH_ERROR_BYTES];
 };
 
@@ -134,29 +139,96 @@ static int make_channels(struct launch *launch) {
         if (result != 0)
             return bh_fail(launch->error, BH_ERROR_BYTES, -result, "descriptors");
     }
+    for (size_t i = 0; i < launch->config.share_count; i++) {
+        int result = move_high(&launch->config.shares[i].fd);
+        if (result != 0)
+            return bh_fail(launch->error, BH_ERROR_BYTES, -result, "descriptors");
+    }
     return 0;
+}
+
+// Only for VMs with a file server.
+static int make_server_channels(struct launch *launch) {
+    int result = shares_connect(launch->server_socket);
+    if (result != 0)
+        return bh_fail(launch->error, BH_ERROR_BYTES, -result, "socket of the file server");
+    if (pipe2(launch->server_report, O_CLOEXEC) != 0 || pipe2(launch->server_permit, O_CLOEXEC) != 0)
+        return bh_fail(launch->error, BH_ERROR_BYTES, errno, "pipes");
+    int *const own[] = {&launch->server_report[0], &launch->server_report[1], &launch->server_permit[0],
+                        &launch->server_permit[1], &launch->server_socket[0], &launch->server_socket[1]};
+    for (size_t i = 0; result == 0 && i < sizeof own / sizeof *own; i++)
+        result = move_high(own[i]);
+    return result == 0 ? 0 : bh_fail(launch->error, BH_ERROR_BYTES, -result, "descriptors");
 }
 
 // Leaves open across exec: 0 to 2, the inherited descriptors, TAP, console, and the lock behind them.
 static int arrange_descriptors(const struct launch *launch) {
     const struct launch_config *config = &launch->config;
     int last = config->console_fd > config->tap_fd ? config->console_fd : config->tap_fd;
+    if (config->server_fd > last)
+        last = config->server_fd;
     if (syscall(SYS_close_range, BH_SPAWN_CONFIG_FD, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
         return -errno;
     for (uint32_t i = 0; i < config->vmm_fds; i++)
         if (fcntl(BH_SPAWN_FIRST_FD + (int)i, F_SETFD, 0) != 0)
             return -errno;
     if (dup2(launch->errors[1], STDERR_FILENO) < 0 || dup2(launch->console[1], config->console_fd) < 0 ||
-        dup2(launch->lock, last + 1) < 0 || (launch->tap >= 0 && dup2(launch->tap, config->tap_fd) < 0))
+        dup2(launch->lock, last + 1) < 0 || (launch->tap >= 0 && dup2(launch->tap, config->tap_fd) < 0) ||
+        (config->server_fd >= 0 && dup2(launch->server_socket[1], config->server_fd) < 0))
         return -errno;
     return 0;
+}
+
+// The same for the file server: the socket that it listens on, and the lock.
+static int arrange_server_descriptors(const struct launch *launch) {
+    if (syscall(SYS_close_range, BH_SPAWN_CONFIG_FD, ~0U, CLOSE_RANGE_CLOEXEC) != 0 ||
+        dup2(launch->errors[1], STDERR_FILENO) < 0 || dup2(launch->server_socket[0], BH_SPAWN_FIRST_FD) < 0 ||
+        dup2(launch->lock, BH_SPAWN_FIRST_FD + 1) < 0)
+        return -errno;
+    return 0;
+}
+
+static int reset_signals(char *error) {
+    sigset_t none;
+    (void)sigemptyset(&none);
+    if (signal(SIGPIPE, SIG_DFL) == SIG_ERR || sigprocmask(SIG_SETMASK, &none, NULL) != 0)
+        return bh_fail(error, BH_ERROR_BYTES, errno, "signals");
+    return 0;
+}
+
+static int execute(const struct launch_config *config, char *error) {
+    char *const environment[] = {NULL};
+    (void)execve(config->arguments[0], (char *const *)(uintptr_t)config->arguments, environment);
+    return bh_fail(error, BH_ERROR_BYTES, errno, "start of %s", config->arguments[0]);
+}
+
+// The file server's process, number 1 of a pid namespace of its own. Returns only on failure.
+static int become_server(struct launch *launch) {
+    const struct launch_config *config = &launch->server;
+    struct limitations ignored = {0}; // the VMM's process tells the same
+    int result = jail_enter(config, &ignored, launch->error, BH_ERROR_BYTES);
+    if (result == 0)
+        result = jail_drop_server_privileges(config, launch->error, BH_ERROR_BYTES);
+    if (result == 0)
+        result = jail_landlock(config, &ignored, launch->error, BH_ERROR_BYTES);
+    if (result != 0)
+        return result;
+    result = arrange_server_descriptors(launch);
+    if (result != 0)
+        return bh_fail(launch->error, BH_ERROR_BYTES, -result, "descriptors of the file server");
+    char word = 'K'; // now the supervisor gives it its user
+    (void)close(launch->server_permit[1]);
+    if (write(launch->server_report[1], &word, 1) != 1 || read(launch->server_permit[0], &word, 1) != 1)
+        _exit(1);
+    result = reset_signals(launch->error);
+    if (result == 0)
+        result = jail_seccomp(config, launch->error, BH_ERROR_BYTES);
+    return result == 0 ? execute(config, launch->error) : result;
 }
 
 // The VMM's process, number 1 of its pid namespace. Returns only on failure, with launch->error set.
 static int become_vmm(struct launch *launch) {
     struct limitations *limitations = &launch->limitations;
-    sigset_t none;
-    (void)sigemptyset(&none);
     int result = jail_enter(&launch->config, limitations, launch->error, BH_ERROR_BYTES);
     if (result == 0)
         result = jail_drop_privileges(&launch->config, launch->error, BH_ERROR_BYTES);
@@ -174,15 +246,10 @@ static int become_vmm(struct launch *launch) {
     (void)close(launch->permit[1]);
     if (write(launch->report[1], word, 1 + limitations->size) < 0 || read(launch->permit[0], word, 1) != 1)
         _exit(1);
-    if (signal(SIGPIPE, SIG_DFL) == SIG_ERR || sigprocmask(SIG_SETMASK, &none, NULL) != 0)
-        return bh_fail(launch->error, BH_ERROR_BYTES, errno, "signals");
-    result = jail_seccomp(launch->config.kind, launch->error, BH_ERROR_BYTES);
-    if (result != 0)
-        return result;
-    char *const environment[] = {NULL};
-    (void)execve(launch->config.arguments[0], (char *const *)(uintptr_t)launch->config.arguments,
-                 environment);
-    return bh_fail(launch->error, BH_ERROR_BYTES, errno, "start of %s", launch->config.arguments[0]);
+    result = reset_signals(launch->error);
+    if (result == 0)
+        result = jail_seccomp(&launch->config, launch->error, BH_ERROR_BYTES);
+    return result == 0 ? execute(&launch->config, launch->error) : result;
 }
 
 // Reads one message of the child: 1 and its text, or 0 when the child closed the pipe, which exec does.
@@ -240,6 +307,10 @@ static void keep_own_descriptors(struct launch *launch) {
     bh_close_fd(&launch->report[0]);
     bh_close_fd(&launch->permit[0]);
     bh_close_fd(&launch->permit[1]);
+    bh_close_fd(&launch->server_socket[0]);
+    bh_close_fd(&launch->server_socket[1]);
+    for (size_t i = 0; i < launch->config.share_count; i++)
+        bh_close_fd(&launch->config.shares[i].fd);
 }
 
 static int prepare(struct launch *launch) {
@@ -257,30 +328,84 @@ static int prepare(struct launch *launch) {
     if (result == 0)
         result = network_create(&launch->config, &launch->tap, launch->error, BH_ERROR_BYTES);
     if (result == 0)
+        result = shares_detach(&launch->config, &launch->limitations, launch->error, BH_ERROR_BYTES);
+    if (result == 0)
         result = make_channels(launch);
-    if (result == 0 && unshare(CLONE_NEWPID) != 0)
-        result = bh_fail(launch->error, BH_ERROR_BYTES, errno, "pid namespace");
     return result;
 }
 
+static int open_pidfd(int pid, int *out) {
+    *out = (int)syscall(SYS_pidfd_open, pid, 0);
+    return *out < 0 ? -errno : move_high(out);
+}
+
+// Says why on the pipe, in the child that could not become what it was to be.
+static _Noreturn void give_up(const struct launch *launch, int report) {
+    char word[1 + BH_ERROR_BYTES];
+    int size = snprintf(word, sizeof word, "F%s", launch->error);
+    _exit(size > 0 && write(report, word, (size_t)size) == size ? 1 : 2);
+}
+
+// Starts the file server, which then waits for the VMM to say hello. Its process dies with this one.
+static int start_server(struct launch *launch, struct supervision *vm) {
+    launch->server = launch->config;
+    struct launch_config *server = &launch->server;
+    server->kind = VMM_FILES;
+    memcpy(server->arguments, server->server_arguments, sizeof server->arguments);
+    memcpy(server->binds, server->server_binds, sizeof server->binds);
+    server->bind_count = server->server_bind_count;
+    int result = make_server_channels(launch);
+    if (result != 0)
+        return result;
+    int pid = (int)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL);
+    if (pid == 0) {
+        (void)become_server(launch);
+        give_up(launch, launch->server_report[1]);
+    }
+    if (pid < 0)
+        return bh_fail(launch->error, BH_ERROR_BYTES, errno, "fork");
+    bh_close_fd(&launch->server_report[1]);
+    vm->server = pid;
+    result = open_pidfd(pid, &vm->server_pidfd);
+    if (result != 0)
+        return bh_fail(launch->error, BH_ERROR_BYTES, -result, "pidfd");
+    char text[1 + BH_ERROR_BYTES];
+    for (int turn = 0; turn < 2; turn++) { // that its jail stands, and that exec closed the pipe
+        result = read_report(launch->server_report[0], text, sizeof text);
+        if (result < 0 || (turn == 0 && result == 0))
+            return bh_fail(launch->error, BH_ERROR_BYTES, result ? -result : ECHILD,
+                           "the file server's process ended early");
+        if (result > 0 && text[0] != 'K')
+            return bh_fail(launch->error, BH_ERROR_BYTES, 0, "%s", text + 1), -ECHILD;
+        if (turn == 0) {
+            result = shares_map_server(server, pid, launch->error, BH_ERROR_BYTES);
+            if (result != 0)
+                return result;
+            if (write(launch->server_permit[1], "1", 1) != 1)
+                return bh_fail(launch->error, BH_ERROR_BYTES, errno, "the file server's process");
+        }
+    }
+    bh_close_fd(&launch->server_report[0]);
+    bh_close_fd(&launch->server_permit[0]);
+    bh_close_fd(&launch->server_permit[1]);
+    return 0;
+}
+
 static int start(struct launch *launch, struct supervision *vm) {
+    if (unshare(CLONE_NEWPID) != 0)
+        return bh_fail(launch->error, BH_ERROR_BYTES, errno, "pid namespace");
     int pid = fork();
     if (pid < 0)
         return bh_fail(launch->error, BH_ERROR_BYTES, errno, "fork");
     if (pid == 0) {
         (void)become_vmm(launch);
-        char word[1 + BH_ERROR_BYTES];
-        int size = snprintf(word, sizeof word, "F%s", launch->error);
-        _exit(size > 0 && write(launch->report[1], word, (size_t)size) == size ? 1 : 2);
+        give_up(launch, launch->report[1]);
     }
     bh_close_fd(&launch->report[1]);
-    *vm = (struct supervision){.config = &launch->config,
-                               .directory = launch->directory,
-                               .pid = pid,
-                               .pidfd = (int)syscall(SYS_pidfd_open, pid, 0),
-                               .console = launch->console[0],
-                               .stderr_pipe = launch->errors[0]};
-    int result = vm->pidfd < 0 ? bh_fail(launch->error, BH_ERROR_BYTES, errno, "pidfd") : 0;
+    vm->pid = pid;
+    int result = open_pidfd(pid, &vm->pidfd);
+    if (result != 0)
+        result = bh_fail(launch->error, BH_ERROR_BYTES, -result, "pidfd");
     if (result == 0)
         result = release_child(launch, pid);
     if (result == 0)
@@ -306,18 +431,28 @@ static int check_network(void) {
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "--check-network") == 0)
         return check_network();
-    static struct launch launch = {
-        .directory = -1, .lock = -1, .tap = -1, .console = {-1, -1}, .errors = {-1, -1}};
+    static struct launch launch = {.directory = -1,
+                                   .lock = -1,
+                                   .tap = -1,
+                                   .console = {-1, -1},
+                                   .errors = {-1, -1},
+                                   .server_socket = {-1, -1}};
     uint8_t *blob = NULL;
     size_t size = 0;
-    struct supervision vm;
+    struct supervision vm = {.config = &launch.config, .server_pidfd = -1};
     int result = read_config(&blob, &size, launch.error, BH_ERROR_BYTES);
     if (result == 0)
         result = config_decode(blob, size, &launch.config, launch.error, BH_ERROR_BYTES);
     if (result == 0)
         result = prepare(&launch);
-    if (result == 0)
+    if (result == 0 && launch.config.server_fd >= 0)
+        result = start_server(&launch, &vm);
+    if (result == 0) {
+        vm.directory = launch.directory;
+        vm.console = launch.console[0];
+        vm.stderr_pipe = launch.errors[0];
         result = start(&launch, &vm);
+    }
     if (result != 0) {
         say(launch.locked ? STATUS_LOCKED : STATUS_FAILED, launch.error);
         return 1;

@@ -108,12 +108,14 @@ static void fill_exit(FILE *file, const void *data) {
         (void)fprintf(file, "\"exitCode\":%d,", WEXITSTATUS(record->status));
     else
         (void)fprintf(file, "\"signal\":%d,", WTERMSIG(record->status));
-    (void)fprintf(file,
-                  "\"oomKilled\":%s,\"asked\":%s,\"cpuSeconds\":%.3f,\"maxResidentBytes\":%ld,"
-                  "\"finishedAtMs\":%" PRId64 "}\n",
-                  record->oom_killed ? "true" : "false", record->asked ? "true" : "false",
-                  seconds(&record->usage.ru_utime) + seconds(&record->usage.ru_stime),
-                  record->usage.ru_maxrss * 1024, now_ms());
+    (void)fprintf(
+        file,
+        "\"oomKilled\":%s,\"asked\":%s,\"fileServerLost\":%s,\"cpuSeconds\":%.3f,\"maxResidentBytes\":%ld,"
+        "\"finishedAtMs\":%" PRId64 "}\n",
+        record->oom_killed ? "true" : "false", record->asked ? "true" : "false",
+        record->server_lost ? "true" : "false",
+        seconds(&record->usage.ru_utime) + seconds(&record->usage.ru_stime), record->usage.ru_maxrss * 1024,
+        now_ms());
 }
 
 int record_running(int directory, const struct running_record *record, char *error, size_t error_size) {

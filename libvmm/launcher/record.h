@@ -26,7 +26,8 @@ struct exit_record {
     int status; // as of wait(2)
     struct rusage usage;
     bool oom_killed;
-    bool asked; // the supervisor itself ended it, on SIGTERM
+    bool asked;       // the supervisor itself ended it, on SIGTERM
+    bool server_lost; // it was ended because its file server was gone
 };
 
 // Replaces the file as a whole. Not synced to disk: it describes processes, which do not outlive the host

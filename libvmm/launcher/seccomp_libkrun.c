@@ -19,7 +19,7 @@ static const int allowed[] = {
     SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(statx), SCMP_SYS(fstatfs), SCMP_SYS(fsync), SCMP_SYS(fdatasync),
     SCMP_SYS(fallocate),
     // paths; the root is read-only but for the writable disk and the place of the agent's socket
-    SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(access), SCMP_SYS(faccessat), SCMP_SYS(stat), SCMP_SYS(lstat),
+    SCMP_SYS(access), SCMP_SYS(faccessat), SCMP_SYS(stat), SCMP_SYS(lstat),
     SCMP_SYS(readlink), SCMP_SYS(readlinkat),
     // waiting
     SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(epoll_create1), SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_wait),
@@ -38,6 +38,8 @@ static const int allowed[] = {
 
 static const struct conditional_call conditional[] = {
     THREADS_ONLY,
+    {SCMP_SYS(open), 1, {WITHOUT_SET_ID(2)}},
+    {SCMP_SYS(openat), 1, {WITHOUT_SET_ID(3)}},
     {SCMP_SYS(socket), 2, {ARGUMENT_IS(0, AF_UNIX), ARGUMENT_IS(1, SOCK_STREAM)}},
     {SCMP_SYS(prlimit64), 1, {{.arg = 2, .op = SCMP_CMP_EQ, .datum_a = 0}}}, // reading limits, never setting them
     {SCMP_SYS(prctl), 1, {ARGUMENT_IS(0, PR_SET_NAME)}},

@@ -32,7 +32,7 @@ int supervisor_drop_privileges(char *error, size_t error_size) {
     struct __user_cap_data_struct kill_only[2] = {{.effective = 1u << CAP_KILL, .permitted = 1u << CAP_KILL}};
     if (syscall(SYS_capset, &header, kill_only) != 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return bh_fail(error, error_size, errno, "capabilities of the supervisor");
-    int result = seccomp_confine(&allow_supervisor);
+    int result = seccomp_confine(&allow_supervisor, NULL);
     return result == 0 ? 0 : bh_fail(error, error_size, -result, "seccomp of the supervisor");
 }
 
@@ -56,14 +56,28 @@ static bool oom_killed(const char *path) {
     return line && strtoull(line + strlen("oom_kill "), NULL, 10) > 0;
 }
 
-enum { POLL_VMM, POLL_SIGNAL, POLL_CONSOLE, POLL_STDERR, POLL_COUNT };
+// A VMM that ends takes its file server with it, which is gone at once; its own end takes as long as the
+// guest's memory is large.
+#define SERVER_GRACE_MS 10000
+
+enum { POLL_VMM, POLL_SERVER, POLL_SIGNAL, POLL_CONSOLE, POLL_STDERR, POLL_COUNT };
 
 // One turn. 1 when the VMM has ended.
-static int turn(struct supervision *vm, struct bounded_log *logs, int signals, bool *asked) {
+static int turn(struct supervision *vm, struct bounded_log *logs, int signals, struct exit_record *record) {
     int64_t now = monotonic_ms();
     int timeout = -1;
+    if (vm->server_gone_ms) {
+        int64_t left = vm->server_gone_ms + SERVER_GRACE_MS - now;
+        timeout = left > 0 ? (int)left : -1;
+        if (left <= 0 && !record->server_lost) {
+            record->server_lost = true;
+            (void)kill(vm->pid, SIGKILL);
+        }
+    }
     struct pollfd polled[POLL_COUNT] = {
-        [POLL_VMM] = {.fd = vm->pidfd, .events = POLLIN}, [POLL_SIGNAL] = {.fd = signals, .events = POLLIN}};
+        [POLL_VMM] = {.fd = vm->pidfd, .events = POLLIN},
+        [POLL_SERVER] = {.fd = vm->server_gone_ms ? -1 : vm->server_pidfd, .events = POLLIN},
+        [POLL_SIGNAL] = {.fd = signals, .events = POLLIN}};
     for (int i = 0; i < 2; i++) {
         int wait = log_wait_ms(&logs[i], now);
         polled[POLL_CONSOLE + i] = (struct pollfd){.fd = wait == 0 ? logs[i].source : -1, .events = POLLIN};
@@ -78,11 +92,13 @@ static int turn(struct supervision *vm, struct bounded_log *logs, int signals, b
     if (polled[POLL_SIGNAL].revents) {
         struct signalfd_siginfo info;
         if (read(signals, &info, sizeof info) == (ssize_t)sizeof info) {
-            *asked = true;
+            record->asked = true;
             if (kill(vm->pid, SIGKILL) != 0 && errno != ESRCH)
                 return -errno;
         }
     }
+    if (polled[POLL_SERVER].revents)
+        vm->server_gone_ms = now;
     return polled[POLL_VMM].revents ? 1 : 0;
 }
 
@@ -105,7 +121,7 @@ int supervise(struct supervision *vm, char *error, size_t error_size) {
 
     struct exit_record record = {0};
     do
-        result = turn(vm, logs, signals, &record.asked);
+        result = turn(vm, logs, signals, &record);
     while (result == 0);
     if (result < 0) // cannot watch it any more: it must not run on unwatched
         (void)kill(vm->pid, SIGKILL);
@@ -115,6 +131,9 @@ int supervise(struct supervision *vm, char *error, size_t error_size) {
     while (reaped < 0 && errno == EINTR);
     if (reaped < 0)
         return bh_fail(error, error_size, errno, "wait");
+    if (vm->server > 0 && kill(vm->server, SIGKILL) == 0)
+        while (waitpid(vm->server, NULL, 0) < 0 && errno == EINTR)
+            ;
     for (int i = 0; i < 2; i++) {
         log_pump(&logs[i], true);
         log_close(&logs[i]);

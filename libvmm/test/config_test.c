@@ -136,7 +136,33 @@ static void libkrun_names_its_tap(void) {
     CHECK(decode(&with_descriptor, &config) == -EINVAL, "a TAP by descriptor is refused for libkrun");
 }
 
+static void shares_come_with_their_server(void) {
+    struct blob blob;
+    struct launch_config config;
+    complete(&blob);
+    blob_text(&blob, TAG_SHARE, "rw");
+    blob_text(&blob, TAG_SHARE, "ro");
+    struct blob alone = blob;
+    CHECK(decode(&alone, &config) == -EINVAL, "shares without a file server are refused");
+    blob_text(&blob, TAG_SERVER_ARGUMENT, "/server");
+    struct blob unreachable = blob;
+    CHECK(decode(&unreachable, &config) == -EINVAL, "a file server without a descriptor is refused");
+    blob_text(&blob, TAG_SERVER_BIND, "/usr/lib/server\x1f/server\x1fx");
+    struct blob colliding = blob;
+    blob_number(&colliding, TAG_SERVER_FD, 8);
+    CHECK(decode(&colliding, &config) == -EINVAL, "a file server on the console's descriptor is refused");
+    blob_number(&blob, TAG_SERVER_FD, 9);
+    CHECK(decode(&blob, &config) == 0 && config.share_count == 2, "shares are accepted");
+    CHECK(config.shares[0].fd == BH_SPAWN_FIRST_FD + 2 && config.shares[1].fd == BH_SPAWN_FIRST_FD + 3,
+          "their descriptors follow those of the VMM");
+    CHECK(config.shares[0].writable && !config.shares[1].writable, "their modes arrive");
+    CHECK(config.server_bind_count == 1 && config.bind_count == 1, "the jails have files of their own");
+    refuses("a share of another mode is refused", TAG_SHARE, "w", 2);
+    refuses("a file server without shares is refused", TAG_SERVER_ARGUMENT, "/server", 8);
+}
+
 int main(void) {
+    shares_come_with_their_server();
     decodes_each_mount_flag();
     libkrun_names_its_tap();
     accepts_a_complete_configuration();

@@ -51,6 +51,7 @@ static void accepts_a_whole_machine(void) {
     add(&arguments, "--upper", "/upper");
     add(&arguments, "--tap", "tap0");
     add(&arguments, "--mac", "02:62:68:Ff:00:01");
+    add(&arguments, "--shares", "/shares");
     add(&arguments, "--volume-0", "rw:/volume0");
     add(&arguments, "--volume-1", "ro:/volume1");
     CHECK(parse(&arguments, &machine) == 0, "disks and network are accepted");
@@ -58,6 +59,7 @@ static void accepts_a_whole_machine(void) {
               strcmp(machine.volumes[1].path, "/volume1") == 0 && machine.volumes[1].read_only &&
               !machine.volumes[2].path,
           "volumes arrive with their modes");
+    CHECK(strcmp(machine.shares, "/shares") == 0, "the shared directory arrives");
     CHECK(memcmp(machine.mac, (const uint8_t[]){0x02, 0x62, 0x68, 0xff, 0x00, 0x01}, 6) == 0,
           "the address arrives");
 }

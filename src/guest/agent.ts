@@ -19,7 +19,9 @@ export interface GuestVolume {
     /** Memory, empty at each boot. */
     | { kind: 'memory'; sizeBytes: number }
     /** Files that the host writes with `writeVolumeFiles` and the guest only reads. */
-    | { kind: 'files' };
+    | { kind: 'files' }
+    /** A directory or file of the host: which of those that the VM was given. */
+    | { kind: 'share'; entry: number; readOnly: boolean };
 }
 
 export interface GuestVolumeMount {

@@ -5,6 +5,9 @@ import type { GuestVolume, GuestVolumeFile, GuestVolumeMount } from './agent.ts'
 import type { MountVolumesSchema, VolumeSchema, WriteVolumeFilesSchema } from './generated/agent_pb.js';
 import { VOLUME_FILE_ENVELOPE_BYTES, VOLUME_FILES_MESSAGE_BYTES } from './limits.ts';
 
+/** Of the virtiofs in which drivers give a VM its shares. */
+export const SHARES_TAG = 'bulkhead';
+
 type VolumeSourceShape = NonNullable<
   Exclude<MessageInitShape<typeof VolumeSchema>, { $typeName: string }>['source']
 >;
@@ -29,6 +32,11 @@ function toVolumeSource(source: GuestVolume['source']): VolumeSourceShape {
       return { case: 'memory', value: { sizeBytes: BigInt(source.sizeBytes) } };
     case 'files':
       return { case: 'files', value: {} };
+    case 'share':
+      return {
+        case: 'share',
+        value: { tag: SHARES_TAG, entry: source.entry, readOnly: source.readOnly },
+      };
   }
 }
 

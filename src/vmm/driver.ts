@@ -17,6 +17,17 @@ export interface VmVolume {
   readOnly: boolean;
 }
 
+/** Directories and files of the host in one VM: as many as a spec may name. */
+export const SHARES_MAX = 32;
+
+/** A directory or file of the host that the guest finds in its virtiofs, under the number of its place in the list. */
+export interface VmShare {
+  /** Opened with O_PATH; stays the caller's. What it names is never looked up again. */
+  fd: number;
+  /** The guest cannot write to it, whatever it does. */
+  readOnly: boolean;
+}
+
 /** One sandbox's machine. Paths are absolute; the driver opens them and hands descriptors, never paths, to the VMM. */
 export interface VmConfig {
   /** The Sandbox's uid; also names its directory, cgroup and host user. */
@@ -36,6 +47,8 @@ export interface VmConfig {
    * and their claims last for as long as the VM does.
    */
   volumes?: readonly VmVolume[];
+  /** They take the place of one disk, however many they are. */
+  shares?: readonly VmShare[];
   /** Forces a cold boot where a driver could restore a template. */
   coldBoot?: boolean;
 }

@@ -43,6 +43,11 @@ export function decodeExit(evidence: ExitEvidence): VmExit {
         kind: 'crashed',
         message: 'The VMM was killed because its memory limit was reached.',
       };
+    if (record.fileServerLost) {
+      const detail = lastWords(vmmLogTail);
+      const what = 'The process that serves directories of the host to the VM ended';
+      return { ...base, kind: 'crashed', message: `${what}${detail ? `: ${detail}` : '.'}` };
+    }
     if (record.asked) return { ...base, kind: 'killed', message: 'The supervisor was told to end the VM.' };
     if (signal === 'SIGKILL' || signal === 'SIGTERM' || signal === 'SIGINT')
       return { ...base, kind: 'killed', message: `The VMM was ended with ${signal}.` };

@@ -80,6 +80,13 @@ export interface HostLibrary {
   memfdFromFile(path: string): Promise<number>;
   sparseCopy(source: string, target: string): Promise<void>;
   sparseCopyFd(source: number, target: string): Promise<void>;
+  /**
+   * Opens (O_PATH) what a relative path names below the directory `root`; no part of it, link or not, leads out of it (EXDEV)
+   * or is a magic link (ELOOP).
+   */
+  openBeneath(root: number, path: string): number;
+  /** Opens (O_PATH) a directory by a path without any link in it (ELOOP). */
+  openDirectory(path: string): number;
   /** Data extents as [offset, length] in bytes; fails when there are more than `capacity`. */
   extents(path: string, capacity: number): [number, number][];
   unixListen(path: string): number;
@@ -192,6 +199,8 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     'bh_extents',
     'const char *path, uint64_t *extents, size_t capacity, uint64_t *count',
   );
+  const openBeneath = declare('bh_open_beneath', 'int32_t root, const char *path, int32_t *fd');
+  const openDirectory = declare('bh_open_directory', 'const char *path, int32_t *fd');
   const unixListen = declare('bh_unix_listen', 'const char *path, int32_t *fd');
   const unixConnect = declare('bh_unix_connect', 'const char *path, int32_t *fd');
   const jailConnect = declare('bh_jail_connect', 'int32_t pid, const char *path, int32_t *fd');
@@ -282,6 +291,16 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     },
     async sparseCopyFd(source, target) {
       await sparseCopyFd.later(source, target);
+    },
+    openBeneath(root, path) {
+      const out = new Int32Array(1);
+      openBeneath.now(root, path, out);
+      return first(out);
+    },
+    openDirectory(path) {
+      const out = new Int32Array(1);
+      openDirectory.now(path, out);
+      return first(out);
     },
     extents(path, capacity) {
       const pairs = new BigUint64Array(capacity * 2);

@@ -24,6 +24,10 @@ const TAG = {
   addressSpace: 16,
   annotations: 17,
   limitation: 18,
+  share: 19,
+  serverArgument: 20,
+  serverBind: 21,
+  serverFd: 22,
 } as const;
 
 /** A read-only view of a host file or folder in the jail. At most one of the flags; `struct bind_mount` says more. */
@@ -41,6 +45,18 @@ export interface BindMount {
 export const TAP_NAME = 'tap0';
 /** In the jail of kind libkrun: the VMM's own tiny file system, where it makes the agent's socket. */
 export const AGENT_DIRECTORY = '/agent';
+
+/** In the jail of whoever serves shares: a directory with one entry for each, by number. */
+export const SHARES_DIRECTORY = '/shares';
+
+/** The process beside a VMM of kind software that serves the shares. */
+export interface FileServer {
+  /** Its argv; it listens on descriptor FIRST_INHERITED_FD. */
+  argv: string[];
+  binds: BindMount[];
+  /** Number of the VMM's connection to it. */
+  fd: number;
+}
 
 export interface LaunchConfig {
   id: string;
@@ -67,6 +83,10 @@ export interface LaunchConfig {
   addressSpaceBytes?: number;
   /** Kept in the record for the daemon that adopts the VM; at most 4095 bytes. */
   annotations: string;
+  /** Whether each of the inherited descriptors behind the VMM's, which are shares, may be written to. */
+  shares?: { readOnly: boolean }[];
+  /** With shares, for kind software. */
+  server?: FileServer;
   /** What is known already to be lacking. */
   limitations: string[];
 }
@@ -80,9 +100,9 @@ export class InheritedFds {
     return FIRST_INHERITED_FD + this.fds.length - 1;
   }
   /** Numbers for what the launcher makes itself; call when all others are added. */
-  launcherMade(): { tapFd: number; consoleFd: number } {
+  launcherMade(): { tapFd: number; consoleFd: number; serverFd: number } {
     const next = FIRST_INHERITED_FD + this.fds.length;
-    return { tapFd: next, consoleFd: next + 1 };
+    return { tapFd: next, consoleFd: next + 1, serverFd: next + 2 };
   }
 }
 
@@ -114,7 +134,9 @@ export function encodeLaunchConfig(config: LaunchConfig): Uint8Array {
   number(TAG.uid, config.uid);
   number(TAG.gid, config.gid);
   for (const argument of config.argv) text(TAG.argument, argument);
-  for (const bind of config.binds) text(TAG.bind, [bind.source, bind.target, bindFlags(bind)].join('\x1f'));
+  const bindMount = (tag: number, bind: BindMount) =>
+    text(tag, [bind.source, bind.target, bindFlags(bind)].join('\x1f'));
+  for (const bind of config.binds) bindMount(TAG.bind, bind);
   for (const path of config.vmmCgroups) text(TAG.vmmCgroup, path);
   for (const path of config.supervisorCgroups) text(TAG.supervisorCgroup, path);
   if (config.oomFile !== undefined) text(TAG.oomFile, config.oomFile);
@@ -125,6 +147,10 @@ export function encodeLaunchConfig(config: LaunchConfig): Uint8Array {
   number(TAG.logBytes, config.logBytes);
   if (config.addressSpaceBytes !== undefined) number(TAG.addressSpace, config.addressSpaceBytes);
   text(TAG.annotations, config.annotations);
+  for (const { readOnly } of config.shares ?? []) text(TAG.share, readOnly ? 'ro' : 'rw');
+  for (const argument of config.server?.argv ?? []) text(TAG.serverArgument, argument);
+  for (const bind of config.server?.binds ?? []) bindMount(TAG.serverBind, bind);
+  if (config.server !== undefined) number(TAG.serverFd, config.server.fd);
   for (const sentence of config.limitations) text(TAG.limitation, sentence);
   return Buffer.concat(parts);
 }

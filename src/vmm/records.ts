@@ -43,6 +43,8 @@ export interface ExitRecord {
   oomKilled: boolean;
   /** The supervisor ended it because it was told to with SIGTERM. */
   asked: boolean;
+  /** It was ended because the process that serves its shares was gone. */
+  fileServerLost?: boolean;
   cpuSeconds: number;
   finishedAtMs: number;
 }
@@ -102,13 +104,14 @@ export async function readRunningRecord(dir: string): Promise<RunningRecord | un
 export async function readExitRecord(dir: string): Promise<ExitRecord | undefined> {
   const fields = await readRecord(join(dir, EXIT_RECORD));
   if (fields?.version !== 1) return undefined;
-  const { exitCode, signal, oomKilled, asked, cpuSeconds, finishedAtMs } = fields;
+  const { exitCode, signal, oomKilled, asked, fileServerLost, cpuSeconds, finishedAtMs } = fields;
   if (typeof finishedAtMs !== 'number' || typeof cpuSeconds !== 'number') return undefined;
   return {
     ...(typeof exitCode === 'number' ? { exitCode } : {}),
     ...(typeof signal === 'number' ? { signal } : {}),
     oomKilled: oomKilled === true,
     asked: asked === true,
+    ...(fileServerLost === true ? { fileServerLost } : {}),
     cpuSeconds,
     finishedAtMs,
   };

@@ -1,7 +1,7 @@
 // From a machine's command line to a process in its jail: cgroups, launch, and what is given back when it fails or ends.
 import { join } from 'node:path';
-import type { DriverName } from './driver.ts';
-import type { BindMount, InheritedFds, LaunchConfig } from './launch-config.ts';
+import type { DriverName, VmShare } from './driver.ts';
+import type { BindMount, FileServer, InheritedFds, LaunchConfig } from './launch-config.ts';
 import { type Launched, launch } from './launcher.ts';
 import { LOCK_FILE } from './records.ts';
 import type { VmHost } from './vm-host.ts';
@@ -25,6 +25,9 @@ export interface VmLaunch {
   argv: string[];
   binds: BindMount[];
   inherited: InheritedFds;
+  shares?: readonly VmShare[];
+  /** With shares, where the VMM does not serve them by itself. */
+  server?: Omit<FileServer, 'fd'>;
   /** How the VMM gets at its TAP: as a descriptor from the launcher, by its name, or not at all. */
   tap: 'descriptor' | 'name' | 'none';
   /** Limit of the VMM's cgroup, guest memory included. */
@@ -39,8 +42,8 @@ export interface VmLaunch {
 
 /** Starts the VMM. When it rejects, or what follows fails, `abandonVm` gives everything back. */
 export async function launchVm(host: VmHost, vm: VmLaunch, signal: AbortSignal): Promise<VmProcess> {
-  const { id, dir, uid, argv, binds, inherited } = vm;
-  const { tapFd, consoleFd } = inherited.launcherMade();
+  const { id, dir, uid, argv, binds, inherited, shares = [] } = vm;
+  const { tapFd, consoleFd, serverFd } = inherited.launcherMade();
   const cgroups = await host.cgroups.create(id, { cpus: vm.cpus, memoryBytes: vm.memoryLimitBytes });
   const annotations: Annotations = {
     launch: vm.launch,
@@ -61,9 +64,11 @@ export async function launchVm(host: VmHost, vm: VmLaunch, signal: AbortSignal):
     ...(vm.tap === 'none' ? {} : { tapAddress: TAP_ADDRESS }),
     logBytes: LOG_BYTES,
     annotations: encodeAnnotations(annotations),
+    shares: shares.map(({ readOnly }) => ({ readOnly })),
+    ...(vm.server === undefined ? {} : { server: { ...vm.server, fd: serverFd } }),
     limitations: cgroups.limitations,
   };
-  const launched = await launch(host, config, inherited.fds, signal);
+  const launched = await launch(host, config, [...inherited.fds, ...shares.map(({ fd }) => fd)], signal);
   return new VmProcess(host, dir, launched.record, processesGone(launched));
 }
 

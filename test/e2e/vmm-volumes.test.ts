@@ -1,6 +1,15 @@
 // Disks of volumes under a driver: what the guest sees of them, what it can do, and how it leaves them.
 import assert from 'node:assert/strict';
-import { statSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { GuestVolume } from '../../src/guest/agent.ts';
@@ -12,6 +21,11 @@ import { onlyWith } from './test-driver.ts';
 import { BUILD_DIR, connect, run, VmmBench } from './vmm-support.ts';
 
 const MIB = 1024 * 1024;
+
+/** O_PATH, which Node does not name. */
+const O_PATH = 0o10000000;
+/** Of a directory of the host: nobody that the host knows. */
+const OWNER = 12_345;
 
 let bench: VmmBench;
 let disks: DiskFactory;
@@ -129,6 +143,54 @@ test(
     await stop();
     const superblock = await readSuperblock(data.path);
     assert.deepEqual([superblock?.clean, superblock?.blocks], [true, (512 * MIB) / 4096]);
+    await bench.driver.release(config.dir);
+  },
+);
+
+test(
+  'directories and files of the host are those of their owner, with the modes that were given, whatever the guest does',
+  onlyWith('software', 'not seen to pass with libkrun yet'),
+  async () => {
+    const [shared, single] = [join(bench.dir, 'shared'), join(bench.dir, 'single')];
+    mkdirSync(shared);
+    writeFileSync(join(shared, 'file'), 'host\n');
+    writeFileSync(join(shared, 'others'), 'root\n', { mode: 0o600 });
+    writeFileSync(single, 'single\n');
+    for (const path of [shared, join(shared, 'file'), single]) chownSync(path, OWNER, OWNER);
+    const fds = [openSync(shared, O_PATH), openSync(single, O_PATH)];
+    const config = bench.config({ shares: fds.map((fd, index) => ({ fd, readOnly: index === 1 })) });
+    const vm = await bench.start(config);
+    for (const fd of fds) closeSync(fd);
+    const agent = await connect(vm);
+    await agent.mountVolumes(
+      fds.map((_, entry) => ({
+        name: `s${entry}`,
+        source: { kind: 'share', entry, readOnly: entry === 1 },
+      })),
+      [
+        { volume: 's0', mountPath: '/shared', readOnly: false },
+        { volume: 's0', mountPath: '/made', subPath: 'new/place', readOnly: false },
+        { volume: 's1', mountPath: '/etc/single', readOnly: true },
+      ],
+    );
+    const { output } = await run(
+      agent,
+      'cat /shared/file /etc/single; echo guest > /shared/made; echo deep > /made/file;' +
+        '/bin/busybox mount -o remount,rw /etc/single; echo x > /etc/single; cat /shared/others;' +
+        '/bin/busybox chmod 4755 /shared/made; /bin/busybox mknod /shared/null c 1 3; /bin/busybox chown 5 /shared/made;' +
+        '/bin/busybox ln -s ../single /shared/link; cat /shared/link /shared/../single; true',
+    );
+    assert.match(output, /^host\nsingle\n/);
+    assert.doesNotMatch(output, /^root$/m);
+    assert.equal(output.match(/^single$/gm)?.length, 1, output);
+    assert.equal(readFileSync(single, 'utf8'), 'single\n');
+    assert.equal(readFileSync(join(shared, 'new/place/file'), 'utf8'), 'deep\n');
+    assert.ok(!existsSync(join(shared, 'null')));
+    const { uid, gid, mode } = statSync(join(shared, 'made'));
+    assert.deepEqual([uid, gid, mode & 0o7000], [OWNER, OWNER, 0]);
+    await agent.shutdown({ graceMs: 1000 });
+    assert.equal((await vm.exited).kind, 'clean');
+    await agent.close();
     await bench.driver.release(config.dir);
   },
 );

@@ -477,6 +477,12 @@ export declare type Volume = Message<"bulkhead.agent.v1.Volume"> & {
      */
     value: FilesVolume;
     case: "files";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.ShareVolume share = 5;
+     */
+    value: ShareVolume;
+    case: "share";
   } | { case: undefined; value?: undefined };
 };
 
@@ -542,6 +548,38 @@ export declare type FilesVolume = Message<"bulkhead.agent.v1.FilesVolume"> & {
  * Use `create(FilesVolumeSchema)` to create a new message.
  */
 export declare const FilesVolumeSchema: GenMessage<FilesVolume>;
+
+/**
+ * A directory or file of the host, in a virtiofs that has all that the VM was given.
+ *
+ * @generated from message bulkhead.agent.v1.ShareVolume
+ */
+export declare type ShareVolume = Message<"bulkhead.agent.v1.ShareVolume"> & {
+  /**
+   * @generated from field: string tag = 1;
+   */
+  tag: string;
+
+  /**
+   * Its number there.
+   *
+   * @generated from field: uint32 entry = 2;
+   */
+  entry: number;
+
+  /**
+   * The host refuses writes.
+   *
+   * @generated from field: bool read_only = 3;
+   */
+  readOnly: boolean;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.ShareVolume.
+ * Use `create(ShareVolumeSchema)` to create a new message.
+ */
+export declare const ShareVolumeSchema: GenMessage<ShareVolume>;
 
 /**
  * @generated from message bulkhead.agent.v1.VolumeMount

@@ -25,7 +25,7 @@ import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/code
  * Describes the file agent.proto.
  */
 export const file_agent = /*@__PURE__*/
-  fileDesc("CgthZ2VudC5wcm90bxIRYnVsa2hlYWQuYWdlbnQudjEi2AkKC0hvc3RNZXNzYWdlEhIKCnJlcXVlc3RfaWQYASABKAQSLQoFaGVsbG8YAiABKAsyHC5idWxraGVhZC5hZ2VudC52MS5Ib3N0SGVsbG9IABIyCgptb3VudF9yb290GAMgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuTW91bnRSb290SAASNQoLcGVyc29uYWxpemUYBCABKAsyHi5idWxraGVhZC5hZ2VudC52MS5QZXJzb25hbGl6ZUgAEicKBGV4ZWMYBSABKAsyFy5idWxraGVhZC5hZ2VudC52MS5FeGVjSAASMAoJcmVhZF9maWxlGAYgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuUmVhZEZpbGVIABIyCgp3cml0ZV9maWxlGAcgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuV3JpdGVGaWxlSAASKwoGYXR0YWNoGAggASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuQXR0YWNoSAASMwoKc3RkaW5fZGF0YRgJIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbURhdGFIABIxCglzdGRpbl9lbmQYCiABKAsyHC5idWxraGVhZC5hZ2VudC52MS5TdHJlYW1FbmRIABIrCgZjcmVkaXQYCyABKAsyGS5idWxraGVhZC5hZ2VudC52MS5DcmVkaXRIABIrCgZzaWduYWwYDCABKAsyGS5idWxraGVhZC5hZ2VudC52MS5TaWduYWxIABIrCgZyZXNpemUYDSABKAsyGS5idWxraGVhZC5hZ2VudC52MS5SZXNpemVIABItCgdyZWxlYXNlGA4gASgLMhouYnVsa2hlYWQuYWdlbnQudjEuUmVsZWFzZUgAEjAKCWdldF9zdGF0cxgPIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkdldFN0YXRzSAASLwoIc2h1dGRvd24YECABKAsyGy5idWxraGVhZC5hZ2VudC52MS5TaHV0ZG93bkgAEisKBnJlYm9vdBgRIAEoCzIZLmJ1bGtoZWFkLmFnZW50LnYxLlJlYm9vdEgAEicKBHBpbmcYEiABKAsyFy5idWxraGVhZC5hZ2VudC52MS5QaW5nSAASMAoJc2V0X2Nsb2NrGBUgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuU2V0Q2xvY2tIABI4Cg1tb3VudF92b2x1bWVzGBYgASgLMh8uYnVsa2hlYWQuYWdlbnQudjEuTW91bnRWb2x1bWVzSAASQQoSd3JpdGVfdm9sdW1lX2ZpbGVzGBcgASgLMiMuYnVsa2hlYWQuYWdlbnQudjEuV3JpdGVWb2x1bWVGaWxlc0gAEjQKC2ZpbGVfYWN0aW9uGBggASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuRmlsZUFjdGlvbkgAEicKBGRpYWwYGSABKAsyFy5idWxraGVhZC5hZ2VudC52MS5EaWFsSAASNAoLZnJlZXplX3Jvb3QYGiABKAsyHS5idWxraGVhZC5hZ2VudC52MS5GcmVlemVSb290SAASMAoJdGhhd19yb290GBsgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuVGhhd1Jvb3RIAEIGCgRib2R5SgQIExAUSgQIFBAVIoIECgxHdWVzdE1lc3NhZ2USEgoKcmVxdWVzdF9pZBgBIAEoBBIuCgVoZWxsbxgCIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLkd1ZXN0SGVsbG9IABInCgRkb25lGAMgASgLMhcuYnVsa2hlYWQuYWdlbnQudjEuRG9uZUgAEi0KB2ZhaWx1cmUYBCABKAsyGi5idWxraGVhZC5hZ2VudC52MS5GYWlsdXJlSAASLQoHc3RhcnRlZBgFIAEoCzIaLmJ1bGtoZWFkLmFnZW50LnYxLlN0YXJ0ZWRIABIvCghhdHRhY2hlZBgGIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkF0dGFjaGVkSAASKQoFc3RhdHMYByABKAsyGC5idWxraGVhZC5hZ2VudC52MS5TdGF0c0gAEi8KBm91dHB1dBgIIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbURhdGFIABIyCgpvdXRwdXRfZW5kGAkgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtRW5kSAASMQoMc3RkaW5fY3JlZGl0GAogASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuQ3JlZGl0SAASKwoGZXhpdGVkGAsgASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuRXhpdGVkSABCBgoEYm9keSI0CglIb3N0SGVsbG8SDQoFbm9uY2UYASABKAwSGAoQcHJvdG9jb2xfdmVyc2lvbhgCIAEoDSLoAQoKR3Vlc3RIZWxsbxIYChBwcm90b2NvbF92ZXJzaW9uGAEgASgNEhUKDWFnZW50X3ZlcnNpb24YAiABKAkSEAoIZmVhdHVyZXMYAyADKAkSFgoOa2VybmVsX3JlbGVhc2UYBCABKAkSDwoHYm9vdF9pZBgFIAEoCRIUCgxyb290X21vdW50ZWQYBiABKAgSFAoMcGVyc29uYWxpemVkGAcgASgIEjEKCHNlc3Npb25zGAggAygLMh8uYnVsa2hlYWQuYWdlbnQudjEuU2Vzc2lvblN0YXRlEg8KB3RpbWVfbXMYCSABKAMiBgoERG9uZSJICgdGYWlsdXJlEiwKBGNvZGUYASABKA4yHi5idWxraGVhZC5hZ2VudC52MS5GYWlsdXJlQ29kZRIPCgdtZXNzYWdlGAIgASgJIjcKCU1vdW50Um9vdBIUCgxpbWFnZV9kZXZpY2UYASABKAkSFAoMdXBwZXJfZGV2aWNlGAIgASgJImoKDE1vdW50Vm9sdW1lcxIqCgd2b2x1bWVzGAEgAygLMhkuYnVsa2hlYWQuYWdlbnQudjEuVm9sdW1lEi4KBm1vdW50cxgCIAMoCzIeLmJ1bGtoZWFkLmFnZW50LnYxLlZvbHVtZU1vdW50IrMBCgZWb2x1bWUSDAoEbmFtZRgBIAEoCRItCgRkaXNrGAIgASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuRGlza1ZvbHVtZUgAEjEKBm1lbW9yeRgDIAEoCzIfLmJ1bGtoZWFkLmFnZW50LnYxLk1lbW9yeVZvbHVtZUgAEi8KBWZpbGVzGAQgASgLMh4uYnVsa2hlYWQuYWdlbnQudjEuRmlsZXNWb2x1bWVIAEIICgZzb3VyY2UiLwoKRGlza1ZvbHVtZRIOCgZkZXZpY2UYASABKAkSEQoJcmVhZF9vbmx5GAIgASgIIiIKDE1lbW9yeVZvbHVtZRISCgpzaXplX2J5dGVzGAEgASgEIg0KC0ZpbGVzVm9sdW1lIlYKC1ZvbHVtZU1vdW50Eg4KBnZvbHVtZRgBIAEoCRISCgptb3VudF9wYXRoGAIgASgJEhAKCHN1Yl9wYXRoGAMgASgJEhEKCXJlYWRfb25seRgEIAEoCCJ/ChBXcml0ZVZvbHVtZUZpbGVzEg4KBnZvbHVtZRgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIsCgVmaWxlcxgDIAMoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlZvbHVtZUZpbGUSDQoFZmlyc3QYBCABKAgSDAoEbGFzdBgFIAEoCCI5CgpWb2x1bWVGaWxlEgwKBHBhdGgYASABKAkSDAoEbW9kZRgCIAEoDRIPCgdjb250ZW50GAMgASgMIuUBCgtQZXJzb25hbGl6ZRIPCgdib290X2lkGAEgASgJEhAKCGhvc3RuYW1lGAIgASgJEg8KB3RpbWVfbXMYAyABKAMSDwoHZW50cm9weRgEIAEoDBIxCgduZXR3b3JrGAUgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTmV0d29ya0NvbmZpZxITCgtuYW1lc2VydmVycxgGIAMoCRIWCg5zZWFyY2hfZG9tYWlucxgHIAMoCRIxCgtleHRyYV9ob3N0cxgIIAMoCzIcLmJ1bGtoZWFkLmFnZW50LnYxLkhvc3RFbnRyeSKGAQoNTmV0d29ya0NvbmZpZxILCgNtYWMYASABKAwSLQoJYWRkcmVzc2VzGAIgAygLMhouYnVsa2hlYWQuYWdlbnQudjEuQWRkcmVzcxIsCghnYXRld2F5cxgDIAMoCzIaLmJ1bGtoZWFkLmFnZW50LnYxLkFkZHJlc3MSCwoDbXR1GAQgASgNIiwKB0FkZHJlc3MSCgoCaXAYASABKAwSFQoNcHJlZml4X2xlbmd0aBgCIAEoDSIrCglIb3N0RW50cnkSDwoHYWRkcmVzcxgBIAEoCRINCgVuYW1lcxgCIAMoCSLVAgoERXhlYxISCgpzZXNzaW9uX2lkGAEgASgJEgwKBGFyZ3YYAiADKAkSCwoDZW52GAMgAygJEgsKA2N3ZBgEIAEoCRISCgpjcmVhdGVfY3dkGAUgASgIEgwKBHVzZXIYBiABKAkSLQoIdGVybWluYWwYByABKAsyGy5idWxraGVhZC5hZ2VudC52MS5UZXJtaW5hbBINCgVzdGRpbhgIIAEoCBIqCgdybGltaXRzGAkgAygLMhkuYnVsa2hlYWQuYWdlbnQudjEuUmxpbWl0EhIKCnRpbWVvdXRfbXMYCiABKAQSLQoIb3ZlcmZsb3cYCyABKA4yGy5idWxraGVhZC5hZ2VudC52MS5PdmVyZmxvdxISCgpyaW5nX2J5dGVzGAwgASgNEhUKDW91dHB1dF9jcmVkaXQYDSABKA0SFwoPa2lsbF9vbl9yZWxlYXNlGA4gASgIIikKCFRlcm1pbmFsEg8KB2NvbHVtbnMYASABKA0SDAoEcm93cxgCIAEoDSIyCgZSbGltaXQSDAoEbmFtZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQiYwoIUmVhZEZpbGUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEhUKDW91dHB1dF9jcmVkaXQYAyABKA0SDgoGb2Zmc2V0GAQgASgEEg4KBmxlbmd0aBgFIAEoBCJJCglXcml0ZUZpbGUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBG1vZGUYAyABKA0SDAoEdXNlchgEIAEoCSLaAwoKRmlsZUFjdGlvbhISCgpzZXNzaW9uX2lkGAEgASgJEgwKBHBhdGgYAiABKAkSFQoNb3V0cHV0X2NyZWRpdBgDIAEoDRIrCgRzdGF0GAQgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuU3RhdEZpbGVIABIwCgRsaXN0GAUgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTGlzdERpcmVjdG9yeUgAEjoKDm1ha2VfZGlyZWN0b3J5GAYgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTWFrZURpcmVjdG9yeUgAEi8KBnJlbW92ZRgHIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlJlbW92ZUZpbGVIABIvCgZyZW5hbWUYCCABKAsyHS5idWxraGVhZC5hZ2VudC52MS5SZW5hbWVGaWxlSAASKwoEY29weRgJIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkNvcHlGaWxlSAASMQoHc3ltbGluaxgKIAEoCzIeLmJ1bGtoZWFkLmFnZW50LnYxLlN5bWxpbmtGaWxlSAASLAoEc3luYxgLIAEoCzIcLmJ1bGtoZWFkLmFnZW50LnYxLlN5bmNGaWxlc0gAQggKBmFjdGlvbiIaCghTdGF0RmlsZRIOCgZmb2xsb3cYASABKAgiDwoNTGlzdERpcmVjdG9yeSIuCg1NYWtlRGlyZWN0b3J5EgwKBG1vZGUYASABKA0SDwoHcGFyZW50cxgCIAEoCCI2CgpSZW1vdmVGaWxlEigKBHdoYXQYASABKA4yGi5idWxraGVhZC5hZ2VudC52MS5SZW1vdmFsIhgKClJlbmFtZUZpbGUSCgoCdG8YASABKAkiFgoIQ29weUZpbGUSCgoCdG8YASABKAkiHQoLU3ltbGlua0ZpbGUSDgoGdGFyZ2V0GAEgASgJIgsKCVN5bmNGaWxlcyJLCgREaWFsEhIKCnNlc3Npb25faWQYASABKAkSCgoCaXAYAiABKAwSDAoEcG9ydBgDIAEoDRIVCg1vdXRwdXRfY3JlZGl0GAQgASgNIrEBCglGaWxlRW50cnkSDAoEbmFtZRgBIAEoDBIpCgRraW5kGAIgASgOMhsuYnVsa2hlYWQuYWdlbnQudjEuRmlsZUtpbmQSDAoEc2l6ZRgDIAEoBBIMCgRtb2RlGAQgASgNEgsKA3VpZBgFIAEoDRILCgNnaWQYBiABKA0SEwoLbW9kaWZpZWRfbnMYByABKAMSEAoIYmlydGhfbnMYCCABKAMSDgoGdGFyZ2V0GAkgASgMIiwKB1N0YXJ0ZWQSCwoDcGlkGAEgASgFEhQKDHN0ZGluX2NyZWRpdBgCIAEoDSJ4CgZBdHRhY2gSEgoKc2Vzc2lvbl9pZBgBIAEoCRIVCg1zdGRvdXRfb2Zmc2V0GAIgASgEEhUKDXN0ZGVycl9vZmZzZXQYAyABKAQSFQoNc3Rkb3V0X2NyZWRpdBgEIAEoDRIVCg1zdGRlcnJfY3JlZGl0GAUgASgNIlAKCEF0dGFjaGVkEi4KBXN0YXRlGAEgASgLMh8uYnVsa2hlYWQuYWdlbnQudjEuU2Vzc2lvblN0YXRlEhQKDHN0ZGluX2NyZWRpdBgCIAEoDSL3AQoMU2Vzc2lvblN0YXRlEhIKCnNlc3Npb25faWQYASABKAkSCwoDcGlkGAIgASgFEg8KB3J1bm5pbmcYAyABKAgSKwoEZXhpdBgEIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLkV4aXRTdGF0dXMSEgoKc3RkaW5fb3BlbhgFIAEoCBIUCgxzdGRpbl9vZmZzZXQYBiABKAQSLgoGc3Rkb3V0GAcgASgLMh4uYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtU3RhdGUSLgoGc3RkZXJyGAggASgLMh4uYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtU3RhdGUiKQoLU3RyZWFtU3RhdGUSDQoFc3RhcnQYASABKAQSCwoDZW5kGAIgASgEIlEKCkV4aXRTdGF0dXMSDAoEY29kZRgBIAEoDRIOCgZzaWduYWwYAiABKA0SEQoJdGltZWRfb3V0GAMgASgIEhIKCm9vbV9raWxsZWQYBCABKAgiaQoKU3RyZWFtRGF0YRISCgpzZXNzaW9uX2lkGAEgASgJEikKBnN0cmVhbRgCIAEoDjIZLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCJaCglTdHJlYW1FbmQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIpCgZzdHJlYW0YAiABKA4yGS5idWxraGVhZC5hZ2VudC52MS5TdHJlYW0SDgoGb2Zmc2V0GAMgASgEImwKBkNyZWRpdBISCgpzZXNzaW9uX2lkGAEgASgJEikKBnN0cmVhbRgCIAEoDjIZLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbRIUCgxhY2tub3dsZWRnZWQYAyABKAQSDQoFYnl0ZXMYBCABKA0iSwoGRXhpdGVkEhIKCnNlc3Npb25faWQYASABKAkSLQoGc3RhdHVzGAIgASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuRXhpdFN0YXR1cyIsCgZTaWduYWwSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZzaWduYWwYAiABKA0iSwoGUmVzaXplEhIKCnNlc3Npb25faWQYASABKAkSLQoIdGVybWluYWwYAiABKAsyGy5idWxraGVhZC5hZ2VudC52MS5UZXJtaW5hbCIdCgdSZWxlYXNlEhIKCnNlc3Npb25faWQYASABKAkiCgoIR2V0U3RhdHMisQMKBVN0YXRzEhEKCXVwdGltZV9tcxgBIAEoBBIPCgd1c2VyX21zGAIgASgEEhEKCXN5c3RlbV9tcxgDIAEoBBIPCgdpZGxlX21zGAQgASgEEhEKCWlvd2FpdF9tcxgFIAEoBBIQCghzdGVhbF9tcxgGIAEoBBIUCgxtZW1vcnlfdG90YWwYByABKAQSGAoQbWVtb3J5X2F2YWlsYWJsZRgIIAEoBBIVCg1tZW1vcnlfY2FjaGVkGAkgASgEEg0KBWxvYWQxGAogASgNEg0KBWxvYWQ1GAsgASgNEg4KBmxvYWQxNRgMIAEoDRIUCgxwcmVzc3VyZV9jcHUYDSABKA0SFwoPcHJlc3N1cmVfbWVtb3J5GA4gASgNEhMKC3ByZXNzdXJlX2lvGA8gASgNEjgKDGZpbGVfc3lzdGVtcxgQIAMoCzIiLmJ1bGtoZWFkLmFnZW50LnYxLkZpbGVTeXN0ZW1TdGF0cxI1CgppbnRlcmZhY2VzGBEgAygLMiEuYnVsa2hlYWQuYWdlbnQudjEuSW50ZXJmYWNlU3RhdHMSEQoJcHJvY2Vzc2VzGBIgASgNIqIBCg9GaWxlU3lzdGVtU3RhdHMSEgoKbW91bnRfcGF0aBgBIAEoCRITCgt0b3RhbF9ieXRlcxgCIAEoBBISCgp1c2VkX2J5dGVzGAMgASgEEhQKDHRvdGFsX2lub2RlcxgEIAEoBBITCgt1c2VkX2lub2RlcxgFIAEoBBIXCg9hdmFpbGFibGVfYnl0ZXMYBiABKAQSDgoGdm9sdW1lGAcgASgJIoABCg5JbnRlcmZhY2VTdGF0cxIMCgRuYW1lGAEgASgJEhUKDXJlY2VpdmVfYnl0ZXMYAiABKAQSFgoOdHJhbnNtaXRfYnl0ZXMYAyABKAQSFwoPcmVjZWl2ZV9wYWNrZXRzGAQgASgEEhgKEHRyYW5zbWl0X3BhY2tldHMYBSABKAQiLAoIU2h1dGRvd24SEAoIZ3JhY2VfbXMYASABKA0SDgoGc2lnbmFsGAIgASgNIggKBlJlYm9vdCIGCgRQaW5nIhsKCFNldENsb2NrEg8KB3RpbWVfbXMYASABKAMiIQoKRnJlZXplUm9vdBITCgtkZWFkbGluZV9tcxgBIAEoDSIKCghUaGF3Um9vdCryAQoLRmFpbHVyZUNvZGUSFwoTRkFJTFVSRV9VTlNQRUNJRklFRBAAEhMKD0ZBSUxVUkVfSU5WQUxJRBABEhUKEUZBSUxVUkVfTk9UX0ZPVU5EEAISGgoWRkFJTFVSRV9BTFJFQURZX0VYSVNUUxADEhgKFEZBSUxVUkVfUFJFQ09ORElUSU9OEAQSFQoRRkFJTFVSRV9FWEhBVVNURUQQBRIdChlGQUlMVVJFX0NPTU1BTkRfTk9UX0ZPVU5EEAYSIgoeRkFJTFVSRV9DT01NQU5EX05PVF9FWEVDVVRBQkxFEAcSDgoKRkFJTFVSRV9JTxAIKjgKCE92ZXJmbG93EhIKDk9WRVJGTE9XX0JMT0NLEAASGAoUT1ZFUkZMT1dfRFJPUF9PTERFU1QQASpKCgdSZW1vdmFsEhAKDFJFTU9WQUxfRklMRRAAEhsKF1JFTU9WQUxfRU1QVFlfRElSRUNUT1JZEAESEAoMUkVNT1ZBTF9UUkVFEAIqZgoIRmlsZUtpbmQSEwoPRklMRV9LSU5EX09USEVSEAASFQoRRklMRV9LSU5EX1JFR1VMQVIQARIXChNGSUxFX0tJTkRfRElSRUNUT1JZEAISFQoRRklMRV9LSU5EX1NZTUxJTksQAypACgZTdHJlYW0SEAoMU1RSRUFNX1NURElOEAASEQoNU1RSRUFNX1NURE9VVBABEhEKDVNUUkVBTV9TVERFUlIQAmIGcHJvdG8z");
+  fileDesc("CgthZ2VudC5wcm90bxIRYnVsa2hlYWQuYWdlbnQudjEi2AkKC0hvc3RNZXNzYWdlEhIKCnJlcXVlc3RfaWQYASABKAQSLQoFaGVsbG8YAiABKAsyHC5idWxraGVhZC5hZ2VudC52MS5Ib3N0SGVsbG9IABIyCgptb3VudF9yb290GAMgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuTW91bnRSb290SAASNQoLcGVyc29uYWxpemUYBCABKAsyHi5idWxraGVhZC5hZ2VudC52MS5QZXJzb25hbGl6ZUgAEicKBGV4ZWMYBSABKAsyFy5idWxraGVhZC5hZ2VudC52MS5FeGVjSAASMAoJcmVhZF9maWxlGAYgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuUmVhZEZpbGVIABIyCgp3cml0ZV9maWxlGAcgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuV3JpdGVGaWxlSAASKwoGYXR0YWNoGAggASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuQXR0YWNoSAASMwoKc3RkaW5fZGF0YRgJIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbURhdGFIABIxCglzdGRpbl9lbmQYCiABKAsyHC5idWxraGVhZC5hZ2VudC52MS5TdHJlYW1FbmRIABIrCgZjcmVkaXQYCyABKAsyGS5idWxraGVhZC5hZ2VudC52MS5DcmVkaXRIABIrCgZzaWduYWwYDCABKAsyGS5idWxraGVhZC5hZ2VudC52MS5TaWduYWxIABIrCgZyZXNpemUYDSABKAsyGS5idWxraGVhZC5hZ2VudC52MS5SZXNpemVIABItCgdyZWxlYXNlGA4gASgLMhouYnVsa2hlYWQuYWdlbnQudjEuUmVsZWFzZUgAEjAKCWdldF9zdGF0cxgPIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkdldFN0YXRzSAASLwoIc2h1dGRvd24YECABKAsyGy5idWxraGVhZC5hZ2VudC52MS5TaHV0ZG93bkgAEisKBnJlYm9vdBgRIAEoCzIZLmJ1bGtoZWFkLmFnZW50LnYxLlJlYm9vdEgAEicKBHBpbmcYEiABKAsyFy5idWxraGVhZC5hZ2VudC52MS5QaW5nSAASMAoJc2V0X2Nsb2NrGBUgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuU2V0Q2xvY2tIABI4Cg1tb3VudF92b2x1bWVzGBYgASgLMh8uYnVsa2hlYWQuYWdlbnQudjEuTW91bnRWb2x1bWVzSAASQQoSd3JpdGVfdm9sdW1lX2ZpbGVzGBcgASgLMiMuYnVsa2hlYWQuYWdlbnQudjEuV3JpdGVWb2x1bWVGaWxlc0gAEjQKC2ZpbGVfYWN0aW9uGBggASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuRmlsZUFjdGlvbkgAEicKBGRpYWwYGSABKAsyFy5idWxraGVhZC5hZ2VudC52MS5EaWFsSAASNAoLZnJlZXplX3Jvb3QYGiABKAsyHS5idWxraGVhZC5hZ2VudC52MS5GcmVlemVSb290SAASMAoJdGhhd19yb290GBsgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuVGhhd1Jvb3RIAEIGCgRib2R5SgQIExAUSgQIFBAVIoIECgxHdWVzdE1lc3NhZ2USEgoKcmVxdWVzdF9pZBgBIAEoBBIuCgVoZWxsbxgCIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLkd1ZXN0SGVsbG9IABInCgRkb25lGAMgASgLMhcuYnVsa2hlYWQuYWdlbnQudjEuRG9uZUgAEi0KB2ZhaWx1cmUYBCABKAsyGi5idWxraGVhZC5hZ2VudC52MS5GYWlsdXJlSAASLQoHc3RhcnRlZBgFIAEoCzIaLmJ1bGtoZWFkLmFnZW50LnYxLlN0YXJ0ZWRIABIvCghhdHRhY2hlZBgGIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkF0dGFjaGVkSAASKQoFc3RhdHMYByABKAsyGC5idWxraGVhZC5hZ2VudC52MS5TdGF0c0gAEi8KBm91dHB1dBgIIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbURhdGFIABIyCgpvdXRwdXRfZW5kGAkgASgLMhwuYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtRW5kSAASMQoMc3RkaW5fY3JlZGl0GAogASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuQ3JlZGl0SAASKwoGZXhpdGVkGAsgASgLMhkuYnVsa2hlYWQuYWdlbnQudjEuRXhpdGVkSABCBgoEYm9keSI0CglIb3N0SGVsbG8SDQoFbm9uY2UYASABKAwSGAoQcHJvdG9jb2xfdmVyc2lvbhgCIAEoDSLoAQoKR3Vlc3RIZWxsbxIYChBwcm90b2NvbF92ZXJzaW9uGAEgASgNEhUKDWFnZW50X3ZlcnNpb24YAiABKAkSEAoIZmVhdHVyZXMYAyADKAkSFgoOa2VybmVsX3JlbGVhc2UYBCABKAkSDwoHYm9vdF9pZBgFIAEoCRIUCgxyb290X21vdW50ZWQYBiABKAgSFAoMcGVyc29uYWxpemVkGAcgASgIEjEKCHNlc3Npb25zGAggAygLMh8uYnVsa2hlYWQuYWdlbnQudjEuU2Vzc2lvblN0YXRlEg8KB3RpbWVfbXMYCSABKAMiBgoERG9uZSJICgdGYWlsdXJlEiwKBGNvZGUYASABKA4yHi5idWxraGVhZC5hZ2VudC52MS5GYWlsdXJlQ29kZRIPCgdtZXNzYWdlGAIgASgJIjcKCU1vdW50Um9vdBIUCgxpbWFnZV9kZXZpY2UYASABKAkSFAoMdXBwZXJfZGV2aWNlGAIgASgJImoKDE1vdW50Vm9sdW1lcxIqCgd2b2x1bWVzGAEgAygLMhkuYnVsa2hlYWQuYWdlbnQudjEuVm9sdW1lEi4KBm1vdW50cxgCIAMoCzIeLmJ1bGtoZWFkLmFnZW50LnYxLlZvbHVtZU1vdW50IuQBCgZWb2x1bWUSDAoEbmFtZRgBIAEoCRItCgRkaXNrGAIgASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuRGlza1ZvbHVtZUgAEjEKBm1lbW9yeRgDIAEoCzIfLmJ1bGtoZWFkLmFnZW50LnYxLk1lbW9yeVZvbHVtZUgAEi8KBWZpbGVzGAQgASgLMh4uYnVsa2hlYWQuYWdlbnQudjEuRmlsZXNWb2x1bWVIABIvCgVzaGFyZRgFIAEoCzIeLmJ1bGtoZWFkLmFnZW50LnYxLlNoYXJlVm9sdW1lSABCCAoGc291cmNlIi8KCkRpc2tWb2x1bWUSDgoGZGV2aWNlGAEgASgJEhEKCXJlYWRfb25seRgCIAEoCCIiCgxNZW1vcnlWb2x1bWUSEgoKc2l6ZV9ieXRlcxgBIAEoBCINCgtGaWxlc1ZvbHVtZSI8CgtTaGFyZVZvbHVtZRILCgN0YWcYASABKAkSDQoFZW50cnkYAiABKA0SEQoJcmVhZF9vbmx5GAMgASgIIlYKC1ZvbHVtZU1vdW50Eg4KBnZvbHVtZRgBIAEoCRISCgptb3VudF9wYXRoGAIgASgJEhAKCHN1Yl9wYXRoGAMgASgJEhEKCXJlYWRfb25seRgEIAEoCCJ/ChBXcml0ZVZvbHVtZUZpbGVzEg4KBnZvbHVtZRgBIAEoCRIQCghyZXZpc2lvbhgCIAEoCRIsCgVmaWxlcxgDIAMoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlZvbHVtZUZpbGUSDQoFZmlyc3QYBCABKAgSDAoEbGFzdBgFIAEoCCI5CgpWb2x1bWVGaWxlEgwKBHBhdGgYASABKAkSDAoEbW9kZRgCIAEoDRIPCgdjb250ZW50GAMgASgMIuUBCgtQZXJzb25hbGl6ZRIPCgdib290X2lkGAEgASgJEhAKCGhvc3RuYW1lGAIgASgJEg8KB3RpbWVfbXMYAyABKAMSDwoHZW50cm9weRgEIAEoDBIxCgduZXR3b3JrGAUgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTmV0d29ya0NvbmZpZxITCgtuYW1lc2VydmVycxgGIAMoCRIWCg5zZWFyY2hfZG9tYWlucxgHIAMoCRIxCgtleHRyYV9ob3N0cxgIIAMoCzIcLmJ1bGtoZWFkLmFnZW50LnYxLkhvc3RFbnRyeSKGAQoNTmV0d29ya0NvbmZpZxILCgNtYWMYASABKAwSLQoJYWRkcmVzc2VzGAIgAygLMhouYnVsa2hlYWQuYWdlbnQudjEuQWRkcmVzcxIsCghnYXRld2F5cxgDIAMoCzIaLmJ1bGtoZWFkLmFnZW50LnYxLkFkZHJlc3MSCwoDbXR1GAQgASgNIiwKB0FkZHJlc3MSCgoCaXAYASABKAwSFQoNcHJlZml4X2xlbmd0aBgCIAEoDSIrCglIb3N0RW50cnkSDwoHYWRkcmVzcxgBIAEoCRINCgVuYW1lcxgCIAMoCSLVAgoERXhlYxISCgpzZXNzaW9uX2lkGAEgASgJEgwKBGFyZ3YYAiADKAkSCwoDZW52GAMgAygJEgsKA2N3ZBgEIAEoCRISCgpjcmVhdGVfY3dkGAUgASgIEgwKBHVzZXIYBiABKAkSLQoIdGVybWluYWwYByABKAsyGy5idWxraGVhZC5hZ2VudC52MS5UZXJtaW5hbBINCgVzdGRpbhgIIAEoCBIqCgdybGltaXRzGAkgAygLMhkuYnVsa2hlYWQuYWdlbnQudjEuUmxpbWl0EhIKCnRpbWVvdXRfbXMYCiABKAQSLQoIb3ZlcmZsb3cYCyABKA4yGy5idWxraGVhZC5hZ2VudC52MS5PdmVyZmxvdxISCgpyaW5nX2J5dGVzGAwgASgNEhUKDW91dHB1dF9jcmVkaXQYDSABKA0SFwoPa2lsbF9vbl9yZWxlYXNlGA4gASgIIikKCFRlcm1pbmFsEg8KB2NvbHVtbnMYASABKA0SDAoEcm93cxgCIAEoDSIyCgZSbGltaXQSDAoEbmFtZRgBIAEoCRIMCgRzb2Z0GAIgASgEEgwKBGhhcmQYAyABKAQiYwoIUmVhZEZpbGUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEhUKDW91dHB1dF9jcmVkaXQYAyABKA0SDgoGb2Zmc2V0GAQgASgEEg4KBmxlbmd0aBgFIAEoBCJJCglXcml0ZUZpbGUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEgwKBG1vZGUYAyABKA0SDAoEdXNlchgEIAEoCSLaAwoKRmlsZUFjdGlvbhISCgpzZXNzaW9uX2lkGAEgASgJEgwKBHBhdGgYAiABKAkSFQoNb3V0cHV0X2NyZWRpdBgDIAEoDRIrCgRzdGF0GAQgASgLMhsuYnVsa2hlYWQuYWdlbnQudjEuU3RhdEZpbGVIABIwCgRsaXN0GAUgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTGlzdERpcmVjdG9yeUgAEjoKDm1ha2VfZGlyZWN0b3J5GAYgASgLMiAuYnVsa2hlYWQuYWdlbnQudjEuTWFrZURpcmVjdG9yeUgAEi8KBnJlbW92ZRgHIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLlJlbW92ZUZpbGVIABIvCgZyZW5hbWUYCCABKAsyHS5idWxraGVhZC5hZ2VudC52MS5SZW5hbWVGaWxlSAASKwoEY29weRgJIAEoCzIbLmJ1bGtoZWFkLmFnZW50LnYxLkNvcHlGaWxlSAASMQoHc3ltbGluaxgKIAEoCzIeLmJ1bGtoZWFkLmFnZW50LnYxLlN5bWxpbmtGaWxlSAASLAoEc3luYxgLIAEoCzIcLmJ1bGtoZWFkLmFnZW50LnYxLlN5bmNGaWxlc0gAQggKBmFjdGlvbiIaCghTdGF0RmlsZRIOCgZmb2xsb3cYASABKAgiDwoNTGlzdERpcmVjdG9yeSIuCg1NYWtlRGlyZWN0b3J5EgwKBG1vZGUYASABKA0SDwoHcGFyZW50cxgCIAEoCCI2CgpSZW1vdmVGaWxlEigKBHdoYXQYASABKA4yGi5idWxraGVhZC5hZ2VudC52MS5SZW1vdmFsIhgKClJlbmFtZUZpbGUSCgoCdG8YASABKAkiFgoIQ29weUZpbGUSCgoCdG8YASABKAkiHQoLU3ltbGlua0ZpbGUSDgoGdGFyZ2V0GAEgASgJIgsKCVN5bmNGaWxlcyJLCgREaWFsEhIKCnNlc3Npb25faWQYASABKAkSCgoCaXAYAiABKAwSDAoEcG9ydBgDIAEoDRIVCg1vdXRwdXRfY3JlZGl0GAQgASgNIrEBCglGaWxlRW50cnkSDAoEbmFtZRgBIAEoDBIpCgRraW5kGAIgASgOMhsuYnVsa2hlYWQuYWdlbnQudjEuRmlsZUtpbmQSDAoEc2l6ZRgDIAEoBBIMCgRtb2RlGAQgASgNEgsKA3VpZBgFIAEoDRILCgNnaWQYBiABKA0SEwoLbW9kaWZpZWRfbnMYByABKAMSEAoIYmlydGhfbnMYCCABKAMSDgoGdGFyZ2V0GAkgASgMIiwKB1N0YXJ0ZWQSCwoDcGlkGAEgASgFEhQKDHN0ZGluX2NyZWRpdBgCIAEoDSJ4CgZBdHRhY2gSEgoKc2Vzc2lvbl9pZBgBIAEoCRIVCg1zdGRvdXRfb2Zmc2V0GAIgASgEEhUKDXN0ZGVycl9vZmZzZXQYAyABKAQSFQoNc3Rkb3V0X2NyZWRpdBgEIAEoDRIVCg1zdGRlcnJfY3JlZGl0GAUgASgNIlAKCEF0dGFjaGVkEi4KBXN0YXRlGAEgASgLMh8uYnVsa2hlYWQuYWdlbnQudjEuU2Vzc2lvblN0YXRlEhQKDHN0ZGluX2NyZWRpdBgCIAEoDSL3AQoMU2Vzc2lvblN0YXRlEhIKCnNlc3Npb25faWQYASABKAkSCwoDcGlkGAIgASgFEg8KB3J1bm5pbmcYAyABKAgSKwoEZXhpdBgEIAEoCzIdLmJ1bGtoZWFkLmFnZW50LnYxLkV4aXRTdGF0dXMSEgoKc3RkaW5fb3BlbhgFIAEoCBIUCgxzdGRpbl9vZmZzZXQYBiABKAQSLgoGc3Rkb3V0GAcgASgLMh4uYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtU3RhdGUSLgoGc3RkZXJyGAggASgLMh4uYnVsa2hlYWQuYWdlbnQudjEuU3RyZWFtU3RhdGUiKQoLU3RyZWFtU3RhdGUSDQoFc3RhcnQYASABKAQSCwoDZW5kGAIgASgEIlEKCkV4aXRTdGF0dXMSDAoEY29kZRgBIAEoDRIOCgZzaWduYWwYAiABKA0SEQoJdGltZWRfb3V0GAMgASgIEhIKCm9vbV9raWxsZWQYBCABKAgiaQoKU3RyZWFtRGF0YRISCgpzZXNzaW9uX2lkGAEgASgJEikKBnN0cmVhbRgCIAEoDjIZLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbRIOCgZvZmZzZXQYAyABKAQSDAoEZGF0YRgEIAEoDCJaCglTdHJlYW1FbmQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIpCgZzdHJlYW0YAiABKA4yGS5idWxraGVhZC5hZ2VudC52MS5TdHJlYW0SDgoGb2Zmc2V0GAMgASgEImwKBkNyZWRpdBISCgpzZXNzaW9uX2lkGAEgASgJEikKBnN0cmVhbRgCIAEoDjIZLmJ1bGtoZWFkLmFnZW50LnYxLlN0cmVhbRIUCgxhY2tub3dsZWRnZWQYAyABKAQSDQoFYnl0ZXMYBCABKA0iSwoGRXhpdGVkEhIKCnNlc3Npb25faWQYASABKAkSLQoGc3RhdHVzGAIgASgLMh0uYnVsa2hlYWQuYWdlbnQudjEuRXhpdFN0YXR1cyIsCgZTaWduYWwSEgoKc2Vzc2lvbl9pZBgBIAEoCRIOCgZzaWduYWwYAiABKA0iSwoGUmVzaXplEhIKCnNlc3Npb25faWQYASABKAkSLQoIdGVybWluYWwYAiABKAsyGy5idWxraGVhZC5hZ2VudC52MS5UZXJtaW5hbCIdCgdSZWxlYXNlEhIKCnNlc3Npb25faWQYASABKAkiCgoIR2V0U3RhdHMisQMKBVN0YXRzEhEKCXVwdGltZV9tcxgBIAEoBBIPCgd1c2VyX21zGAIgASgEEhEKCXN5c3RlbV9tcxgDIAEoBBIPCgdpZGxlX21zGAQgASgEEhEKCWlvd2FpdF9tcxgFIAEoBBIQCghzdGVhbF9tcxgGIAEoBBIUCgxtZW1vcnlfdG90YWwYByABKAQSGAoQbWVtb3J5X2F2YWlsYWJsZRgIIAEoBBIVCg1tZW1vcnlfY2FjaGVkGAkgASgEEg0KBWxvYWQxGAogASgNEg0KBWxvYWQ1GAsgASgNEg4KBmxvYWQxNRgMIAEoDRIUCgxwcmVzc3VyZV9jcHUYDSABKA0SFwoPcHJlc3N1cmVfbWVtb3J5GA4gASgNEhMKC3ByZXNzdXJlX2lvGA8gASgNEjgKDGZpbGVfc3lzdGVtcxgQIAMoCzIiLmJ1bGtoZWFkLmFnZW50LnYxLkZpbGVTeXN0ZW1TdGF0cxI1CgppbnRlcmZhY2VzGBEgAygLMiEuYnVsa2hlYWQuYWdlbnQudjEuSW50ZXJmYWNlU3RhdHMSEQoJcHJvY2Vzc2VzGBIgASgNIqIBCg9GaWxlU3lzdGVtU3RhdHMSEgoKbW91bnRfcGF0aBgBIAEoCRITCgt0b3RhbF9ieXRlcxgCIAEoBBISCgp1c2VkX2J5dGVzGAMgASgEEhQKDHRvdGFsX2lub2RlcxgEIAEoBBITCgt1c2VkX2lub2RlcxgFIAEoBBIXCg9hdmFpbGFibGVfYnl0ZXMYBiABKAQSDgoGdm9sdW1lGAcgASgJIoABCg5JbnRlcmZhY2VTdGF0cxIMCgRuYW1lGAEgASgJEhUKDXJlY2VpdmVfYnl0ZXMYAiABKAQSFgoOdHJhbnNtaXRfYnl0ZXMYAyABKAQSFwoPcmVjZWl2ZV9wYWNrZXRzGAQgASgEEhgKEHRyYW5zbWl0X3BhY2tldHMYBSABKAQiLAoIU2h1dGRvd24SEAoIZ3JhY2VfbXMYASABKA0SDgoGc2lnbmFsGAIgASgNIggKBlJlYm9vdCIGCgRQaW5nIhsKCFNldENsb2NrEg8KB3RpbWVfbXMYASABKAMiIQoKRnJlZXplUm9vdBITCgtkZWFkbGluZV9tcxgBIAEoDSIKCghUaGF3Um9vdCryAQoLRmFpbHVyZUNvZGUSFwoTRkFJTFVSRV9VTlNQRUNJRklFRBAAEhMKD0ZBSUxVUkVfSU5WQUxJRBABEhUKEUZBSUxVUkVfTk9UX0ZPVU5EEAISGgoWRkFJTFVSRV9BTFJFQURZX0VYSVNUUxADEhgKFEZBSUxVUkVfUFJFQ09ORElUSU9OEAQSFQoRRkFJTFVSRV9FWEhBVVNURUQQBRIdChlGQUlMVVJFX0NPTU1BTkRfTk9UX0ZPVU5EEAYSIgoeRkFJTFVSRV9DT01NQU5EX05PVF9FWEVDVVRBQkxFEAcSDgoKRkFJTFVSRV9JTxAIKjgKCE92ZXJmbG93EhIKDk9WRVJGTE9XX0JMT0NLEAASGAoUT1ZFUkZMT1dfRFJPUF9PTERFU1QQASpKCgdSZW1vdmFsEhAKDFJFTU9WQUxfRklMRRAAEhsKF1JFTU9WQUxfRU1QVFlfRElSRUNUT1JZEAESEAoMUkVNT1ZBTF9UUkVFEAIqZgoIRmlsZUtpbmQSEwoPRklMRV9LSU5EX09USEVSEAASFQoRRklMRV9LSU5EX1JFR1VMQVIQARIXChNGSUxFX0tJTkRfRElSRUNUT1JZEAISFQoRRklMRV9LSU5EX1NZTUxJTksQAypACgZTdHJlYW0SEAoMU1RSRUFNX1NURElOEAASEQoNU1RSRUFNX1NURE9VVBABEhEKDVNUUkVBTV9TVERFUlIQAmIGcHJvdG8z");
 
 /**
  * Describes the message bulkhead.agent.v1.HostMessage.
@@ -112,326 +112,333 @@ export const FilesVolumeSchema = /*@__PURE__*/
   messageDesc(file_agent, 11);
 
 /**
+ * Describes the message bulkhead.agent.v1.ShareVolume.
+ * Use `create(ShareVolumeSchema)` to create a new message.
+ */
+export const ShareVolumeSchema = /*@__PURE__*/
+  messageDesc(file_agent, 12);
+
+/**
  * Describes the message bulkhead.agent.v1.VolumeMount.
  * Use `create(VolumeMountSchema)` to create a new message.
  */
 export const VolumeMountSchema = /*@__PURE__*/
-  messageDesc(file_agent, 12);
+  messageDesc(file_agent, 13);
 
 /**
  * Describes the message bulkhead.agent.v1.WriteVolumeFiles.
  * Use `create(WriteVolumeFilesSchema)` to create a new message.
  */
 export const WriteVolumeFilesSchema = /*@__PURE__*/
-  messageDesc(file_agent, 13);
+  messageDesc(file_agent, 14);
 
 /**
  * Describes the message bulkhead.agent.v1.VolumeFile.
  * Use `create(VolumeFileSchema)` to create a new message.
  */
 export const VolumeFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 14);
+  messageDesc(file_agent, 15);
 
 /**
  * Describes the message bulkhead.agent.v1.Personalize.
  * Use `create(PersonalizeSchema)` to create a new message.
  */
 export const PersonalizeSchema = /*@__PURE__*/
-  messageDesc(file_agent, 15);
+  messageDesc(file_agent, 16);
 
 /**
  * Describes the message bulkhead.agent.v1.NetworkConfig.
  * Use `create(NetworkConfigSchema)` to create a new message.
  */
 export const NetworkConfigSchema = /*@__PURE__*/
-  messageDesc(file_agent, 16);
+  messageDesc(file_agent, 17);
 
 /**
  * Describes the message bulkhead.agent.v1.Address.
  * Use `create(AddressSchema)` to create a new message.
  */
 export const AddressSchema = /*@__PURE__*/
-  messageDesc(file_agent, 17);
+  messageDesc(file_agent, 18);
 
 /**
  * Describes the message bulkhead.agent.v1.HostEntry.
  * Use `create(HostEntrySchema)` to create a new message.
  */
 export const HostEntrySchema = /*@__PURE__*/
-  messageDesc(file_agent, 18);
+  messageDesc(file_agent, 19);
 
 /**
  * Describes the message bulkhead.agent.v1.Exec.
  * Use `create(ExecSchema)` to create a new message.
  */
 export const ExecSchema = /*@__PURE__*/
-  messageDesc(file_agent, 19);
+  messageDesc(file_agent, 20);
 
 /**
  * Describes the message bulkhead.agent.v1.Terminal.
  * Use `create(TerminalSchema)` to create a new message.
  */
 export const TerminalSchema = /*@__PURE__*/
-  messageDesc(file_agent, 20);
+  messageDesc(file_agent, 21);
 
 /**
  * Describes the message bulkhead.agent.v1.Rlimit.
  * Use `create(RlimitSchema)` to create a new message.
  */
 export const RlimitSchema = /*@__PURE__*/
-  messageDesc(file_agent, 21);
+  messageDesc(file_agent, 22);
 
 /**
  * Describes the message bulkhead.agent.v1.ReadFile.
  * Use `create(ReadFileSchema)` to create a new message.
  */
 export const ReadFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 22);
+  messageDesc(file_agent, 23);
 
 /**
  * Describes the message bulkhead.agent.v1.WriteFile.
  * Use `create(WriteFileSchema)` to create a new message.
  */
 export const WriteFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 23);
+  messageDesc(file_agent, 24);
 
 /**
  * Describes the message bulkhead.agent.v1.FileAction.
  * Use `create(FileActionSchema)` to create a new message.
  */
 export const FileActionSchema = /*@__PURE__*/
-  messageDesc(file_agent, 24);
+  messageDesc(file_agent, 25);
 
 /**
  * Describes the message bulkhead.agent.v1.StatFile.
  * Use `create(StatFileSchema)` to create a new message.
  */
 export const StatFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 25);
+  messageDesc(file_agent, 26);
 
 /**
  * Describes the message bulkhead.agent.v1.ListDirectory.
  * Use `create(ListDirectorySchema)` to create a new message.
  */
 export const ListDirectorySchema = /*@__PURE__*/
-  messageDesc(file_agent, 26);
+  messageDesc(file_agent, 27);
 
 /**
  * Describes the message bulkhead.agent.v1.MakeDirectory.
  * Use `create(MakeDirectorySchema)` to create a new message.
  */
 export const MakeDirectorySchema = /*@__PURE__*/
-  messageDesc(file_agent, 27);
+  messageDesc(file_agent, 28);
 
 /**
  * Describes the message bulkhead.agent.v1.RemoveFile.
  * Use `create(RemoveFileSchema)` to create a new message.
  */
 export const RemoveFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 28);
+  messageDesc(file_agent, 29);
 
 /**
  * Describes the message bulkhead.agent.v1.RenameFile.
  * Use `create(RenameFileSchema)` to create a new message.
  */
 export const RenameFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 29);
+  messageDesc(file_agent, 30);
 
 /**
  * Describes the message bulkhead.agent.v1.CopyFile.
  * Use `create(CopyFileSchema)` to create a new message.
  */
 export const CopyFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 30);
+  messageDesc(file_agent, 31);
 
 /**
  * Describes the message bulkhead.agent.v1.SymlinkFile.
  * Use `create(SymlinkFileSchema)` to create a new message.
  */
 export const SymlinkFileSchema = /*@__PURE__*/
-  messageDesc(file_agent, 31);
+  messageDesc(file_agent, 32);
 
 /**
  * Describes the message bulkhead.agent.v1.SyncFiles.
  * Use `create(SyncFilesSchema)` to create a new message.
  */
 export const SyncFilesSchema = /*@__PURE__*/
-  messageDesc(file_agent, 32);
+  messageDesc(file_agent, 33);
 
 /**
  * Describes the message bulkhead.agent.v1.Dial.
  * Use `create(DialSchema)` to create a new message.
  */
 export const DialSchema = /*@__PURE__*/
-  messageDesc(file_agent, 33);
+  messageDesc(file_agent, 34);
 
 /**
  * Describes the message bulkhead.agent.v1.FileEntry.
  * Use `create(FileEntrySchema)` to create a new message.
  */
 export const FileEntrySchema = /*@__PURE__*/
-  messageDesc(file_agent, 34);
+  messageDesc(file_agent, 35);
 
 /**
  * Describes the message bulkhead.agent.v1.Started.
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema = /*@__PURE__*/
-  messageDesc(file_agent, 35);
+  messageDesc(file_agent, 36);
 
 /**
  * Describes the message bulkhead.agent.v1.Attach.
  * Use `create(AttachSchema)` to create a new message.
  */
 export const AttachSchema = /*@__PURE__*/
-  messageDesc(file_agent, 36);
+  messageDesc(file_agent, 37);
 
 /**
  * Describes the message bulkhead.agent.v1.Attached.
  * Use `create(AttachedSchema)` to create a new message.
  */
 export const AttachedSchema = /*@__PURE__*/
-  messageDesc(file_agent, 37);
+  messageDesc(file_agent, 38);
 
 /**
  * Describes the message bulkhead.agent.v1.SessionState.
  * Use `create(SessionStateSchema)` to create a new message.
  */
 export const SessionStateSchema = /*@__PURE__*/
-  messageDesc(file_agent, 38);
+  messageDesc(file_agent, 39);
 
 /**
  * Describes the message bulkhead.agent.v1.StreamState.
  * Use `create(StreamStateSchema)` to create a new message.
  */
 export const StreamStateSchema = /*@__PURE__*/
-  messageDesc(file_agent, 39);
+  messageDesc(file_agent, 40);
 
 /**
  * Describes the message bulkhead.agent.v1.ExitStatus.
  * Use `create(ExitStatusSchema)` to create a new message.
  */
 export const ExitStatusSchema = /*@__PURE__*/
-  messageDesc(file_agent, 40);
+  messageDesc(file_agent, 41);
 
 /**
  * Describes the message bulkhead.agent.v1.StreamData.
  * Use `create(StreamDataSchema)` to create a new message.
  */
 export const StreamDataSchema = /*@__PURE__*/
-  messageDesc(file_agent, 41);
+  messageDesc(file_agent, 42);
 
 /**
  * Describes the message bulkhead.agent.v1.StreamEnd.
  * Use `create(StreamEndSchema)` to create a new message.
  */
 export const StreamEndSchema = /*@__PURE__*/
-  messageDesc(file_agent, 42);
+  messageDesc(file_agent, 43);
 
 /**
  * Describes the message bulkhead.agent.v1.Credit.
  * Use `create(CreditSchema)` to create a new message.
  */
 export const CreditSchema = /*@__PURE__*/
-  messageDesc(file_agent, 43);
+  messageDesc(file_agent, 44);
 
 /**
  * Describes the message bulkhead.agent.v1.Exited.
  * Use `create(ExitedSchema)` to create a new message.
  */
 export const ExitedSchema = /*@__PURE__*/
-  messageDesc(file_agent, 44);
+  messageDesc(file_agent, 45);
 
 /**
  * Describes the message bulkhead.agent.v1.Signal.
  * Use `create(SignalSchema)` to create a new message.
  */
 export const SignalSchema = /*@__PURE__*/
-  messageDesc(file_agent, 45);
+  messageDesc(file_agent, 46);
 
 /**
  * Describes the message bulkhead.agent.v1.Resize.
  * Use `create(ResizeSchema)` to create a new message.
  */
 export const ResizeSchema = /*@__PURE__*/
-  messageDesc(file_agent, 46);
+  messageDesc(file_agent, 47);
 
 /**
  * Describes the message bulkhead.agent.v1.Release.
  * Use `create(ReleaseSchema)` to create a new message.
  */
 export const ReleaseSchema = /*@__PURE__*/
-  messageDesc(file_agent, 47);
+  messageDesc(file_agent, 48);
 
 /**
  * Describes the message bulkhead.agent.v1.GetStats.
  * Use `create(GetStatsSchema)` to create a new message.
  */
 export const GetStatsSchema = /*@__PURE__*/
-  messageDesc(file_agent, 48);
+  messageDesc(file_agent, 49);
 
 /**
  * Describes the message bulkhead.agent.v1.Stats.
  * Use `create(StatsSchema)` to create a new message.
  */
 export const StatsSchema = /*@__PURE__*/
-  messageDesc(file_agent, 49);
+  messageDesc(file_agent, 50);
 
 /**
  * Describes the message bulkhead.agent.v1.FileSystemStats.
  * Use `create(FileSystemStatsSchema)` to create a new message.
  */
 export const FileSystemStatsSchema = /*@__PURE__*/
-  messageDesc(file_agent, 50);
+  messageDesc(file_agent, 51);
 
 /**
  * Describes the message bulkhead.agent.v1.InterfaceStats.
  * Use `create(InterfaceStatsSchema)` to create a new message.
  */
 export const InterfaceStatsSchema = /*@__PURE__*/
-  messageDesc(file_agent, 51);
+  messageDesc(file_agent, 52);
 
 /**
  * Describes the message bulkhead.agent.v1.Shutdown.
  * Use `create(ShutdownSchema)` to create a new message.
  */
 export const ShutdownSchema = /*@__PURE__*/
-  messageDesc(file_agent, 52);
+  messageDesc(file_agent, 53);
 
 /**
  * Describes the message bulkhead.agent.v1.Reboot.
  * Use `create(RebootSchema)` to create a new message.
  */
 export const RebootSchema = /*@__PURE__*/
-  messageDesc(file_agent, 53);
+  messageDesc(file_agent, 54);
 
 /**
  * Describes the message bulkhead.agent.v1.Ping.
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema = /*@__PURE__*/
-  messageDesc(file_agent, 54);
+  messageDesc(file_agent, 55);
 
 /**
  * Describes the message bulkhead.agent.v1.SetClock.
  * Use `create(SetClockSchema)` to create a new message.
  */
 export const SetClockSchema = /*@__PURE__*/
-  messageDesc(file_agent, 55);
+  messageDesc(file_agent, 56);
 
 /**
  * Describes the message bulkhead.agent.v1.FreezeRoot.
  * Use `create(FreezeRootSchema)` to create a new message.
  */
 export const FreezeRootSchema = /*@__PURE__*/
-  messageDesc(file_agent, 56);
+  messageDesc(file_agent, 57);
 
 /**
  * Describes the message bulkhead.agent.v1.ThawRoot.
  * Use `create(ThawRootSchema)` to create a new message.
  */
 export const ThawRootSchema = /*@__PURE__*/
-  messageDesc(file_agent, 57);
+  messageDesc(file_agent, 58);
 
 /**
  * Describes the enum bulkhead.agent.v1.FailureCode.

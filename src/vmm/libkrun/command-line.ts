@@ -1,5 +1,5 @@
 // bulkhead-krun's command line (libvmm/krun-vm/options.h) and what of the host it finds in its jail.
-import { type BindMount, TAP_NAME } from '../launch-config.ts';
+import { type BindMount, SHARES_DIRECTORY, TAP_NAME } from '../launch-config.ts';
 import { AGENT_SOCKET_IN_JAIL } from '../records.ts';
 import type { LibkrunHost } from './host.ts';
 
@@ -34,6 +34,8 @@ export interface KrunMachine {
     upperPath: string;
     volumes: readonly { path: string; readOnly: boolean }[];
   };
+  /** Whether it has shares. */
+  shared?: boolean;
   /** Whether it has a network device. */
   network: boolean;
 }
@@ -49,6 +51,7 @@ export function krunArguments(machine: KrunMachine, consoleFd: number): string[]
     ...(machine.disks?.volumes ?? []).flatMap(({ readOnly }, index) => [
       ...[`--volume-${index}`, `${readOnly ? 'ro' : 'rw'}:${volumeInJail(index)}`],
     ]),
+    ...(machine.shared === true ? ['--shares', SHARES_DIRECTORY] : []),
     ...(machine.network ? ['--tap', TAP_NAME, '--mac', BOOT_MAC] : []),
   ];
 }

@@ -83,6 +83,7 @@ class LibkrunDriver implements VmmDriver {
         this.#host,
         {
           ...{ id, dir, cpus, memoryMib: memoryBytes / MIB, network: true },
+          shares: config.shares ?? [],
           disks: { imagePath: image.path, upperPath: upper.path, volumes: config.volumes ?? [] },
         },
         signal,

@@ -1,6 +1,7 @@
 // One libkrun process in its jail.
 import { chmod, chown } from 'node:fs/promises';
 import { BulkheadError } from '../../api/errors.ts';
+import type { VmShare } from '../driver.ts';
 import { InheritedFds } from '../launch-config.ts';
 import { MIB } from '../vm-config.ts';
 import { abandonVm, launchVm } from '../vm-launch.ts';
@@ -19,7 +20,8 @@ const ADDRESS_SPACE_OVERHEAD_BYTES = 4096 * MIB;
 /** Of a disk that VMs of several users read. */
 const READ_ONLY_MODE = 0o644;
 
-export interface KrunMachineSpec extends KrunMachine {
+export interface KrunMachineSpec extends Omit<KrunMachine, 'shared'> {
+  shares?: readonly VmShare[];
   id: string;
   dir: string;
 }
@@ -31,6 +33,8 @@ export async function startKrunMachine(
   signal: AbortSignal,
 ): Promise<VmProcess> {
   const { id, dir, cpus } = spec;
+  const { shares = [] } = spec;
+  const machine = { ...spec, shared: shares.length > 0 };
   try {
     const library = await findLibrary(host);
     if (library === undefined) throw new BulkheadError('DRIVER_UNAVAILABLE', 'libkrun is not installed');
@@ -49,8 +53,9 @@ export async function startKrunMachine(
       {
         ...{ driver: 'libkrun', id, dir, cpus, uid, inherited, launch: 'cold' },
         tap: spec.network ? 'name' : 'none',
-        argv: krunArguments(spec, consoleFd),
-        binds: krunBinds(host, library, spec),
+        argv: krunArguments(machine, consoleFd),
+        binds: krunBinds(host, library, machine),
+        shares,
         memoryLimitBytes: spec.memoryMib * MIB + VMM_OVERHEAD_BYTES,
         addressSpaceBytes: spec.memoryMib * MIB + ADDRESS_SPACE_OVERHEAD_BYTES,
       },

@@ -1,5 +1,6 @@
 // QEMU's command line. The same devices in the same order for cold boot, template and clone: a restored state fits no
 // other list, so MACHINE_VERSION is part of every template's key.
+import { SHARES_TAG } from '../../guest/volumes.ts';
 
 /** Raised with every change of the devices, the machine or the kernel command line below. */
 export const MACHINE_VERSION = 1;
@@ -29,6 +30,8 @@ export type MachineSource =
 export type MachineMemory =
   /** Anonymous; nobody else sees it. */
   | { kind: 'private' }
+  /** Anonymous, but a file server beside QEMU maps it too. */
+  | { kind: 'shared' }
   /** A memory file that keeps what the guest writes: of a machine that becomes a template. */
   | { kind: 'template'; fd: number }
   /** A template's sealed memory file, copied on write. */
@@ -49,6 +52,8 @@ export interface MachineOptions {
   upperWriteFd: number;
   upperReadFd: number;
   volumes: readonly VolumeFds[];
+  /** The connection to a file server; only with shared memory. */
+  serverFd?: number;
 }
 
 /** A disk of a volume. One that can be written to needs both descriptors, as the upper disk does. */
@@ -89,10 +94,19 @@ export function kernelArguments(tscKhz: number): string {
   ].join(' ');
 }
 
+function sharesArguments(serverFd: number): string[] {
+  return [
+    ...['-chardev', `socket,id=shares,fd=${serverFd}`],
+    ...['-device', `vhost-user-fs-device,chardev=shares,tag=${SHARES_TAG}`],
+  ];
+}
+
 function memoryArguments(memory: MachineMemory, size: string): string[] {
   switch (memory.kind) {
     case 'private':
       return ['-object', `memory-backend-ram,id=m0,size=${size}`];
+    case 'shared':
+      return ['-object', `memory-backend-memfd,id=m0,size=${size},share=on`];
     case 'template':
       return [
         '-object',
@@ -144,6 +158,7 @@ export function qemuArguments(options: MachineOptions): string[] {
     ],
     ...['-device', 'virtio-blk-device,drive=upper,id=vdb,serial=upper'],
     ...options.volumes.flatMap(volumeArguments),
+    ...(options.serverFd === undefined ? [] : sharesArguments(options.serverFd)),
     ...[
       '-netdev',
       `tap,id=net,fd=${options.tapFd}`,

@@ -104,6 +104,9 @@ class SoftwareDriver implements VmmDriver {
         signal,
       );
     if (config.coldBoot) return cold();
+    // A file server needs the guest's memory to be shared, which that of a template cannot be; and QEMU saves no such device.
+    if ((config.shares ?? []).length > 0)
+      return cold('directories of the host are served from a cold boot only');
     try {
       return await this.#warm(config, fresh, signal);
     } catch (error) {

@@ -1,7 +1,9 @@
 // One QEMU process in its jail: descriptors, cgroups, host user, launch. Cold boots, templates and clones all go through here.
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { BulkheadError } from '../../api/errors.ts';
 import { dialUnix } from '../dial.ts';
+import type { VmShare } from '../driver.ts';
 import { type BindMount, InheritedFds } from '../launch-config.ts';
 import { AGENT_SOCKET } from '../records.ts';
 import { MIB } from '../vm-config.ts';
@@ -15,6 +17,7 @@ import {
   TRANSLATION_CACHE_MIB,
   type VolumeFds,
 } from './command-line.ts';
+import { FILE_SERVER, FILE_SERVER_OVERHEAD_BYTES, fileServer } from './file-server.ts';
 import type { SoftwareHost } from './host.ts';
 import { QmpClient } from './qmp.ts';
 
@@ -32,6 +35,8 @@ export interface MachineSpec {
   imagePath: string;
   upperPath: string;
   volumes: readonly { path: string; readOnly: boolean }[];
+  /** Only with `shared` memory. */
+  shares?: readonly VmShare[];
   memory: MachineMemory;
   /** A device state to restore, as an open descriptor; boots when absent. */
   stateFd?: number;
@@ -53,7 +58,8 @@ export interface Machine {
  */
 function memoryLimitBytes(memoryBytes: number, kind: MachineMemory['kind']): number {
   const guest = kind === 'clone' ? 2 * memoryBytes : memoryBytes;
-  return guest + TRANSLATION_CACHE_MIB * MIB + VMM_OVERHEAD_BYTES;
+  const server = kind === 'shared' ? FILE_SERVER_OVERHEAD_BYTES : 0;
+  return guest + TRANSLATION_CACHE_MIB * MIB + VMM_OVERHEAD_BYTES + server;
 }
 
 /** Launches QEMU and talks to its monitor. When it rejects, no process, cgroup or user of this start is left. */
@@ -68,6 +74,12 @@ export async function startMachine(
     return fd;
   };
   let vm: VmProcess | undefined;
+  const { shares = [] } = spec;
+  if (shares.length > 0 && !existsSync(FILE_SERVER))
+    throw new BulkheadError(
+      'DRIVER_UNAVAILABLE',
+      `${FILE_SERVER} is missing, which serves directories of the host: install the package qemu-system-common of Debian 12.`,
+    );
   try {
     const inherited = new InheritedFds();
     const agentFd = inherited.add(own(host.library.unixListen(join(spec.dir, AGENT_SOCKET))));
@@ -80,12 +92,15 @@ export async function startMachine(
       return readOnly ? { readFd } : { readFd, writeFd: inherited.add(own(openSync(path, 'r+'))) };
     });
     const memory: MachineMemory =
-      spec.memory.kind === 'private' ? spec.memory : { ...spec.memory, fd: inherited.add(spec.memory.fd) };
+      spec.memory.kind === 'private' || spec.memory.kind === 'shared'
+        ? spec.memory
+        : { ...spec.memory, fd: inherited.add(spec.memory.fd) };
     const stateNumber = spec.stateFd === undefined ? undefined : inherited.add(spec.stateFd);
-    const { tapFd, consoleFd } = inherited.launcherMade();
+    const { tapFd, consoleFd, serverFd } = inherited.launcherMade();
     const argv = qemuArguments({
       ...{ cpus: spec.cpus, memoryMib: spec.memoryBytes / MIB, memory, agentFd, qmpFd, consoleFd, tapFd },
       ...{ imageFd, upperWriteFd, upperReadFd, volumes },
+      ...(shares.length === 0 ? {} : { serverFd }),
       source:
         stateNumber === undefined
           ? { kind: 'boot', kernelArguments: kernelArguments(host.tscKhz) }
@@ -99,6 +114,8 @@ export async function startMachine(
         ...{ driver: 'software', tap: 'descriptor', id, dir, cpus, argv, inherited },
         uid: await host.users.claim(id, dir),
         binds: jailBinds(host),
+        shares,
+        ...(shares.length === 0 ? {} : { server: fileServer(host) }),
         memoryLimitBytes: memoryLimitBytes(spec.memoryBytes, spec.memory.kind),
         addressSpaceBytes: spec.memoryBytes + ADDRESS_SPACE_OVERHEAD_BYTES,
         ...(stateNumber === undefined ? { launch: 'cold' } : { launch: 'warm', stateNumber }),

@@ -20,6 +20,7 @@ function machineSpec(config: VmConfig): Omit<MachineSpec, 'memory'> {
     ...{ id: config.id, dir: config.dir, cpus: config.cpus, memoryBytes: config.memoryBytes },
     ...{ imagePath: config.image.path, upperPath: config.upper.path },
     volumes: config.volumes ?? [],
+    shares: config.shares ?? [],
   };
 }
 
@@ -45,7 +46,7 @@ export async function coldStart(
       host,
       {
         ...machineSpec(config),
-        memory: { kind: 'private' },
+        memory: { kind: (config.shares ?? []).length > 0 ? 'shared' : 'private' },
         ...(coldReason === undefined ? {} : { coldReason }),
       },
       signal,
