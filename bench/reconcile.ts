@@ -19,6 +19,7 @@ import { DaemonMetrics } from '../src/daemon/metrics.ts';
 import { Starts } from '../src/daemon/starts.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../src/reconcilers/sandbox/reconciler.ts';
 import { Room } from '../src/reconcilers/sandbox/room.ts';
+import { FakeHostPaths } from '../src/reconcilers/testing/fake-host-paths.ts';
 import { FakeImages, FakeImageWorld } from '../src/reconcilers/testing/fake-images.ts';
 import { FakeSandboxNetworks } from '../src/reconcilers/testing/fake-network-plane.ts';
 import { FakeHost, FakeVmmDriver, fakeConnect } from '../src/reconcilers/testing/fake-vmm.ts';
@@ -113,6 +114,7 @@ async function run(dir: string): Promise<void> {
       memoryOvercommit: 1,
       formerly: async () => new Map(),
     }),
+    hostPaths: new FakeHostPaths(),
     copies: { read: () => Promise.resolve(undefined) },
     volumeMeasured: () => {},
     drivers: { all: [driver], select: async () => ({ driver, reason: 'it is a bench' }) },

@@ -335,6 +335,20 @@ export const ERRORS = {
     terminal: false,
     hint: 'Wait until the sandbox that has it ends, or end it; who waits goes on by itself.',
   },
+  HOST_PATH_NOT_ALLOWED: {
+    reason: 'HostPathNotAllowed',
+    httpStatus: 403,
+    exitCode: 125,
+    terminal: true,
+    hint: 'Name a path below a directory that the operator allows (`bulkhead daemon --host-path-root`).',
+  },
+  HOST_PATH_NOT_FOUND: {
+    reason: 'HostPathNotFound',
+    httpStatus: 404,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Make it on the host of the daemon, or correct the path or its type; it is looked for again.',
+  },
   VOLUME_NOT_READY: {
     reason: 'VolumeNotReady',
     httpStatus: 409,

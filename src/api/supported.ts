@@ -7,7 +7,5 @@ export function unsupportedFields(spec: SandboxSpec): string[] {
   for (const [index, { copy }] of (spec.patches ?? []).entries())
     if (copy !== undefined && copy.digest === undefined)
       fields.push(`patches[${index}].copy (without its content, which \`bulkhead apply\` and the SDK bring)`);
-  for (const [index, { hostPath }] of (spec.volumes ?? []).entries())
-    if (hostPath !== undefined) fields.push(`volumes[${index}].hostPath`);
   return fields.map((field) => `spec.${field}`);
 }

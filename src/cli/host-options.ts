@@ -10,6 +10,7 @@ import { type RegistryFlags, registryOptions, registrySettings } from './registr
 export interface HostFlags extends RegistryFlags {
   stateDir: string;
   volumeDir?: string;
+  hostPathRoot: string[];
   socket?: string;
   metricsAddress: string;
   metricsDetail?: true;
@@ -36,6 +37,12 @@ export function hostOptions(command: Command): Command {
     .option(
       '--volume-dir <dir>',
       'where the disks of volumes are kept (default: volumes in the state directory)',
+    )
+    .option(
+      '--host-path-root <dir>',
+      'directory of this host below which sandboxes may mount hostPath volumes; may be repeated (default: none)',
+      (dir: string, dirs: string[]) => [...dirs, resolve(dir)],
+      [] as string[],
     )
     .option('--socket <path>', 'socket of the API (default: bulkhead.sock in the state directory)')
     .option(
@@ -112,6 +119,7 @@ export async function hostSettings(options: HostFlags) {
   return {
     stateDir,
     volumeDir: resolve(options.volumeDir ?? join(stateDir, 'volumes')),
+    hostPathRoots: options.hostPathRoot,
     socketPath: resolve(options.socket ?? defaultSocket(stateDir)),
     driver,
     memoryOvercommit,

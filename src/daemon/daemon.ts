@@ -27,6 +27,7 @@ import { FolderSource } from '../source/source.ts';
 import type { Store } from '../store/store.ts';
 import type { StartTraces } from '../tracing/start-traces.ts';
 import { loadHostLibrary } from '../vmm/ffi.ts';
+import { OpenHostPaths } from '../vmm/host-paths.ts';
 import { openLibkrunDriver } from '../vmm/libkrun/driver.ts';
 import { openLostVms } from '../vmm/lost-vms.ts';
 import { type AllowedDrivers, HostDrivers } from '../vmm/select.ts';
@@ -58,6 +59,8 @@ export interface DaemonOptions {
   stateDir: string;
   /** Disks of volumes; made with mode 0700 when it does not exist. */
   volumeDir: string;
+  /** Directories of the host below which sandboxes may have some of it; none where absent. */
+  hostPathRoots?: readonly string[];
   /** Unix socket of the API. */
   socketPath: string;
   /** Watched folder of manifests; without one objects come from the API alone. */
@@ -139,6 +142,14 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => recorder.close());
   const volumes = await openDaemonVolumes({ dir: options.volumeDir, buildDir: BUILD_DIR });
   opened.defer(() => volumes.close());
+  const library = loadHostLibrary(BUILD_DIR);
+  const hostPaths = opened.use(
+    new OpenHostPaths({
+      library,
+      roots: options.hostPathRoots ?? [],
+      kept: [options.stateDir, options.volumeDir],
+    }),
+  );
   const authority = new AuthorityFile({
     path: options.gatewayAuthority ?? join(paths.network, 'authority.pem'),
     isOwn: options.gatewayAuthority !== undefined,
@@ -157,6 +168,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     store,
     images,
     volumes,
+    hostPaths,
     copies,
     volumeMeasured: (volume) => deferredVolumes.enqueue(volume),
     drivers,
@@ -253,7 +265,6 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     { name: 'store', kind: 'live', check: () => checkStore(store) },
     { name: 'store writes', kind: 'ready', check: () => objects.checkWritable() },
   ];
-  const library = loadHostLibrary(BUILD_DIR);
   const rules = apiRules(parseBody);
   const server = createServer({
     store,

@@ -28,6 +28,15 @@ export interface VmShare {
   readOnly: boolean;
 }
 
+/** What specs name of the host's directories and files. */
+export interface HostPaths {
+  /**
+   * Opens (O_PATH) what an absolute path names now, below a root that the operator allows; the caller closes it. Fails with
+   * HOST_PATH_NOT_ALLOWED or HOST_PATH_NOT_FOUND.
+   */
+  open(path: string, type: 'Directory' | 'File'): number;
+}
+
 /** One sandbox's machine. Paths are absolute; the driver opens them and hands descriptors, never paths, to the VMM. */
 export interface VmConfig {
   /** The Sandbox's uid; also names its directory, cgroup and host user. */

@@ -19,6 +19,8 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'guest-exec.test.ts': 'the agent on a bare QEMU, without a driver',
   'guest-kernel.test.ts': 'the guest kernel on a bare QEMU, without a driver',
   'guest-link.test.ts': 'the agent on a bare QEMU, without a driver',
+  'host-paths.test.ts':
+    'minutes of ways out; vmm-volumes.test.ts has directories of the host with each driver',
   'idle-timeout.test.ts': 'times of the daemon, the same with any driver',
   'images.test.ts': 'registries and disks, without a VM',
   'images-crash.test.ts': 'registries and disks, without a VM',

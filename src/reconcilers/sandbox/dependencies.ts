@@ -8,7 +8,7 @@ import type { GuestAgent } from '../../guest/agent.ts';
 import type { Images } from '../../images/images.ts';
 import type { SandboxNetworks } from '../../network/network-plane.ts';
 import type { ObjectKey, Store } from '../../store/store.ts';
-import type { VmHandle, VmmDriver } from '../../vmm/driver.ts';
+import type { HostPaths, VmHandle, VmmDriver } from '../../vmm/driver.ts';
 import type { VolumeClaims } from '../../volumes/volumes.ts';
 import type { Step } from './machine.ts';
 import type { SandboxEventRecorder } from './recorder.ts';
@@ -52,6 +52,7 @@ export interface SandboxReconcilerDeps {
   store: Store;
   images: Images;
   volumes: VolumeClaims;
+  hostPaths: HostPaths;
   /** What patches of the kind `copy` put into guests. */
   copies: Pick<Copies, 'read'>;
   /** Told when a guest has told the usage of a Volume's disk. */

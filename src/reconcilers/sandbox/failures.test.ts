@@ -18,11 +18,13 @@ const secret = (name: string, data: Record<string, string>) => ({
   ),
 });
 
+/** More than a VM can have. */
+const MANY_VOLUMES = ['a', 'b', 'c', 'd'].map((name) => ({ name, volume: { name } }));
+
 test('a field that is not supported stalls the sandbox, names the field, and starts nothing', async () => {
   await using world = new World();
   const daemon = await world.daemon();
-  const volumes = [{ name: 'host', hostPath: { path: '/srv', type: 'Directory' as const } }];
-  await world.create('idle', { volumes });
+  await world.create('idle', { volumes: MANY_VOLUMES });
   await world.settle();
   assert.equal(await world.condition('idle', 'Stalled'), 'True/NotSupported');
   assert.equal(await world.condition('idle', 'Ready'), 'False/NotSupported');
@@ -30,7 +32,7 @@ test('a field that is not supported stalls the sandbox, names the field, and sta
   const { conditions } = await world.status('idle');
   assert.match(
     conditions?.find(({ type }) => type === 'Stalled')?.message ?? '',
-    /spec\.volumes\[0\]\.hostPath/,
+    /spec\.volumes \(4 Volumes/,
   );
   assert.ok(daemon.outcomes.some(({ type }) => type === 'terminal'));
   assert.deepEqual(world.directories, []);
@@ -43,7 +45,7 @@ test('an unsupported field that is added to a running sandbox stalls it and leav
   await world.daemon();
   await world.create('idle');
   await world.untilPhase('idle', 'Running');
-  await world.patch('idle', { spec: { volumes: [{ name: 'host', hostPath: { path: '/srv' } }] } });
+  await world.patch('idle', { spec: { volumes: MANY_VOLUMES } });
   await world.settle();
   assert.equal(await world.condition('idle', 'Stalled'), 'True/NotSupported');
   assert.equal(world.host.running.length, 1);

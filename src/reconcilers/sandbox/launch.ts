@@ -33,6 +33,13 @@ export function launchDigest(object: DefaultedSandbox): string {
     .digest('hex');
 }
 
+/** Of what a start mounts. */
+export function mountsDigest({ spec: { volumes = [], volumeMounts = [] } }: DefaultedSandbox): string {
+  return createHash('sha256')
+    .update(JSON.stringify([volumes, volumeMounts], inOrder))
+    .digest('hex');
+}
+
 /** What the spec makes a root file system from. Another one needs another root. */
 export function rootOrigin({
   spec: { image, driver, user, patches, resources },

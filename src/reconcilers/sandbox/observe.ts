@@ -21,7 +21,7 @@ import type {
 import { hasReferences, resolveReferences } from './references.ts';
 import type { RootOrigin } from './run-record.ts';
 import type { SandboxRuntime } from './runtime/sandbox-runtime.ts';
-import { wantedDisks } from './volumes/spec.ts';
+import { wantedDisks, wantedShares } from './volumes/spec.ts';
 
 /** An observation, and what failures of tasks depend on: the spec and what it refers to. */
 export interface Observed {
@@ -110,9 +110,13 @@ function volumesOf(
 
 function tooManyDisks({ spec }: DefaultedSandbox): string[] {
   const disks = wantedDisks(spec).length;
-  return disks > VOLUME_DISKS_MAX
+  // All directories of the host take the place of one disk.
+  const shared = wantedShares(spec).length > 0;
+  const most = VOLUME_DISKS_MAX - (shared ? 1 : 0);
+  const beside = shared ? ' beside directories of the host' : '';
+  return disks > most
     ? [
-        `spec.volumes (${disks} Volumes, of which a VM can have ${VOLUME_DISKS_MAX}; use subPath to mount one in several places)`,
+        `spec.volumes (${disks} Volumes, of which a VM can have ${most}${beside}; use subPath to mount one in several places)`,
       ]
     : [];
 }

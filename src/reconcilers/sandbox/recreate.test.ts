@@ -195,7 +195,7 @@ test('a VM that runs is not given up for a spec that cannot be met', async () =>
   await world.create('app', RECREATE);
   await world.untilPhase('app', 'Running');
   await world.patch('app', {
-    spec: { image: OTHER, volumes: [{ name: 'host', hostPath: { path: '/srv', type: 'Directory' } }] },
+    spec: { image: OTHER, volumes: ['a', 'b', 'c', 'd'].map((name) => ({ name, volume: { name } })) },
   });
   await world.advance(60_000);
   assert.equal(await world.condition('app', 'Stalled'), 'True/NotSupported');

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { DefaultedSandboxSpec } from '../../api/sandbox.ts';
 import type { ProcessExit } from '../../guest/agent.ts';
 import type { DriverName } from '../../vmm/driver.ts';
-import type { AttachedDisk } from './volumes/spec.ts';
+import type { AttachedDisk, AttachedShare } from './volumes/spec.ts';
 
 /** Why a running VM is being stopped. */
 export type StopReason =
@@ -84,12 +84,16 @@ export interface RunRecord {
   launchDigest: string;
   /** What its VM was given, whatever the spec says by now; absent in records of releases that did not say it. */
   resources?: DefaultedSandboxSpec['resources'];
+  /** Digest of volumes and mounts; absent in records of releases that did not note it. */
+  mountsDigest?: string;
   /** This run has a main process; the spec may say otherwise by now. */
   main: boolean;
   /** `finishedAt` of the exit that the driver told before this start: what still shows it has not run. */
   previousExit: string;
   /** Disks of volumes, in the order in which the VM has them. */
   volumes?: readonly AttachedDisk[];
+  /** Directories of the host, in the order in which the VM has them. */
+  shares?: readonly AttachedShare[];
   /** The root file system has its patches; kept over all runs. */
   patched?: true;
   /** How many patches, from the first, are on the root's disk; kept over all runs. */

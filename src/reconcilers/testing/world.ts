@@ -16,6 +16,7 @@ import type { SandboxReconcilerDeps } from '../sandbox/dependencies.ts';
 import { memoryOfVms } from '../sandbox/former-vms.ts';
 import { createSandboxReconciler, type SandboxReconciler } from '../sandbox/reconciler.ts';
 import { Room } from '../sandbox/room.ts';
+import { FakeHostPaths } from './fake-host-paths.ts';
 import { FakeImages, FakeImageWorld } from './fake-images.ts';
 import { FakeSandboxNetworks } from './fake-network-plane.ts';
 import { FakeHost, FakeVmmDriver, fakeConnect } from './fake-vmm.ts';
@@ -48,6 +49,7 @@ export class World {
   readonly disks = new FakeDisks(this.faults);
   /** Content of copies by digest. */
   readonly copies = new Map<string, CopyBundle>();
+  readonly hostPaths = new FakeHostPaths();
   /** Volumes whose usage a guest has told. */
   readonly measured: string[] = [];
   readonly dir = mkdtempSync(join(existsSync(MEMORY_DIR) ? MEMORY_DIR : tmpdir(), 'bulkhead-reconciler-'));
@@ -260,6 +262,7 @@ export class Daemon {
       store: this.#store(),
       images: new FakeImages(images, this.process),
       volumes: this.volumes,
+      hostPaths: this.#world.hostPaths,
       copies: { read: (digest) => Promise.resolve(this.#world.copies.get(digest)) },
       volumeMeasured: ({ name }) => this.#world.measured.push(name),
       drivers: {

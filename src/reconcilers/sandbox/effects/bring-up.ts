@@ -147,7 +147,11 @@ async function waitForNetwork({ deps, runtime, object }: EffectContext): Promise
 /** Once for each daemon and guest: what is mounted stays, disks that became larger are filled, files are brought up to date. */
 async function mountVolumes(context: EffectContext, agent: GuestAgent, signal: AbortSignal): Promise<void> {
   const { runtime, object } = context;
-  const { volumes, mounts } = guestVolumes(object.spec, runtime.record?.volumes ?? []);
+  const { volumes, mounts } = guestVolumes(
+    object.spec,
+    runtime.record?.volumes ?? [],
+    runtime.record?.shares ?? [],
+  );
   if (volumes.length === 0) return;
   // A mount of a single file wants the file there.
   await agent.mountVolumes(volumes, [], signal);

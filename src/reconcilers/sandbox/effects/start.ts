@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { asBulkheadError, BulkheadError } from '../../../api/errors.ts';
 import { parseBytes } from '../../../api/quantity.ts';
 import { activeSince, endedForRestart, needsNewRoot } from '../decisions.ts';
-import { launchDigest } from '../launch.ts';
+import { launchDigest, mountsDigest } from '../launch.ts';
 import { RESTARTED_AT_ANNOTATION } from '../limits.ts';
 import { emit } from '../recorder.ts';
 import { discardRoot, UPPER_FILE } from '../root-disk.ts';
 import type { RunRecord } from '../run-record.ts';
 import { requireVolumes } from '../volumes/claim.ts';
+import { openShares } from '../volumes/shares.ts';
+import { wantedShares } from '../volumes/spec.ts';
 import { type EffectContext, known } from './context.ts';
 
 /** The guest's memory is given in whole MiB. */
@@ -25,6 +27,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
     const { driver, reason } = await deps.drivers.select(object.spec.driver, signal);
     await checkImage(context, image.digest);
     const { attached, disks } = await requireVolumes(context);
+    using host = openShares(deps.hostPaths, wantedShares(object.spec));
     const previousExit = await driver.lastExit(runtime.dir);
     signal.throwIfAborted();
     const fresh = runtime.record === undefined || (await discardOldRoot(context));
@@ -36,6 +39,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
         driverReason: reason,
         previousExit: previousExit?.finishedAt.toISOString() ?? '',
         ...(attached.length === 0 ? {} : { volumes: attached }),
+        ...(host.attached.length === 0 ? {} : { shares: host.attached }),
       }),
     );
     signal.throwIfAborted();
@@ -48,6 +52,7 @@ export async function startVm(context: EffectContext, signal: AbortSignal): Prom
         image: { path: image.diskPath, digest: image.digest },
         upper: { path: join(runtime.dir, UPPER_FILE), sizeBytes: parseBytes(disk) },
         volumes: disks,
+        ...(host.shares.length === 0 ? {} : { shares: host.shares }),
       },
       signal,
     );
@@ -106,7 +111,7 @@ function nextRun(
   former: RunRecord | undefined,
   { deps, object, observation }: EffectContext,
   fresh: boolean,
-  part: Pick<RunRecord, 'imageDigest' | 'driver' | 'driverReason' | 'previousExit' | 'volumes'>,
+  part: Pick<RunRecord, 'imageDigest' | 'driver' | 'driverReason' | 'previousExit' | 'volumes' | 'shares'>,
 ): RunRecord {
   const startedAt = new Date(deps.clock.now()).toISOString();
   const outcome = former?.end?.outcome;
@@ -125,6 +130,7 @@ function nextRun(
     root: observation.root,
     launchDigest: launchDigest(object),
     resources: object.spec.resources,
+    mountsDigest: mountsDigest(object),
     main: object.spec.main !== undefined,
     ...(object.spec.lifecycle?.postStart === undefined ? {} : { postStart: 'pending' }),
     ...(fresh || former === undefined ? {} : patchesOf(former)),

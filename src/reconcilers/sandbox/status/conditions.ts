@@ -9,6 +9,7 @@ import {
 import { ERRORS } from '../../../api/errors.ts';
 import { portProblem } from '../../../network/network-plane.ts';
 import { blockedBy, currentRun, needsNewRoot, otherResources, restartRequired } from '../decisions.ts';
+import { mountsDigest } from '../launch.ts';
 import type { Step } from '../machine.ts';
 import type { Observation } from '../observation.ts';
 import type { Termination } from '../run-record.ts';
@@ -59,11 +60,18 @@ export function conditionUpdates(
   ];
 }
 
+/** Mounts are made at a start alone, as no driver gives devices to a VM that runs or takes them away. */
+function otherMounts({ object, record }: Observation): boolean {
+  return (
+    object !== undefined && record?.mountsDigest !== undefined && record.mountsDigest !== mountsDigest(object)
+  );
+}
+
 function restartMessage(o: Observation): string {
-  const resources = otherResources(o);
-  return resources.length === 0
+  const kept: string[] = [...otherResources(o), ...(otherMounts(o) ? ['volumes and volumeMounts'] : [])];
+  return kept.length === 0
     ? 'The spec changed in fields that apply at the next start: restart the sandbox to apply them.'
-    : `The VM that runs keeps its ${resources.join(', ')}: restart the sandbox (bulkhead restart ${o.object?.metadata.name ?? ''}) to apply the spec.`;
+    : `The VM that runs keeps its ${kept.join(', ')}: restart the sandbox (bulkhead restart ${o.object?.metadata.name ?? ''}) to apply the spec.`;
 }
 
 type Setter = (type: SandboxConditionType, holds: boolean, why?: string, text?: string) => Update;
@@ -96,6 +104,12 @@ function imageCondition(o: Observation, set: Setter): Update {
     : set('ImageReady', false, REASONS.Pending, 'The image was not looked for yet.');
 }
 
+/** Failures of a start by what its volumes name of the host. */
+const HOST_PATH_REASONS = new Set<string>([
+  ERRORS.HOST_PATH_NOT_ALLOWED.reason,
+  ERRORS.HOST_PATH_NOT_FOUND.reason,
+]);
+
 function volumesCondition(o: Observation, { state }: Step, set: Setter): Update {
   const { wanted, claimed, problem } = o.volumes;
   const hasMounts = (o.object?.spec.volumes?.length ?? 0) > 0;
@@ -103,6 +117,8 @@ function volumesCondition(o: Observation, { state }: Step, set: Setter): Update 
   if (!hasMounts) return set('VolumesReady', true, REASONS.NoVolumes, 'No volumes are asked for.');
   if (state === 'Running') return set('VolumesReady', true, REASONS.VolumesMounted, 'They are mounted.');
   if (problem !== undefined) return set('VolumesReady', false, problem.reason, problem.message);
+  if (o.failure !== undefined && HOST_PATH_REASONS.has(o.failure.reason))
+    return set('VolumesReady', false, o.failure.reason, o.failure.message);
   if (wanted.length === 0)
     return set('VolumesReady', true, REASONS.VolumesReady, 'Nothing of them has to be waited for.');
   return claimed

@@ -23,6 +23,29 @@ export interface AttachedDisk extends WantedDisk {
   uid: string;
 }
 
+/** A directory or file of the host that was given to a VM. */
+export interface AttachedShare {
+  /** Of the entry in the spec. */
+  name: string;
+  /** The host refuses writes: every mount of it says so. */
+  readOnly: boolean;
+}
+
+export interface WantedShare extends AttachedShare {
+  path: string;
+  type: 'Directory' | 'File';
+}
+
+/** In the order in which the VM gets them. */
+export function wantedShares({ volumes = [], volumeMounts = [] }: DefaultedSandboxSpec): WantedShare[] {
+  return volumes.flatMap(({ name, hostPath }) => {
+    if (hostPath === undefined) return [];
+    const { path, type = 'Directory' } = hostPath;
+    const writes = volumeMounts.some((mount) => mount.name === name && mount.readOnly !== true);
+    return [{ name, path, type, readOnly: !writes }];
+  });
+}
+
 /** In the order in which the VM gets them. */
 export function wantedDisks({ volumes = [], volumeMounts = [] }: DefaultedSandboxSpec): WantedDisk[] {
   const wanted = new Map<string, WantedDisk>();
@@ -41,10 +64,11 @@ export function deviceOf(index: number): string {
   return `vd${String.fromCharCode(FIRST_DEVICE.charCodeAt(0) + index)}`;
 }
 
-/** What the guest mounts, given the disks that its VM has. */
+/** What the guest mounts, given the disks and directories of the host that its VM has. */
 export function guestVolumes(
   { volumes = [], volumeMounts = [] }: DefaultedSandboxSpec,
   disks: readonly AttachedDisk[],
+  shares: readonly AttachedShare[] = [],
 ): { volumes: GuestVolume[]; mounts: GuestVolumeMount[] } {
   /** Name of the guest's volume for each entry of the spec: two entries of one Volume share it. */
   const names = new Map<string, string>();
@@ -52,9 +76,16 @@ export function guestVolumes(
     name: diskName(index),
     source: { kind: 'disk', device: deviceOf(index), readOnly: disk.mode === 'ReadOnly' },
   }));
-  for (const { name, volume, tmpfs, configMap, secret } of volumes) {
+  for (const { name, volume, hostPath, tmpfs, configMap, secret } of volumes) {
     const disk = disks.findIndex((each) => each.volume === volume?.name);
     if (disk >= 0) names.set(name, diskName(disk));
+    const entry = hostPath === undefined ? -1 : shares.findIndex((each) => each.name === name);
+    const share = shares[entry];
+    if (share !== undefined) {
+      names.set(name, entryName(name));
+      const { readOnly } = share;
+      sources.push({ name: entryName(name), source: { kind: 'share', entry, readOnly } });
+    }
     if (tmpfs !== undefined) {
       names.set(name, entryName(name));
       sources.push({ name: entryName(name), source: { kind: 'memory', sizeBytes: parseBytes(tmpfs.size) } });
