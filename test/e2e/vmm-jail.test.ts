@@ -2,7 +2,16 @@
 // has to be refused by the layer that is named here. No KVM is needed, and the host's is not opened.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chownSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -360,3 +369,59 @@ for (const kind of KINDS) {
     });
   });
 }
+
+/** What a file server may do and a VMM may not, none of which leads anywhere. */
+const OF_A_FILE_SERVER = [
+  'read-proc-sys', // it reads a limit there before it starts
+  'read-kallsyms', // with every address 0, as for any user
+  'chroot', // into what it serves; there is nothing else in its root
+  'setresuid', // to the one user of its namespace, who it is
+];
+
+test('a file server that was taken over has the directories it serves, and nothing else', async () => {
+  const dir = mkdtempSync(join(parent, 'vm-'));
+  const shared = mkdtempSync(join(parent, 'shared-'));
+  chownSync(shared, UID + 1, UID + 1);
+  const host = loadHostLibrary(BUILD_DIR);
+  const watcher = new ExitWatcher(host);
+  const { tapFd, consoleFd, serverFd } = new InheritedFds().launcherMade();
+  const share = host.openDirectory(shared);
+  try {
+    const binds = [{ source: join(BUILD_DIR, 'libvmm/jail-probe'), target: '/probe', executable: true }];
+    const launched = await launch(
+      { host, watcher, launcherPath: join(BUILD_DIR, 'libvmm/bulkhead-vmm') },
+      {
+        ...{
+          id: 'probe',
+          directory: dir,
+          kind: 'software',
+          uid: UID,
+          gid: UID,
+          argv: ['/probe', 'wait'],
+          binds,
+        },
+        ...{ vmmCgroups: [], supervisorCgroups: [], vmmFds: 0, consoleFd, tapFd },
+        ...{ tapAddress: '10.77.0.1/24', logBytes: 65536, annotations: '{}', limitations: [] },
+        shares: [{ readOnly: false }],
+        server: { argv: ['/probe', 'try', 'software'], binds, fd: serverFd },
+      },
+      [share],
+      AbortSignal.timeout(30_000),
+    );
+    // Its VMM waits for ever, so the supervisor ends it, after a grace, when the server is gone.
+    await launched.supervisorExited;
+    const log = readFileSync(join(dir, 'vmm.log'), 'utf8');
+    assert.equal((await readExitRecord(dir))?.fileServerLost, true, log);
+    const answers = [...log.matchAll(/^([a-z0-9-]+) (\d+)$/gm)];
+    const done = answers.flatMap(([, name = '', error]) => (error === '0' ? [name] : []));
+    assert.ok(answers.length > 100, log);
+    assert.deepEqual(
+      done.filter((name) => !name.startsWith('allowed-')),
+      OF_A_FILE_SERVER,
+    );
+    assert.deepEqual(readdirSync(shared), []);
+  } finally {
+    closeSync(share);
+    await watcher.close();
+  }
+});
