@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 node=node_modules/.bin/node
 
-all=(start exec sdk image scrape reconcile store-and-queue daemon policy network)
+all=(start exec sdk image scrape reconcile store-and-queue daemon policy network volumes)
 (($#)) || set -- "${all[@]}"
 for name in "$@"; do
   [[ " ${all[*]} " == *" $name "* ]] || { echo "tools/bench.sh: no bench $name; there are: ${all[*]}" >&2; exit 2; }

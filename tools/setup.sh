@@ -31,6 +31,8 @@ test_packages=(
   lua5.1
   # what carries a namespace's connections beside the gateway in bench/network.ts
   passt slirp4netns
+  # what emulates a program of the host beside a guest in bench/volumes.ts
+  qemu-user
   # what the test of the guest kernel runs in a guest
   nftables iptables iproute2
 )

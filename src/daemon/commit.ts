@@ -9,6 +9,7 @@ import type { LiveSandboxes } from '../reconcilers/sandbox/runtime/live-sandboxe
 import type { SandboxRuntime } from '../reconcilers/sandbox/runtime/sandbox-runtime.ts';
 import type { SandboxCommits } from '../server/commit-routes.ts';
 import type { Store } from '../store/store.ts';
+import { requireRoomForCopy } from '../volumes/copy-room.ts';
 import type { SparseCopy } from '../volumes/disk.ts';
 import { checkDisk } from '../volumes/disk-tools.ts';
 import { readSuperblock } from '../volumes/superblock.ts';
@@ -23,6 +24,8 @@ export interface CommitParts {
   live: Pick<LiveSandboxes, 'takenUp' | 'runtime'>;
   images: Pick<OpenImages, 'commit'>;
   sparseCopy: SparseCopy;
+  /** What is to stay free of the file system with the copies. */
+  keptFreeBytes: () => Promise<number>;
   /** For the copies of disks; emptied when the daemon starts. */
   workDir: string;
 }
@@ -35,6 +38,7 @@ export function sandboxCommits(parts: CommitParts): SandboxCommits {
       try {
         const disk = join(folder, UPPER_FILE);
         const source = join(runtime.dir, UPPER_FILE);
+        await requireRoomForCopy(source, folder, await parts.keptFreeBytes());
         const imageDigest = runtime.record?.imageDigest ?? '';
         if (runtime.handle === undefined) await copyResting(parts, runtime, source, disk);
         else await copyFrozen(parts, runtime, source, disk, signal);

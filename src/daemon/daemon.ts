@@ -128,7 +128,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   opened.defer(() => registries.close());
   const images = await openImages({
     ...{ folder: paths.images, registries },
-    keptFreeBytes: () => new HostFigures(paths.images, options.minFreeDiskBytes).keptFromImages(),
+    keptFreeBytes: () => new HostFigures(paths.images, options.minFreeDiskBytes).keptFromWhatCanWait(),
   });
   opened.defer(() => images.close());
   const drivers = await openDrivers(options.driver, paths.vmm, log);
@@ -140,7 +140,10 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   const starts = new Starts(metrics.lifecycle, traces, () => clock.now());
   const recorder = new EventRecorder(store, clock, log);
   opened.defer(() => recorder.close());
-  const volumes = await openDaemonVolumes({ dir: options.volumeDir, buildDir: BUILD_DIR });
+  const volumes = await openDaemonVolumes({
+    ...{ dir: options.volumeDir, buildDir: BUILD_DIR },
+    keptFreeBytes: () => new HostFigures(options.volumeDir, options.minFreeDiskBytes).keptFromWhatCanWait(),
+  });
   opened.defer(() => volumes.close());
   const library = loadHostLibrary(BUILD_DIR);
   const hostPaths = opened.use(
@@ -279,6 +282,7 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     commits: sandboxCommits({
       ...{ store, live: sandboxes.live, images, workDir: paths.uploads },
       sparseCopy: (source, target) => library.sparseCopy(source, target),
+      keptFreeBytes: () => new HostFigures(paths.uploads, options.minFreeDiskBytes).keptFromWhatCanWait(),
     }),
     policies: policyAccess(store, networks),
     metrics: (accept) => metrics.scrape(accept),

@@ -7,8 +7,8 @@ import type { HostRoom } from '../reconcilers/sandbox/room.ts';
 const MIN_FREE_BYTES = 1024 ** 3;
 /** Of a small file system, at most so much of it. */
 const MIN_FREE_RATIO = 0.05;
-/** Images are what can best be waited for, so that they stop first. */
-const IMAGES_STOP_AT = 2;
+/** Images and copies are what can best be waited for, so that they stop first. */
+const CAN_WAIT_STOPS_AT = 2;
 
 export class HostFigures implements HostRoom {
   readonly #dir: string;
@@ -31,8 +31,8 @@ export class HostFigures implements HostRoom {
     return { availableBytes: bavail * bsize, keptBytes };
   }
 
-  /** What is to stay free when images are fetched. */
-  async keptFromImages(): Promise<number> {
-    return IMAGES_STOP_AT * (await this.disk()).keptBytes;
+  /** What is to stay free when images are fetched and disks are copied. */
+  async keptFromWhatCanWait(): Promise<number> {
+    return CAN_WAIT_STOPS_AT * (await this.disk()).keptBytes;
   }
 }

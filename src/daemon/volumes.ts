@@ -12,10 +12,14 @@ import { openVolumes } from '../volumes/open-volumes.ts';
 import type { Volumes } from '../volumes/volumes.ts';
 
 /** Opens the folder of disks. Fails with CONFLICT when another daemon has it. */
-export function openDaemonVolumes(options: { dir: string; buildDir: string }): Promise<Volumes> {
+export function openDaemonVolumes(options: {
+  dir: string;
+  buildDir: string;
+  keptFreeBytes: () => Promise<number>;
+}): Promise<Volumes> {
   const library = loadHostLibrary(options.buildDir);
   return openVolumes({
-    dir: options.dir,
+    ...{ dir: options.dir, keptFreeBytes: options.keptFreeBytes },
     sparseCopy: (source, target) => library.sparseCopy(source, target),
   });
 }

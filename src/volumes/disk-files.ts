@@ -73,12 +73,15 @@ export class DiskFiles {
     }
   }
 
-  /** Puts a raw ext4 image in the place of the disk of `dir`, checked and grown to its size. Fails with INVALID. */
-  async replace(dir: string, image: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Puts a raw ext4 image in the place of the disk of `dir`, checked and grown to its size. Fails with INVALID. `admit` refuses by
+   * throwing, once it is known for an image.
+   */
+  async replace(dir: string, image: string, signal: AbortSignal, admit: () => Promise<void>): Promise<void> {
     const { size } = await stat(diskIn(dir));
     const arriving = join(dir, ARRIVING_FILE);
     try {
-      await this.#receive(image, arriving, size, signal);
+      await this.#receive(image, arriving, size, signal, admit);
       await this.#step('arrived');
       await rename(arriving, diskIn(dir));
       await syncPath(dir);
@@ -88,7 +91,13 @@ export class DiskFiles {
   }
 
   /** A checked copy of an image, grown to `sizeBytes`. */
-  async #receive(path: string, arriving: string, sizeBytes: number, signal: AbortSignal): Promise<void> {
+  async #receive(
+    path: string,
+    arriving: string,
+    sizeBytes: number,
+    signal: AbortSignal,
+    admit: () => Promise<void>,
+  ): Promise<void> {
     const found = await stat(path).catch((error: unknown) => {
       throw new BulkheadError('INVALID', `${path} cannot be read: ${messageOf(error)}`, { cause: error });
     });
@@ -100,6 +109,7 @@ export class DiskFiles {
       );
     const declared = await readSuperblock(path);
     if (declared === undefined) throw new BulkheadError('INVALID', `${path} is no raw ext4 image.`);
+    await admit();
     await this.#disks.copy(path, arriving);
     if ((await stat(arriving)).size > sizeBytes)
       throw new BulkheadError('INVALID', `${path} grew while it was read.`);

@@ -546,3 +546,29 @@ test('killed at any step, an import leaves the former or the new content', async
     },
   );
 });
+
+test('a copy that would take what is kept for guests is refused, and leaves nothing', async () => {
+  const dir = newFolder();
+  let kept = 0;
+  const volumes = await open(dir, { keptFreeBytes: async () => kept });
+  const { uid } = identity();
+  await volumes.create({ uid, namespace: 'default', name: 'data' }, SIZE, 'ReadWriteOnce');
+  putFile(diskOf(dir, uid), 'file', 'kept');
+  const image = join(root, 'copy-room.img');
+  await volumes.exportTo(uid, image);
+  const before = readdirSync(dir).toSorted();
+  const rootBefore = readdirSync(root).toSorted();
+  kept = Number.MAX_SAFE_INTEGER;
+  const target = { namespace: 'default', name: 'other' };
+  await assert.rejects(volumes.copy(uid, target, 'ReadOnlyMany'), failsWith('DISK_FULL'));
+  await assert.rejects(volumes.exportTo(uid, join(root, 'copy-room-2.img')), failsWith('DISK_FULL'));
+  await assert.rejects(volumes.importFrom(uid, image, true, never), failsWith('DISK_FULL'));
+  assert.deepEqual(readdirSync(dir).toSorted(), before);
+  assert.deepEqual(readdirSync(root).toSorted(), rootBefore);
+  assert.deepEqual(readdirSync(join(dir, uid)).toSorted(), ['disk.img', 'volume.json']);
+  assert.equal((await volumes.inspect(uid))?.busy, undefined);
+  assert.equal(volumes.findRetained('default', 'other'), undefined);
+  kept = 0;
+  await volumes.copy(uid, target, 'ReadOnlyMany');
+  await volumes.close();
+});

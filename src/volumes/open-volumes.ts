@@ -2,9 +2,10 @@
 // there, and loses it before anything in it goes: so what has a uid for its name is always whole.
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { BulkheadError } from '../api/errors.ts';
 import { isWritten, refuseAttached, refuseClaimed, withClaim, withRest } from './claims.ts';
+import { requireRoomForCopy } from './copy-room.ts';
 import { DiskFactory, type SparseCopy } from './disk.ts';
 import { ARRIVING_FILE, DiskFiles, diskIn } from './disk-files.ts';
 import { checkDisk, isShort } from './disk-tools.ts';
@@ -37,6 +38,8 @@ export interface OpenVolumesOptions {
   /** Made with mode 0700 when it does not exist. */
   dir: string;
   sparseCopy: SparseCopy;
+  /** What is to stay free of the folder's file system when disks are copied; nothing when absent. */
+  keptFreeBytes?: () => Promise<number>;
   now?: () => Date;
   lock?: (dir: string) => FolderLock;
   /** Told of each step that left something behind, and waited for: tests end a process there. */
@@ -63,6 +66,7 @@ class FolderVolumes implements Volumes {
   readonly #lock: FolderLock;
   readonly #disks: DiskFactory;
   readonly #files: DiskFiles;
+  readonly #keptFreeBytes: () => Promise<number>;
   readonly #now: () => Date;
   readonly #step: (step: string) => Promise<void>;
   readonly #entries = new Map<string, VolumeEntry>();
@@ -76,6 +80,7 @@ class FolderVolumes implements Volumes {
     this.#dir = options.dir;
     this.#lock = lock;
     this.#disks = new DiskFactory(join(options.dir, TEMPLATES), options.sparseCopy);
+    this.#keptFreeBytes = options.keptFreeBytes ?? (async () => 0);
     this.#now = options.now ?? (() => new Date());
     this.#step = options.onStep ?? (async () => {});
     this.#files = new DiskFiles(this.#disks, this.#step);
@@ -230,6 +235,7 @@ class FolderVolumes implements Volumes {
       );
     await entry.occupy('being copied', refuseWritten, async () => {
       await this.#requireClean(uid, entry);
+      await this.#requireRoom(diskIn(entry.dir), this.#dir);
       const record = { namespace, name, accessMode, claims: [], retainedAt: this.#now().toISOString() };
       await this.#make(randomUUID(), record, (path) => this.#disks.copy(diskIn(entry.dir), path));
     });
@@ -239,6 +245,7 @@ class FolderVolumes implements Volumes {
     const entry = this.#entry(uid);
     await entry.occupy('being exported', refuseWritten, async () => {
       await this.#requireClean(uid, entry);
+      await this.#requireRoom(diskIn(entry.dir), dirname(path));
       await guarded(`export to ${path}`, () => this.#files.exportTo(entry.dir, path));
     });
   }
@@ -251,7 +258,7 @@ class FolderVolumes implements Volumes {
         const empty = present !== undefined && present.inodes - present.freeInodes <= EMPTY_INODES;
         if (!empty && !overwrite)
           throw new BulkheadError('ALREADY_EXISTS', 'The volume holds files, which an import would replace.');
-        await this.#files.replace(entry.dir, path, signal);
+        await this.#files.replace(entry.dir, path, signal, () => this.#requireRoom(path, entry.dir));
       }),
     );
   }
@@ -398,6 +405,15 @@ class FolderVolumes implements Volumes {
       'VOLUME_NOT_READY',
       'The volume was not unmounted in order and waits for a check.',
     );
+  }
+
+  /** On another disk than the volumes' own a copy may take what there is. */
+  async #requireRoom(source: string, folder: string): Promise<void> {
+    await guarded(`copy to ${folder}`, async () => {
+      const [own, target] = await Promise.all([stat(this.#dir), stat(folder)]);
+      const kept = own.dev === target.dev ? await this.#keptFreeBytes() : 0;
+      await requireRoomForCopy(source, folder, kept);
+    });
   }
 
   async #bury(uid: string, grave: string): Promise<void> {
