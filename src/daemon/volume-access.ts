@@ -1,5 +1,5 @@
 // The server's way from a Volume's name to its disk.
-import { BulkheadError } from '../api/errors.ts';
+import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import type { ObjectManifest } from '../api/meta.ts';
 import { formatQuantity } from '../api/quantity.ts';
 import type { DefaultedVolume } from '../api/volume.ts';
@@ -49,8 +49,14 @@ export function volumeAccess(
         spec: { ...source.spec, accessMode, capacity: formatQuantity(disk.sizeBytes) },
       });
       // Whatever ends this between the two, the copy waits for an object of its name.
-      await volumes.copy(uid, { namespace, name: target.name }, accessMode);
-      return store.create(manifest);
+      const copy = await volumes.copy(uid, { namespace, name: target.name }, accessMode);
+      try {
+        return await store.create(manifest);
+      } catch (error) {
+        // Somebody else has the name, and must not find the copy there. After other failures the object may have been made.
+        if (asBulkheadError(error).code === 'ALREADY_EXISTS') await volumes.remove(copy);
+        throw error;
+      }
     },
   };
 }

@@ -572,3 +572,21 @@ test('a copy that would take what is kept for guests is refused, and leaves noth
   await volumes.copy(uid, target, 'ReadOnlyMany');
   await volumes.close();
 });
+
+test('of two volumes that are copied to one name at once, one is', async () => {
+  const dir = newFolder();
+  const volumes = await open(dir);
+  const sources = [identity('a'), identity('b')];
+  for (const source of sources) await volumes.create(source, SIZE, 'ReadWriteOnce');
+  const target = { namespace: 'default', name: 'copy' };
+  const copied = await Promise.allSettled(
+    sources.map(({ uid }) => volumes.copy(uid, target, 'ReadWriteOnce')),
+  );
+  assert.deepEqual(copied.map(({ status }) => status).toSorted(), ['fulfilled', 'rejected']);
+  assert.equal((await volumes.list()).filter(({ name }) => name === 'copy').length, 1);
+  const kept = volumes.findRetained('default', 'copy') ?? '';
+  assert.ok(copied.some((each) => each.status === 'fulfilled' && each.value === kept));
+  await volumes.remove(kept);
+  await volumes.copy(sources[0]?.uid ?? '', target, 'ReadWriteOnce');
+  await volumes.close();
+});

@@ -74,6 +74,8 @@ class FolderVolumes implements Volumes {
   readonly #unreadable = new Map<string, BulkheadError>();
   /** Disks that have lost their name but are not gone yet. */
   readonly #deleting = new Set<string>();
+  /** `namespace/name` of the copies that are being made. */
+  readonly #copying = new Set<string>();
   readonly #listeners = new Set<(uid: string) => void>();
 
   constructor(options: OpenVolumesOptions, lock: FolderLock) {
@@ -226,19 +228,27 @@ class FolderVolumes implements Volumes {
     uid: string,
     { namespace, name }: { namespace: string; name: string },
     accessMode: AccessMode,
-  ): Promise<void> {
+  ): Promise<string> {
     const entry = this.#entry(uid);
-    if (this.findRetained(namespace, name) !== undefined)
+    const target = `${namespace}/${name}`;
+    if (this.#copying.has(target) || this.findRetained(namespace, name) !== undefined)
       throw new BulkheadError(
         'ALREADY_EXISTS',
         `A disk is kept for the volume ${namespace}/${name} already.`,
       );
-    await entry.occupy('being copied', refuseWritten, async () => {
-      await this.#requireClean(uid, entry);
-      await this.#requireRoom(diskIn(entry.dir), this.#dir);
-      const record = { namespace, name, accessMode, claims: [], retainedAt: this.#now().toISOString() };
-      await this.#make(randomUUID(), record, (path) => this.#disks.copy(diskIn(entry.dir), path));
-    });
+    this.#copying.add(target);
+    try {
+      return await entry.occupy('being copied', refuseWritten, async () => {
+        await this.#requireClean(uid, entry);
+        await this.#requireRoom(diskIn(entry.dir), this.#dir);
+        const record = { namespace, name, accessMode, claims: [], retainedAt: this.#now().toISOString() };
+        const copy = randomUUID();
+        await this.#make(copy, record, (path) => this.#disks.copy(diskIn(entry.dir), path));
+        return copy;
+      });
+    } finally {
+      this.#copying.delete(target);
+    }
   }
 
   async exportTo(uid: string, path: string): Promise<void> {

@@ -125,8 +125,11 @@ export interface Volumes extends VolumeClaims {
   retain(uid: string): Promise<void>;
   /** The disk goes, and what is on it. */
   remove(uid: string): Promise<void>;
-  /** A copy that is kept for a Volume of that name to take up. Fails with ALREADY_EXISTS when one is kept for it. */
-  copy(uid: string, target: { namespace: string; name: string }, accessMode: AccessMode): Promise<void>;
+  /**
+   * A copy that is kept for a Volume of that name to take up; its uid until then. Fails with ALREADY_EXISTS when one is kept for
+   * the name, or is being made.
+   */
+  copy(uid: string, target: { namespace: string; name: string }, accessMode: AccessMode): Promise<string>;
   /** Writes the disk as a sparse file, mode 0600. Fails with ALREADY_EXISTS. */
   exportTo(uid: string, path: string): Promise<void>;
   /**

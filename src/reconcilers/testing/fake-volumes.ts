@@ -182,7 +182,7 @@ export class FakeVolumes implements Volumes {
     });
   }
 
-  async copy(): Promise<void> {
+  async copy(): Promise<string> {
     throw new Error('no reconciler copies');
   }
 
