@@ -38,6 +38,25 @@ test('one template serves many disks of a size, also when all ask at once', asyn
   );
 });
 
+test('whoever asks for ever other sizes leaves no more than some templates, and each disk is made', async () => {
+  const templates = join(dir, 'many');
+  const many = new DiskFactory(templates, copy);
+  const sizes = Array.from({ length: 40 }, (_, index) => MIN_DISK_BYTES + index * 4096);
+  const path = join(dir, 'one-of-many');
+  for (const size of sizes) {
+    await many.create(path, size);
+    assert.equal(statSync(path).size, size);
+  }
+  assert.equal(readdirSync(templates).length, 32);
+  await Promise.all(
+    [...sizes, ...sizes].map((size, index) => many.create(join(dir, `again-${index}`), size)),
+  );
+  assert.equal(statSync(join(dir, 'again-0')).size, MIN_DISK_BYTES);
+  assert.equal(readdirSync(templates).length, 32);
+  await new DiskFactory(templates, copy).removeLeftovers();
+  assert.equal(readdirSync(templates).length, 32);
+});
+
 test('sizes that cannot be are refused by name', async () => {
   for (const size of [0, -1, MIN_DISK_BYTES - 1, 2 ** 60, Number.NaN, 1.5])
     await assert.rejects(factory.create(join(dir, 'never'), size), { code: 'INVALID' });

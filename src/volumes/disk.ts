@@ -1,6 +1,7 @@
 // Empty ext4 disks of a given size, in about a millisecond.
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -28,6 +29,14 @@ const MKFS_EXTENDED = 'nodiscard,assume_storage_prezeroed=1';
 const TEMPLATE_VERSION = 2;
 /** Ends the names of templates that are being made. */
 const TEMPORARY = '.tmp';
+/** Few sizes are asked for again and again. Whoever asks for ever other ones must not fill the disk: one takes up to some MiB. */
+const TEMPLATES_MAX = 32;
+
+interface Template {
+  path: Promise<string>;
+  /** Disks that are being copied from it. */
+  users: number;
+}
 
 /** Copies the data extents of a sparse file to a new file; fails when the target exists. */
 export type SparseCopy = (source: string, target: string) => Promise<void>;
@@ -36,18 +45,21 @@ export type SparseCopy = (source: string, target: string) => Promise<void>;
 export class DiskFactory {
   readonly #dir: string;
   readonly #copy: SparseCopy;
-  readonly #making = new Map<number, Promise<string>>();
+  /** By size, the latest used last. */
+  readonly #templates = new Map<number, Template>();
 
   constructor(templateDir: string, copy: SparseCopy) {
     this.#dir = templateDir;
     this.#copy = copy;
   }
 
-  /** Removes half-made templates. Only while nobody else makes disks from this folder. */
+  /** Removes half-made templates, and all where there are too many. Only while nobody else makes disks from this folder. */
   async removeLeftovers(): Promise<void> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
-    for (const name of await readdir(this.#dir))
-      if (name.endsWith(TEMPORARY)) await rm(join(this.#dir, name), { force: true });
+    const names = await readdir(this.#dir);
+    for (const name of names)
+      if (name.endsWith(TEMPORARY) || names.length > TEMPLATES_MAX)
+        await rm(join(this.#dir, name), { force: true });
   }
 
   /**
@@ -62,7 +74,7 @@ export class DiskFactory {
         `a disk of ${sizeBytes} bytes cannot be made: between ${MIN_DISK_BYTES} and ${MAX_DISK_BYTES} are possible`,
       );
     try {
-      await this.copy(await this.#template(size), path);
+      await this.#copyTemplate(size, path);
     } catch (error) {
       throw diskError(error, path);
     }
@@ -102,17 +114,39 @@ export class DiskFactory {
     }
   }
 
-  #template(size: number): Promise<string> {
-    const running = this.#making.get(size);
-    if (running !== undefined) return running;
-    const made = this.#make(size);
-    this.#making.set(size, made);
-    made.catch(() => this.#making.delete(size));
-    return made;
+  async #copyTemplate(size: number, path: string): Promise<void> {
+    const template = this.#templates.get(size) ?? { path: this.#make(size), users: 0 };
+    this.#templates.delete(size);
+    this.#templates.set(size, template);
+    template.users += 1;
+    try {
+      const source = await template.path.catch((error: unknown) => {
+        if (this.#templates.get(size) === template) this.#templates.delete(size);
+        throw error;
+      });
+      await this.copy(source, path);
+    } finally {
+      template.users -= 1;
+      this.#forgetOldest();
+    }
+  }
+
+  #forgetOldest(): void {
+    for (const [size, { users }] of this.#templates) {
+      if (this.#templates.size <= TEMPLATES_MAX) return;
+      if (users > 0) continue;
+      this.#templates.delete(size);
+      // At once, so that nobody who asks for this size meanwhile finds it.
+      rmSync(this.#pathOf(size), { force: true });
+    }
+  }
+
+  #pathOf(size: number): string {
+    return join(this.#dir, `ext4-${TEMPLATE_VERSION}-${size}.img`);
   }
 
   async #make(size: number): Promise<string> {
-    const path = join(this.#dir, `ext4-${TEMPLATE_VERSION}-${size}.img`);
+    const path = this.#pathOf(size);
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     try {
       await using file = await open(path, 'r');
