@@ -153,7 +153,8 @@ int bh_sparse_copy_fd(int32_t source, const char *target, char *error, size_t er
 int bh_sparse_copy(const char *source, const char *target, char *error, size_t error_size) {
     if (!source || !target)
         return bh_fail(error, error_size, EINVAL, "copy");
-    CLEANUP_FD fd = open(source, O_RDONLY | O_CLOEXEC);
+    // A pipe that somebody put in a file's place must not hold anybody up; to files the flag is nothing.
+    CLEANUP_FD fd = open(source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return bh_fail(error, error_size, errno, "%s", source);
     return bh_sparse_copy_fd(fd, target, error, error_size);

@@ -71,6 +71,11 @@ static void copies_only_data(void) {
 }
 
 static void removes_a_failed_copy(void) {
+    char pipe[128];
+    (void)snprintf(pipe, sizeof pipe, "%s", in_directory("pipe"));
+    CHECK(mkfifo(pipe, 0600) == 0 &&
+              bh_sparse_copy(pipe, in_directory("never"), error, sizeof error) == -EINVAL,
+          "a pipe that nobody writes to is refused, not waited for");
     CHECK(bh_sparse_copy("/dev/null", in_directory("never"), error, sizeof error) == -EINVAL,
           "only files are copied");
     CHECK(access(in_directory("never"), F_OK) != 0, "a failed copy leaves nothing");

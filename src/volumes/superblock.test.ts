@@ -122,3 +122,9 @@ test('whatever a guest writes there, the figures stay within their bounds', () =
   }
   assert.ok(accepted > 1000, 'most changes leave something to measure');
 });
+
+test('a pipe in the place of a disk is refused, not waited for', async () => {
+  const pipe = join(dir, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  await assert.rejects(readSuperblock(pipe), { code: 'ESPIPE' });
+});

@@ -1,6 +1,6 @@
 // The superblock of an ext4 file system: how large it is, how full, and whether it was left in order. A guest may have
 // written anything there: the bytes are only measured here, with every field bounded, and never trusted for more.
-import { open } from 'node:fs/promises';
+import { constants, open } from 'node:fs/promises';
 import { crc32c } from './crc32c.ts';
 
 /** Where the superblock begins, and how long it is. */
@@ -46,7 +46,8 @@ export interface Superblock {
 /** Reads the superblock of a disk. `undefined` when there is none that makes sense. */
 export async function readSuperblock(path: string): Promise<Superblock | undefined> {
   const bytes = Buffer.alloc(LENGTH);
-  await using file = await open(path, 'r');
+  // A pipe in the place of an image must not hold anybody up; to files the flag is nothing.
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const { bytesRead } = await file.read(bytes, 0, LENGTH, OFFSET);
   return bytesRead === LENGTH ? parseSuperblock(bytes) : undefined;
 }
