@@ -1,6 +1,6 @@
-// volume-io FILE: writes and reads a file in the ways that bench/volumes.ts compares, and prints the time of
-// each as "NAME MICROSECONDS". Pages of the file are dropped before each reading where the kernel can, so
-// that a guest asks its disk.
+// volume-io FILE [forget]: writes and reads a file in the ways that bench/volumes.ts compares, and prints the
+// time of each as "NAME MICROSECONDS". With `forget` its pages are dropped before each reading, so that a
+// guest asks its disk.
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -45,8 +45,9 @@ static void tell(const char *name, int64_t began) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2)
+    if (argc != 2 && argc != 3)
         return 2;
+    int forgets = argc == 3;
     memset(buffer, 'x', sizeof buffer);
     int fd = open(argv[1], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     check(fd >= 0, argv[1]);
@@ -57,7 +58,8 @@ int main(int argc, char **argv) {
     check(fsync(fd) == 0, "fsync");
     tell("sequential-write", began);
 
-    forget(fd);
+    if (forgets)
+        forget(fd);
     began = now();
     for (off_t at = 0; at < FILE_BYTES; at += MIB)
         check(pread(fd, buffer, MIB, at) == MIB, "read");
@@ -69,7 +71,8 @@ int main(int argc, char **argv) {
     check(fsync(fd) == 0, "fsync");
     tell("random-write", began);
 
-    forget(fd);
+    if (forgets)
+        forget(fd);
     began = now();
     for (int i = 0; i < RANDOM_BLOCKS; i++)
         check(pread(fd, buffer, BLOCK, place()) == BLOCK, "read");

@@ -113,7 +113,8 @@ async function inputAndOutput(): Promise<void> {
   await agent.files.write('/volume-io', createReadStream(program), { mode: 0o755 });
   const onHost = (): string =>
     execFileSync('qemu-x86_64', [program, join(dir, 'host-file')], { encoding: 'utf8' });
-  const inGuest = async (path: string): Promise<string> => (await run(agent, `/volume-io ${path}`)).output;
+  const inGuest = async (path: string): Promise<string> =>
+    (await run(agent, `/volume-io ${path} forget`)).output;
   const sides = {
     volume: new Map<string, number[]>(),
     root: new Map<string, number[]>(),
