@@ -100,6 +100,7 @@ const HELLOS = [
   records(clientHello([serverName('api.example.com'), extension(16, Buffer.from([0, 3, 2, 104, 50]))])),
   records(clientHello([extension(0xfe0d, Buffer.alloc(40)), serverName('a.example')]), 30),
   records(clientHello([])),
+  Buffer.from([0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10]),
 ];
 
 fuzz('a ClientHello is read or refused, and more bytes change no decision', ROUNDS, (pick) => {

@@ -52,7 +52,7 @@ test('bytes behind it do not matter', () => {
 test('what is not TLS is said to be other', () => {
   for (const bytes of [
     Buffer.from('GET / HTTP/1.1\r\n'),
-    Buffer.from([0x80, 0x2e, 1]),
+    Buffer.from([0x80, 0x2e, 2]),
     Buffer.from('SSH-2.0-x'),
   ])
     assert.equal(readClientHello(bytes).state, 'other');
@@ -80,6 +80,7 @@ describe('refused', () => {
   );
   invalid('another handshake message', records(Buffer.from([2, 0, 0, 1, 0])));
   invalid('a length beyond the bound', records(Buffer.from([1, 2, 0, 0])));
+  invalid('the form of SSL 2.0', Buffer.from([0x80, 0x2e, 1, 3, 1, 0, 0x15]));
   invalid('an empty record', Buffer.from([22, 3, 1, 0, 0]));
   invalid('a record that is too long', Buffer.from([22, 3, 1, 0x40, 1]));
   invalid(

@@ -73,6 +73,8 @@ class Reader {
 export function readClientHello(bytes: Uint8Array): ClientHello {
   const data = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (data.length === 0) return INCOMPLETE;
+  const old = readOldHello(data);
+  if (old !== undefined) return old;
   if (data[0] !== CONTENT_HANDSHAKE || (data.length > 1 && data[1] !== 3)) return { state: 'other' };
   const handshake = joinRecords(data);
   if (handshake === undefined) return INVALID;
@@ -82,6 +84,16 @@ export function readClientHello(bytes: Uint8Array): ClientHello {
   if (length > CLIENT_HELLO_MAX) return INVALID;
   const end = HANDSHAKE_HEADER_BYTES + length;
   return handshake.length < end ? INCOMPLETE : readBody(handshake.subarray(HANDSHAKE_HEADER_BYTES, end));
+}
+
+/**
+ * The ClientHello in the form of SSL 2.0, which libraries of servers still take (RFC 5246, E.2), and which has no room for a
+ * server name. Undefined where these bytes are none.
+ */
+function readOldHello(data: Buffer): ClientHello | undefined {
+  const [first = 0, , type = HANDSHAKE_CLIENT_HELLO, major = 3] = data;
+  if ((first & 0x80) === 0 || type !== HANDSHAKE_CLIENT_HELLO || major !== 3) return undefined;
+  return data.length < 4 ? INCOMPLETE : INVALID;
 }
 
 /** The handshake bytes of the records so far, up to a whole ClientHello; undefined where they break the rules of records. */
