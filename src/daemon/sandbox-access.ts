@@ -1,4 +1,5 @@
 // The server's way from an object's name to its running machine.
+import type { Duplex } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import type { StoredObject } from '../api/meta.ts';
 import type { HostNetworks } from '../network/host-networks.ts';
@@ -24,6 +25,7 @@ export function sandboxAccess(
   networks: Pick<HostNetworks, 'dial'>,
   starts: Starts,
 ): SandboxAccess {
+  const connections = new GuestConnections();
   /** VMs that were used: the first use of each is measured. */
   const used = new WeakSet<VmHandle>();
   const noteUse = ({ handle }: LiveSandbox, place: { namespace: string; name: string }): void => {
@@ -52,7 +54,7 @@ export function sandboxAccess(
         agent,
         execDefaults: live.execDefaults,
         vmStats: () => live.handle.stats(),
-        dial: (port) => networks.dial(uid, port),
+        dial: async (port) => connections.add(live.handle, await networks.dial(uid, port)),
         attachMain: () => attachMain(live, reconciler.logs),
         use: () => {
           noteUse(live, { namespace, name });
@@ -67,4 +69,22 @@ export function sandboxAccess(
       return reconciler.logs.read(uid, options);
     },
   };
+}
+
+/** Connections into VMs: one that is gone closes none of them, and whoever waits at the other end would wait for ever. */
+class GuestConnections {
+  readonly #open = new WeakMap<VmHandle, Set<Duplex>>();
+
+  add(handle: VmHandle, stream: Duplex): Duplex {
+    const streams = this.#open.get(handle) ?? new Set();
+    if (!this.#open.has(handle)) {
+      this.#open.set(handle, streams);
+      void handle.exited.then(() => {
+        for (const each of streams) each.destroy(new Error('the sandbox has ended'));
+      });
+    }
+    streams.add(stream);
+    stream.once('close', () => streams.delete(stream));
+    return stream;
+  }
 }
