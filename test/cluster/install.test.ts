@@ -131,6 +131,15 @@ describe('a cluster', { concurrency: false }, () => {
     assert.match(await cluster.ask('events', '--for', 'sandbox/idle'), /ReservationDeleted/);
   });
 
+  it('leaves nothing of a sandbox that is deleted', async () => {
+    await cluster.ask('delete', 'sandbox', 'idle', '--timeout=60s');
+    await cluster.ask('wait', '--for=delete', 'pod', '--all', '--timeout=60s');
+    const { stdout } = await cluster.inNode(0, 'pgrep', '-c', 'qemu-system');
+    const templates = Number(stdout.trim());
+    const state = await cluster.inNode(0, 'ls', '/var/lib/bulkhead/sandboxes');
+    assert.equal(state.stdout.trim(), '', `a directory is left; ${templates} QEMU processes`);
+  });
+
   it('is reached by a Service once its probe passes', async () => {
     const serve = 'mkdir /www && echo served >/www/index.html && exec httpd -f -p 8000 -h /www';
     const web = JSON.parse(
@@ -282,15 +291,6 @@ describe('a cluster', { concurrency: false }, () => {
       'Current Healthy Current',
       'Terminating Progressing InProgress',
     ]);
-  });
-
-  it('leaves nothing of a sandbox that is deleted', async () => {
-    await cluster.ask('delete', 'sandbox', 'idle', '--timeout=60s');
-    await cluster.ask('wait', '--for=delete', 'pod', '--all', '--timeout=60s');
-    const { stdout } = await cluster.inNode(0, 'pgrep', '-c', 'qemu-system');
-    const templates = Number(stdout.trim());
-    const state = await cluster.inNode(0, 'ls', '/var/lib/bulkhead/sandboxes');
-    assert.equal(state.stdout.trim(), '', `a directory is left; ${templates} QEMU processes`);
   });
 
   it('goes with the chart, but for the objects that people made', async () => {

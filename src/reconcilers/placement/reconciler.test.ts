@@ -169,7 +169,7 @@ test('a new sandbox gets a reservation with its requests, and says that it waits
   await world.settle();
   const pod = await world.pod();
   const { containers } = pod.spec as unknown as { containers: { resources: { requests: object } }[] };
-  assert.deepEqual(containers[0]?.resources.requests, { cpu: '2', memory: String(576 * 1024 ** 2) });
+  assert.deepEqual(containers[0]?.resources.requests, { cpu: '2', memory: '576Mi' });
   assert.equal(pod.metadata.labels?.team, 'a');
   assert.equal(pod.metadata.ownerReferences?.[0]?.uid, (await world.get()).metadata.uid);
   assert.equal(await world.condition('Ready'), 'False Pending');

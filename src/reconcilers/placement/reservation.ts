@@ -34,7 +34,9 @@ export function reservationOf(
   const { nodeSelector, affinity, tolerations, topologySpreadConstraints, priorityClassName } =
     spec.scheduling ?? {};
   const memory = parseBytes(spec.resources.memory) + VM_OVERHEAD_MIB * MIB;
-  const resources = { cpu: String(spec.resources.cpus), memory: String(memory) };
+  // In whole MiB where it is, as people read it in what schedulers and quotas say.
+  const text = memory % MIB === 0 ? `${memory / MIB}Mi` : String(memory);
+  const resources = { cpu: String(spec.resources.cpus), memory: text };
   return {
     apiVersion: 'v1',
     kind: 'Pod',
