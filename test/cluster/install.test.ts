@@ -249,10 +249,10 @@ describe('a cluster', { concurrency: false }, () => {
     using seen = cluster.watch('/apis/bulkhead.dev/v1alpha1/namespaces/default/sandboxes');
     const image = 'bulkhead.local/busybox:latest';
     const resources = { memory: '128Mi', disk: '1Gi' };
-    await cluster.apply(sandbox('life', { image, resources, terminationGracePeriodSeconds: 1 }));
     await cluster.apply(sandbox('broken', { image: 'nowhere.invalid/none:1', imagePullPolicy: 'Never' }));
     await cluster.ask('wait', '--for=condition=Stalled', 'sandbox/broken', '--timeout=60s');
     await cluster.ask('delete', 'sandbox', 'broken', '--timeout=60s');
+    await cluster.apply(sandbox('life', { image, resources, terminationGracePeriodSeconds: 1 }));
     await cluster.ask('wait', '--for=condition=Ready', 'sandbox/life', '--timeout=180s');
     for (const [mode, condition] of [
       ['Suspended', 'Suspended'],
