@@ -217,10 +217,10 @@ export function sandboxYaml(name: string, spec: Record<string, unknown> = {}): s
 
 /**
  * Everything on this host that belongs to VMs under `stateDir`: supervisors that hold a file of it open, their VMMs, and
- * cgroups of these or of nobody. What other daemons on the host run does not count; where `uids` are given, the sandboxes
- * that there were, neither does what other daemons left.
+ * cgroups of these or, without a process, of the sandboxes with the given uids. What other daemons on the host run or leave
+ * does not count.
  */
-export function hostResources(stateDir: string, uids?: ReadonlySet<string>): HostResources {
+export function hostResources(stateDir: string, uids: ReadonlySet<string> = new Set()): HostResources {
   const pids = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry));
   const supervisors = new Set(
     pids.filter(
@@ -238,7 +238,7 @@ export function hostResources(stateDir: string, uids?: ReadonlySet<string>): Hos
           const members = readIfThere(join(path, uid, 'cgroup.procs'))
             .split('\n')
             .filter(Boolean);
-          const left = members.length === 0 && (uids?.has(uid) ?? true);
+          const left = members.length === 0 && uids.has(uid);
           if (left || members.some((pid) => ours.has(pid))) cgroups.push(join(path, uid));
         }
       } else if (dir.split('/').length < 5 && !entry.includes('.')) walk(path);

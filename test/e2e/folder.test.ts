@@ -6,7 +6,8 @@ import { TEST_DRIVER } from './test-driver.ts';
 
 test('a file in the folder becomes a running microVM that follows the file', async (t) => {
   await using daemon = await TestDaemon.start();
-  const before = hostResources(daemon.stateDir);
+  const uids = new Set<string>();
+  const before = hostResources(daemon.stateDir, uids);
 
   await t.test('it boots, runs its own kernel, and says so in status', async () => {
     await daemon.write('web.yaml', sandboxYaml('web'));
@@ -44,6 +45,7 @@ test('a file in the folder becomes a running microVM that follows the file', asy
   });
 
   await t.test('a file removed while the daemon was down is pruned at its next start', async () => {
+    for (const name of ['web', 'second']) uids.add((await daemon.get(name)).metadata.uid);
     await daemon.crash();
     await daemon.remove('second.yaml');
     await daemon.launch();
@@ -56,7 +58,7 @@ test('a file in the folder becomes a running microVM that follows the file', asy
     await daemon.ok('wait', 'sandbox/keep', '--for=condition=Suspended', '--timeout', '60s');
     await daemon.remove('renamed.yaml');
     await daemon.waitGone('web');
-    assert.deepEqual(hostResources(daemon.stateDir), before);
+    assert.deepEqual(hostResources(daemon.stateDir, uids), before);
   });
 });
 

@@ -45,8 +45,8 @@ interface Held {
   loopDevices: string[];
 }
 
-/** Files of the state directory that come and go without a sandbox: the store's own. */
-const OWN_FILES = /^store\.db/;
+/** Files of the state directory that come and go without a sandbox: the store's own, and templates, which have bounds of their own. */
+const OWN_FILES = /^store\.db|^vmm\/(disk-)?templates\/|^volumes\/\.templates/;
 
 function filesUnder(directory: string): string[] {
   return readdirSync(directory, { recursive: true, encoding: 'utf8' })

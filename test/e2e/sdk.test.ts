@@ -513,11 +513,11 @@ describe('life', () => {
     await assert.rejects(Sandbox.get('life'), NotFoundError);
   });
 
-  test('a directory of the host cannot be had yet, and that is said', async () => {
+  test('a directory of the host that the operator has not allowed is refused, and that is said', async () => {
     const volumes = { '/host': Mount.bind('/etc') };
     await assert.rejects(Sandbox.create({ ...SMALL, volumes }), {
-      code: 'NOT_SUPPORTED',
-      message: /hostPath/,
+      code: 'HOST_PATH_NOT_ALLOWED',
+      message: /the operator allows no directory of the host/,
     });
   });
 

@@ -76,7 +76,8 @@ test(`${DAEMON_KILLS} daemon crashes over a churning set lose, repeat and leak n
 test(`${PHOENIXES * KILLS_EACH} kills of VMMs and supervisors each end with the true reason and restart by policy`, async (t) => {
   await using daemon = await TestDaemon.start();
   const random = seededRandom(Number(process.env.BULKHEAD_SEED ?? Date.now()), t);
-  const before = hostResources(daemon.stateDir);
+  const uids = new Set<string>();
+  const before = hostResources(daemon.stateDir, uids);
   const names = Array.from({ length: PHOENIXES }, (_, index) => `phoenix-${index}`);
   for (const name of names) {
     await daemon.write(`${name}.yaml`, sandboxYaml(name, { main: COUNTER, restartPolicy: 'Always' }));
@@ -96,9 +97,10 @@ test(`${PHOENIXES * KILLS_EACH} kills of VMMs and supervisors each end with the 
   assert.equal(told.length, PHOENIXES * KILLS_EACH);
   for (const reason of new Set(told))
     t.diagnostic(`${told.filter((each) => each === reason).length} ${reason}`);
+  for (const name of names) uids.add((await daemon.get(name)).metadata.uid);
   for (const name of names) await daemon.remove(`${name}.yaml`);
   for (const name of names) await daemon.waitGone(name);
-  assert.deepEqual(hostResources(daemon.stateDir), before);
+  assert.deepEqual(hostResources(daemon.stateDir, uids), before);
 });
 
 test('a VMM that is killed under the policy Never ends the sandbox as a failure', async () => {
