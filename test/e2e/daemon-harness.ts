@@ -176,6 +176,12 @@ export class TestDaemon {
     return JSON.parse(await this.ok('get', 'sandbox', name, '-o', 'json'));
   }
 
+  /** The gateway outlives daemons: whose child it is says nothing. */
+  get gatewayPid(): number {
+    const record = readFileSync(join(this.stateDir, 'network', 'gateway.json'), 'utf8');
+    return (JSON.parse(record) as { pid: number }).pid;
+  }
+
   log(): string {
     const file = join(this.root, 'daemon.log');
     return existsSync(file) ? readFileSync(file, 'utf8') : '';

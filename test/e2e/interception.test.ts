@@ -225,7 +225,7 @@ print(s.recv(1000) == bytes(range(256)))`;
 });
 
 test('the gateway leaves no core dump behind', () => {
-  const limits = readFileSync(`/proc/${gatewayPid()}/limits`, 'utf8');
+  const limits = readFileSync(`/proc/${daemon.gatewayPid}/limits`, 'utf8');
   assert.match(limits, /^Max core file size +0 +0 /m);
 });
 
@@ -250,14 +250,9 @@ test('the value is nowhere but in the Secret itself and in memory', LIMITED, asy
   assert.match(inGuest.stdout, /^API_KEY=bulkheadsecret[0-9a-f]{32}$/m);
 });
 
-function gatewayPid(): number {
-  const record = readFileSync(join(daemon.stateDir, 'network', 'gateway.json'), 'utf8');
-  return (JSON.parse(record) as { pid: number }).pid;
-}
-
 /** Command lines and environments of the daemon and its gateway. */
 function processWords(): Record<string, string> {
-  const files = [daemon.pid, gatewayPid()].flatMap((pid) =>
+  const files = [daemon.pid, daemon.gatewayPid].flatMap((pid) =>
     ['cmdline', 'environ'].map((file) => `/proc/${pid}/${file}`),
   );
   return Object.fromEntries(files.map((path) => [path, readFileSync(path, 'latin1')]));

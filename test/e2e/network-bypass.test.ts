@@ -1,8 +1,6 @@
 // Ways around a policy, tried from inside a real VM against real servers: all closed under a policy that allows one name, and
 // (so that each is known to be a way at all) open under one that allows everything.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { BUILTIN_IMAGE, openFilesOf, TestDaemon } from './daemon-harness.ts';
 import { copyProbe } from './guest-probes.ts';
@@ -240,11 +238,6 @@ const CONNECTIONS = SOAK ? 10_000 : 192;
 const CHANGES = SOAK ? 1_000 : 12;
 const LOOPS = 8;
 
-function gatewayPid(): string {
-  const record: unknown = JSON.parse(readFileSync(join(daemon.stateDir, 'network', 'gateway.json'), 'utf8'));
-  return String((record as { pid: number }).pid);
-}
-
 test(`${ATTEMPTS.length} ways around a policy are closed`, { timeout: 400_000 }, async () => {
   const nameservers = `nameservers: ["${WORLD.dns}"]`;
   await setPolicy(
@@ -268,7 +261,7 @@ test('the same ways are open where everything is allowed', { timeout: 400_000 },
 test(`${CONNECTIONS} connections leave no descriptor behind`, {
   timeout: SOAK ? 3_600_000 : 400_000,
 }, async () => {
-  const open = () => openFilesOf(gatewayPid()).length;
+  const open = () => openFilesOf(String(daemon.gatewayPid)).length;
   const before = open();
   const loop = `i=0; while [ $i -lt ${CONNECTIONS / LOOPS} ]; do echo hi | nc -w 4 ${WORLD.allowed} 80 >/dev/null; i=$((i+1)); done`;
   const loops = Array.from({ length: LOOPS }, () => `(${loop}) &`).join('\n');

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { NETWORK_POLICY_KIND, SANDBOX_KIND } from '../../src/api/kinds.ts';
@@ -109,11 +108,6 @@ async function condition(type: string): Promise<string> {
   return `${status}/${reason}`;
 }
 
-function gatewayPid(): number {
-  const record: unknown = JSON.parse(readFileSync(join(daemon.stateDir, 'network', 'gateway.json'), 'utf8'));
-  return (record as { pid: number }).pid;
-}
-
 test('without a policy public addresses are reached, and nothing else', LIMITED, async () => {
   assert.equal(await condition('NetworkReady'), 'True/NetworkConfigured');
   assert.match(await sh(request('x', WORLD.allowed)), /reached .*20\.0\.0\.10/);
@@ -140,7 +134,7 @@ test(
 );
 
 test('the gateway can do as root what it needs and nothing else', () => {
-  const status = readFileSync(`/proc/${gatewayPid()}/status`, 'utf8');
+  const status = readFileSync(`/proc/${daemon.gatewayPid}/status`, 'utf8');
   const bits = Number.parseInt(/^CapEff:\s+(\w+)$/m.exec(status)?.[1] ?? '', 16);
   // dac_read_search, net_bind_service, net_admin, net_raw, sys_ptrace, sys_admin: capability.h.
   assert.equal(bits, (1 << 2) | (1 << 10) | (1 << 12) | (1 << 13) | (1 << 19) | (1 << 21));
@@ -170,14 +164,14 @@ test('a flow that a changed policy forbids is cut, and what happened is on recor
 
 test('a flow goes on while the daemon is killed and starts again', LIMITED, async () => {
   await setPolicy('{mode: Deny, rules: [{action: Allow, to: [{domain: allowed.example.com}]}]}');
-  const pid = gatewayPid();
+  const pid = daemon.gatewayPid;
   await sh(
     `${lookup('allowed.example.com')}; (printf 'GET /slow HTTP/1.1\\r\\nHost: allowed.example.com\\r\\n\\r\\n'; sleep 600) | nc ${WORLD.allowed} 80 > /tmp/slow & sleep 1`,
   );
   await daemon.crash();
   await daemon.launch();
   await daemon.waitReady('box');
-  assert.equal(gatewayPid(), pid);
+  assert.equal(daemon.gatewayPid, pid);
   assert.equal(await condition('NetworkReady'), 'True/NetworkConfigured');
   const size = async () => Number(await sh('wc -c < /tmp/slow'));
   const first = await size();
@@ -190,9 +184,9 @@ test(
   'a killed gateway closes the network, and another one opens it again under the same policy',
   LIMITED,
   async () => {
-    const pid = gatewayPid();
+    const pid = daemon.gatewayPid;
     process.kill(pid, 'SIGKILL');
-    while (gatewayPid() === pid) await new Promise((resolve) => setTimeout(resolve, 50));
+    while (daemon.gatewayPid === pid) await new Promise((resolve) => setTimeout(resolve, 50));
     await until(SANDBOX_KIND, 'box', conditionGoal('NetworkReady'));
     await until(NETWORK_POLICY_KIND, 'egress', conditionGoal('Programmed'));
     let answer = '';
@@ -421,7 +415,7 @@ test('an airgapped sandbox sends nothing at all', LIMITED, async () => {
   ].join('; ');
   await setPolicy('{mode: AllowAll}');
   const first = world.framesSeen;
-  assert.match(await sh(`(${tries}) 2>/dev/null`), /reached/);
+  assert.match(await sh(`(${tries}) 2>/dev/null`), /reached .*\d/);
   const open = world.framesSeen;
   assert.ok(open > first);
   await setPolicy('{mode: Airgapped}');
@@ -431,7 +425,8 @@ test('an airgapped sandbox sends nothing at all', LIMITED, async () => {
     before = closed;
     await sh('true');
   }
-  assert.doesNotMatch(await sh(`(${tries}) 2>/dev/null`), /reached/);
+  // Not the words of a look-up that got no answer.
+  assert.doesNotMatch(await sh(`(${tries}) 2>/dev/null`), /reached .*\d/);
   assert.equal(world.framesSeen, closed);
 });
 
