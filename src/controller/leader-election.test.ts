@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { EmbeddedStore } from '../store/embedded/embedded-store.ts';
 import { temporaryDirectory } from '../store/embedded/testing.ts';
+import type { Store } from '../store/store.ts';
 import { LeaderElection, LeadershipLost } from './leader-election.ts';
 import { silentLog } from './log.ts';
 import { FakeClock } from './testing/fake-clock.ts';
@@ -99,4 +100,22 @@ test('a leader that finds another one in its place gives up at once', async () =
   await store.patch(LEASE, { spec: { holderIdentity: 'b' } });
   await clock.advance(2_500);
   await holding;
+});
+
+test('one whose store does not answer stops leading before another may begin', async () => {
+  const stuck = Promise.withResolvers<never>();
+  let isStuck = false;
+  const hanging = new Proxy<Store>(store, {
+    get: (target, name: keyof Store) =>
+      name === 'get' && isStuck ? () => stuck.promise : target[name].bind(target),
+  });
+  const options = { clock, log: silentLog, namespace: 'system', name: 'leader', leaseDurationMs: 3_000 };
+  const first = new LeaderElection({ ...options, store: hanging, identity: 'a' });
+  await first.acquire(stop.signal);
+  const lost = assert.rejects(first.hold(stop.signal), LeadershipLost);
+  isStuck = true;
+  const second = new LeaderElection({ ...options, store, identity: 'b' }).acquire(stop.signal);
+  assert.equal(await after(2_500, second), false);
+  await lost;
+  assert.equal(await after(1_000, second), true);
 });

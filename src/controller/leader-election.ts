@@ -5,10 +5,11 @@ import type { ObjectKey, Store } from '../store/store.ts';
 import { type Clock, sleep } from './clock.ts';
 import type { Log } from './log.ts';
 
-/** Times of Kubernetes' own controllers. A leader that cannot renew gives up before others may follow it. */
-const LEASE_DURATION_MS = 15_000;
-const RENEW_DEADLINE_MS = 10_000;
-const RETRY_MS = 2_000;
+/** That of Kubernetes' own controllers. */
+export const DEFAULT_LEASE_DURATION_MS = 15_000;
+/** Parts of the lease's duration, as Kubernetes has them. A leader that cannot renew gives up before others may follow it. */
+const RENEW_DEADLINE = 2 / 3;
+const RETRY = 2 / 15;
 
 interface LeaseSpec {
   holderIdentity?: string;
@@ -27,6 +28,8 @@ export interface LeaderElectionOptions {
   name: string;
   /** Of this program among its equals; another one for each run. */
   identity: string;
+  /** How long others wait for a leader that is silent; the same for all of them. */
+  leaseDurationMs?: number;
 }
 
 /**
@@ -35,11 +38,13 @@ export interface LeaderElectionOptions {
  */
 export class LeaderElection {
   readonly #options: LeaderElectionOptions;
+  readonly #durationMs: number;
   /** What the lease said when we saw it change last, and when that was. */
   #seen: { version: string; at: number } | undefined;
 
   constructor(options: LeaderElectionOptions) {
     this.#options = options;
+    this.#durationMs = options.leaseDurationMs ?? DEFAULT_LEASE_DURATION_MS;
   }
 
   /** Resolves when this program leads; or when `signal` aborts. */
@@ -51,31 +56,43 @@ export class LeaderElection {
         return undefined;
       });
       if (holder === identity) return;
-      await sleep(clock, RETRY_MS, signal);
+      await sleep(clock, this.#durationMs * RETRY, signal);
     }
   }
 
   /** Renews until `signal` aborts, then lets go of the lease. Throws when it is lost: the program has to end at once. */
   async hold(signal: AbortSignal): Promise<void> {
     const { clock, log, identity } = this.#options;
+    const deadlineMs = this.#durationMs * RENEW_DEADLINE;
     let renewed = clock.monotonic();
     while (!signal.aborted) {
-      await sleep(clock, RETRY_MS, signal);
+      await sleep(clock, this.#durationMs * RETRY, signal);
       if (signal.aborted) break;
       try {
-        const holder = await this.#try();
+        const holder = await this.#before(renewed + deadlineMs, this.#try());
         if (holder !== identity) throw new LeadershipLost(`${holder} leads now.`);
         renewed = clock.monotonic();
       } catch (error) {
         if (error instanceof LeadershipLost) throw error;
         log.warn({ error }, 'the lease of the leader was not renewed');
-        if (clock.monotonic() - renewed >= RENEW_DEADLINE_MS)
-          throw new LeadershipLost('The lease could not be renewed in time.');
+        if (clock.monotonic() - renewed >= deadlineMs) throw late();
       }
     }
     await this.#release().catch((error: unknown) =>
       log.warn({ error }, 'the lease of the leader was not released'),
     );
+  }
+
+  /** An API server that does not answer is no reason to lead on: what `at` passes before fails. */
+  async #before<T>(at: number, attempt: Promise<T>): Promise<T> {
+    const { clock } = this.#options;
+    const passed = Promise.withResolvers<never>();
+    const cancel = clock.after(at - clock.monotonic(), () => passed.reject(late()));
+    try {
+      return await Promise.race([attempt, passed.promise]);
+    } finally {
+      cancel();
+    }
   }
 
   /** Who holds the lease after an attempt to have it. */
@@ -90,7 +107,7 @@ export class LeaderElection {
     const version = lease.metadata.resourceVersion;
     if (this.#seen?.version !== version) this.#seen = { version, at: clock.monotonic() };
     const holder = spec.holderIdentity ?? '';
-    const isFree = holder === '' || clock.monotonic() - this.#seen.at >= LEASE_DURATION_MS;
+    const isFree = holder === '' || clock.monotonic() - this.#seen.at >= this.#durationMs;
     if (holder !== identity && !isFree) return holder;
     try {
       await store.update({ ...this.#manifest(lease), spec: this.#spec(spec) });
@@ -115,7 +132,8 @@ export class LeaderElection {
     const isOurs = former.holderIdentity === identity;
     return {
       holderIdentity: identity,
-      leaseDurationSeconds: LEASE_DURATION_MS / 1000,
+      // Kubernetes has whole seconds there.
+      leaseDurationSeconds: Math.max(1, Math.round(this.#durationMs / 1000)),
       acquireTime: isOurs ? (former.acquireTime ?? now) : now,
       renewTime: now,
       leaseTransitions: (former.leaseTransitions ?? 0) + (isOurs ? 0 : 1),
@@ -137,6 +155,10 @@ export class LeaderElection {
 /** Another one leads, or may. */
 export class LeadershipLost extends Error {
   override readonly name = 'LeadershipLost';
+}
+
+function late(): LeadershipLost {
+  return new LeadershipLost('The lease could not be renewed in time.');
 }
 
 /** RFC 3339 with microseconds, as a Lease has its times. */

@@ -36,6 +36,8 @@ export interface ControllerOptions extends ClusterOptions {
   /** Of the Pods that hold the places of sandboxes. */
   reservationImage: string;
   logLevel: string;
+  /** How long another controller waits for a leader that is silent. */
+  leaseDurationMs?: number;
   /** For a Prometheus of the cluster; none where absent. */
   guardedMetrics?: GuardedMetricsOptions;
 }
@@ -55,7 +57,11 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   const store = clusterStore(
     client,
     { part: 'bulkhead-controller', instance: identity },
-    { Pod: { labels: SANDBOX_UID_LABEL }, EndpointSlice: { labels: OUR_SLICES } },
+    {
+      ...{ Pod: { labels: SANDBOX_UID_LABEL }, EndpointSlice: { labels: OUR_SLICES } },
+      // Beside those of agents a cluster has one for each kubelet, renewed every ten seconds.
+      Lease: { fields: `metadata.namespace=${options.namespace}` },
+    },
   );
   await using opened = new AsyncDisposableStack();
   opened.defer(() => store.close());
@@ -68,6 +74,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   const election = new LeaderElection({
     ...{ store, clock, log, identity },
     ...{ namespace: options.namespace, name: LEADER_LEASE },
+    ...(options.leaseDurationMs === undefined ? {} : { leaseDurationMs: options.leaseDurationMs }),
   });
   log.info({ identity }, 'waits to lead');
   await election.acquire(signal);
@@ -127,7 +134,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
     type === 'deleted' ? nodes.forgetNode(object) : nodes.noteNode(object),
   );
   leases.addHandler(({ type, object }: Notification) => {
-    if (type !== 'deleted' && object.metadata.namespace === options.namespace) nodes.noteLease(object);
+    if (type !== 'deleted') nodes.noteLease(object);
   });
 
   const manager = new Manager({ clock, log });

@@ -66,7 +66,7 @@ export function clusterStore(
 }
 
 interface NodeParts {
-  drivers: HostDrivers;
+  drivers: Pick<HostDrivers, 'select'>;
   clock: Clock;
   log: Log;
   /** Hears of each request to the API server. */
@@ -133,7 +133,7 @@ async function renewLease(
 async function labelNode(
   store: ClusterStore,
   { nodeName }: NodeOptions,
-  drivers: HostDrivers,
+  drivers: Pick<HostDrivers, 'select'>,
   clock: Clock,
   log: Log,
   signal: AbortSignal,

@@ -15,3 +15,8 @@ export const RESERVATION_GRACE_SECONDS = 15;
 export const REPLACE_AFTER_MS = 5_000;
 /** Name of a sandbox in that of its reservation; the rest of 63 characters are a dash and part of its uid. */
 export const RESERVATION_NAME_MAX = 50;
+/**
+ * What waits for the scheduler for longer says so; most are placed sooner, and say that at once. Until then the API server's own
+ * default stands in the status: never looked at.
+ */
+export const REPORT_WAIT_AFTER_MS = 1_000;

@@ -3,7 +3,7 @@
 // a small Pod, the reservation, with its requests; where that is bound, the VM runs.
 import { initialTransition, setup } from 'xstate';
 import { isConditionTrue } from '../../api/conditions.ts';
-import { VM_FINALIZER } from './limits.ts';
+import { REPORT_WAIT_AFTER_MS, VM_FINALIZER } from './limits.ts';
 import type { Observation } from './observation.ts';
 
 /** What the machine asks for. Each is carried out by the function of the same name in effects.ts. */
@@ -34,6 +34,8 @@ const podEnds = ({ pod }: Observation) =>
   pod?.status?.phase === 'Failed' ||
   pod?.status?.phase === 'Succeeded';
 const podIsBound = ({ pod }: Observation) => pod?.spec.nodeName !== undefined;
+const isUnschedulable = ({ pod }: Observation) =>
+  pod?.status?.conditions?.some(({ type, status }) => type === 'PodScheduled' && status === 'False') ?? false;
 
 /** It has ended for good, or is to stand still. */
 export function wantsNoPlace({ object }: Observation): boolean {
@@ -74,6 +76,9 @@ export const placementMachine = setup({
     'reservation is no more': guard((o) => !hasPod(o) || podEnds(o)),
     'reservation ends': guard((o) => hasPod(o) && podEnds(o)),
     'reservation is bound': guard(podIsBound),
+    'the scheduler has had but a moment': guard(
+      (o) => hasPod(o) && !isUnschedulable(o) && o.reservedMs < REPORT_WAIT_AFTER_MS,
+    ),
   },
   actions: Object.fromEntries(COMMANDS.map((command) => [command, () => {}])) as Record<Command, () => void>,
 }).createMachine({
@@ -160,12 +165,14 @@ export const placementMachine = setup({
           always: [
             { guard: 'reservation ends', target: 'Clearing' },
             { guard: 'reservation is bound', target: 'Binding' },
+            { guard: 'the scheduler has had but a moment', target: 'Reserved' },
             { guard: 'there is a reservation', target: 'Scheduling' },
             { target: 'Reserving' },
           ],
         },
         Clearing: { entry: 'releaseReservation' },
-        Reserving: { entry: ['createReservation', 'reportScheduling'] },
+        Reserving: { entry: 'createReservation' },
+        Reserved: {},
         Scheduling: { entry: 'reportScheduling' },
         Binding: { entry: 'bind' },
       },

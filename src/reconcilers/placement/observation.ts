@@ -27,6 +27,8 @@ export interface Observation {
   object?: DefaultedSandbox;
   /** Its reservation. */
   pod?: Pod;
+  /** For how long this controller has known a reservation that is not bound. */
+  reservedMs: number;
   /** Of the node in the sandbox's status. */
   node: NodeHealth;
   /** Nodes that hold disks of the sandbox's volumes; each volume is on one. */

@@ -5,6 +5,7 @@ import { BulkheadError } from '../../api/errors.ts';
 import type { StoredObject } from '../../api/meta.ts';
 import type { DefaultedSandbox, DefaultedSandboxSpec, SandboxStatus } from '../../api/sandbox.ts';
 import type { Volume } from '../../api/volume.ts';
+import type { Outcome } from '../../controller/reconciler.ts';
 import { FakeClock } from '../../controller/testing/fake-clock.ts';
 import { storedObject } from '../../controller/testing/fake-store.ts';
 import { EmbeddedStore } from '../../store/embedded/embedded-store.ts';
@@ -93,8 +94,8 @@ class World {
     this.#refusal = refusal;
   }
 
-  async reconcile(): Promise<void> {
-    await this.#reconciler.reconcile(KEY);
+  reconcile(): Promise<Outcome> {
+    return this.#reconciler.reconcile(KEY);
   }
 
   async refresh(): Promise<StoredObject[]> {
@@ -172,8 +173,18 @@ test('a new sandbox gets a reservation with its requests, and says that it waits
   assert.deepEqual(containers[0]?.resources.requests, { cpu: '2', memory: '576Mi' });
   assert.equal(pod.metadata.labels?.team, 'a');
   assert.equal(pod.metadata.ownerReferences?.[0]?.uid, (await world.get()).metadata.uid);
+  assert.deepEqual(await world.status(), {}, 'the scheduler has a moment before anything is said');
+  await world.clock.advance(1_000);
+  await world.settle();
   assert.equal(await world.condition('Ready'), 'False Pending');
   assert.equal(await world.condition('Reconciling'), 'True Pending');
+});
+
+test('a cache that is behind is no reason to ask again and again', async () => {
+  await world.sandbox();
+  await world.refresh();
+  world.refuse(new BulkheadError('CONFLICT', 'somebody was quicker'));
+  assert.equal((await world.reconcile()).type, 'transient');
 });
 
 test('what the scheduler says of a reservation that fits nowhere, the sandbox says', async () => {
@@ -208,6 +219,8 @@ test('why the cluster takes no reservation, the sandbox says, once', async () =>
   await assert.rejects(world.reconcile());
   assert.equal((await world.get()).metadata.resourceVersion, resourceVersion);
   world.refuse(undefined);
+  await world.settle();
+  await world.clock.advance(1_000);
   await world.settle();
   assert.equal(await world.condition('Scheduled'), 'False Pending');
 });
@@ -318,6 +331,8 @@ test('the disks of its volumes pin a sandbox to their node', async () => {
   assert.equal(placed.status?.nodeName, 'node1');
   await world.deletePod();
   assert.match(JSON.stringify((await world.pod()).spec), /"values":\["node1"\]/);
+  await world.clock.advance(1_000);
+  await world.settle();
   assert.match(JSON.stringify(await world.status()), /Its volumes are on node1/);
 });
 

@@ -1,4 +1,5 @@
 // Every bound of the Sandbox reconciler, with its reason.
+import type { BackoffOptions } from '../../controller/backoff.ts';
 
 /** Guards the VM, its directory and its lease: on before the first outside effect, off when all of them are gone. */
 export const FINALIZER = 'bulkhead.dev/vm';
@@ -20,6 +21,8 @@ export const RETRY_MAX_MS = 60_000;
  * and by its arrival in the cache: what was wrong may have been mended where only the registry knows of it.
  */
 export const IMAGE_RECHECK_MS = 600_000;
+/** After a status write that met another writer's: what came between is read at once, unless the API answers so for ever. */
+export const CONFLICT_BACKOFF: BackoffOptions = { baseMs: 20, maxMs: 10_000, jitter: 0.5 };
 /** Share of a wait that is random, so that many sandboxes do not retry in step. */
 export const RETRY_JITTER = 0.1;
 

@@ -2,6 +2,7 @@
 import { asBulkheadError, BulkheadError } from '../../api/errors.ts';
 import type { StoredObject } from '../../api/meta.ts';
 import type { DefaultedSandbox, SandboxStatus } from '../../api/sandbox.ts';
+import { backoffMs } from '../../controller/backoff.ts';
 import type { Outcome, Reconciler, Request } from '../../controller/reconciler.ts';
 import type { ObjectKey } from '../../store/store.ts';
 import type { AttachedDisks } from '../volume/dependencies.ts';
@@ -11,7 +12,12 @@ import type { EffectContext } from './effects/context.ts';
 import { execute } from './effects/execute.ts';
 import { releaseHost } from './effects/release.ts';
 import { keepRoom } from './effects/room.ts';
-import { MAX_STEPS, ORPHAN_SWEEP_INTERVAL_MS, PROGRESS_WRITE_INTERVAL_MS } from './limits.ts';
+import {
+  CONFLICT_BACKOFF,
+  MAX_STEPS,
+  ORPHAN_SWEEP_INTERVAL_MS,
+  PROGRESS_WRITE_INTERVAL_MS,
+} from './limits.ts';
 import { SandboxLogs } from './logs/logs.ts';
 import { deriveState, type Step, step } from './machine.ts';
 import type { Observation } from './observation.ts';
@@ -225,11 +231,16 @@ class DefaultSandboxReconciler implements SandboxReconciler {
     } catch (error) {
       // Something changed meanwhile: that change wakes the key, or the object is gone.
       const { code } = asBulkheadError(error);
-      if (code === 'CONFLICT') return { done: false, pendingMs: 0 };
+      if (code === 'CONFLICT') {
+        const pendingMs = backoffMs(CONFLICT_BACKOFF, runtime.statusConflicts, this.#deps.random);
+        runtime.statusConflicts += 1;
+        return { done: false, pendingMs };
+      }
       if (code === 'NOT_FOUND') return { done: false };
       throw error;
     }
     runtime.statusWrittenAt = now;
+    runtime.statusConflicts = 0;
     this.#tellStall(object, status, observation);
     return { done: true };
   }

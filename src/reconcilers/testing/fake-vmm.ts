@@ -41,6 +41,8 @@ export class FakeHost {
   warm = false;
   /** Told of each guest before anybody reaches it. */
   onBoot: (guest: FakeGuest) => void = () => {};
+  /** Told of each VM that begins to run, and of each that ends. */
+  onChange: (change: 'started' | 'ended', config: VmConfig) => void = () => {};
   /** What is in the root of every guest when it boots. */
   image: ReadonlyMap<string, FakeFile> = new Map();
   /** VMs have networks. */
@@ -110,6 +112,7 @@ export class FakeHost {
     this.onBoot(vm.guest);
     this.#vms.set(dir, vm);
     this.#guests.set(config.id, vm.guest);
+    this.onChange('started', config);
     return vm;
   }
 
@@ -120,6 +123,7 @@ export class FakeHost {
     this.#vms.delete(dir);
     this.#guests.delete(vm.config.id);
     vm.ended = true;
+    this.onChange('ended', vm.config);
     const finished: VmExit = { message: '', finishedAt: new Date(this.clock.now()), ...exit };
     this.#exits.set(dir, finished);
     vm.exit.resolve(finished);

@@ -1,5 +1,6 @@
 // Requests to a Kubernetes API server, bounded in size and time, with its refusals as errors of ours.
 import type { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type Dispatcher, request } from 'undici';
 import { BulkheadError } from '../../api/errors.ts';
 import { apiFailure } from './failures.ts';
@@ -13,6 +14,12 @@ const MAX_ANSWER_BYTES = 128 * 1024 * 1024;
 const MAX_LINE_BYTES = 8 * 1024 * 1024;
 /** A watch without a line for so long has lost its connection: bookmarks come each minute. */
 const WATCH_SILENCE_MS = 150_000;
+
+/** A server without room is asked so often in all; it says itself when, but is not waited for longer than so. */
+const MAX_ATTEMPTS = 4;
+const MAX_RETRY_AFTER_MS = 5_000;
+/** Longer by up to this part, so that those who were refused together do not come back together. */
+const RETRY_JITTER = 0.5;
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
@@ -46,11 +53,27 @@ export class ApiClient {
     this.#host = new URL(server.url).host;
   }
 
-  /** The parsed answer. Fails with what the API server says, or API_SERVER_UNAVAILABLE where it does not answer. */
+  /**
+   * The parsed answer. A server that has no room now (429) says when it may be asked again, and has done nothing: it is asked
+   * again by then, a few times. Fails with what the API server says, or API_SERVER_UNAVAILABLE where it does not answer.
+   */
   async send(asked: ApiRequest): Promise<unknown> {
     const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     const signal = asked.signal === undefined ? timeout : AbortSignal.any([asked.signal, timeout]);
-    const response = await this.#request(asked, signal);
+    for (let left = MAX_ATTEMPTS; ; left -= 1) {
+      const response = await this.#request(asked, signal);
+      const waitMs = left > 1 ? retryAfterMs(response) : undefined;
+      if (waitMs === undefined) return this.#answer(response);
+      await readBounded(response.body, MAX_ANSWER_BYTES).catch(() => undefined);
+      await delay(waitMs * (1 + RETRY_JITTER * Math.random()), undefined, { signal }).catch(
+        (error: unknown) => {
+          throw unavailable(this.#host, error);
+        },
+      );
+    }
+  }
+
+  async #answer(response: Dispatcher.ResponseData): Promise<unknown> {
     const text = await readBounded(response.body, MAX_ANSWER_BYTES).catch((error: unknown) => {
       throw unavailable(this.#host, error);
     });
@@ -119,6 +142,13 @@ function unavailable(host: string, error: unknown): BulkheadError {
   return new BulkheadError('API_SERVER_UNAVAILABLE', `The API server ${host} does not answer: ${why}.`, {
     cause: error,
   });
+}
+
+/** Of a refusal for want of room: how long to wait; undefined for what is none, or says nothing of when. */
+function retryAfterMs({ statusCode, headers }: Dispatcher.ResponseData): number | undefined {
+  if (statusCode !== 429) return undefined;
+  const seconds = Number(headers['retry-after'] ?? Number.NaN);
+  return seconds >= 0 ? Math.min(seconds * 1_000, MAX_RETRY_AFTER_MS) : undefined;
 }
 
 async function readBounded(body: Readable, limit: number): Promise<string> {

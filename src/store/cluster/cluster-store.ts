@@ -22,7 +22,7 @@ import { countedEvent, type EventSource, eventName, eventsPath, newEvent, stored
 import { absentAsUndefined } from './failures.ts';
 import { changedBody, newBody, patchBody, storedObject } from './objects.ts';
 import { collectionPath, objectPath, resourceOf } from './resources.ts';
-import { watchCollection } from './watch.ts';
+import { listVersion, watchCollection } from './watch.ts';
 
 /** Objects of one page of a list, as Kubernetes' own clients ask. */
 const PAGE_SIZE = 500;
@@ -55,6 +55,8 @@ export class ClusterStore implements Store {
   readonly #selectors: Readonly<Record<string, KindSelector>>;
   readonly #now: () => number;
   readonly #closed = new AbortController();
+  /** By kind: the version of the list that was made last, from which a watch begins without a doubt. */
+  readonly #listed = new Map<string, string>();
   /** Watches of events that begin: what is recorded after they were asked for waits until they see it. */
   readonly #beginning = new Set<Promise<unknown>>();
 
@@ -74,20 +76,23 @@ export class ClusterStore implements Store {
   async list(kind: string, options: ListOptions = {}): Promise<ListResult> {
     const path = collectionPath(kind, options.namespace);
     const query = this.#selection(kind, options);
-    try {
-      return await this.#pages(kind, path, { ...query, limit: String(PAGE_SIZE) });
-    } catch (error) {
+    const listed = await this.#pages(kind, path, { ...query, limit: String(PAGE_SIZE) }).catch((error) => {
       // The version that the pages are of is gone before the last of them: all at once then.
       if (error instanceof BulkheadError && error.code === 'EXPIRED') return this.#pages(kind, path, query);
       throw error;
-    }
+    });
+    this.#listed.set(kind, listed.resourceVersion);
+    return listed;
   }
 
   async *watch(kind: string, options: WatchOptions): AsyncIterable<WatchEvent> {
     const signal = AbortSignal.any([options.signal, this.#closed.signal]);
     const path = collectionPath(kind, options.namespace);
     const query = this.#selection(kind, options);
-    for await (const event of watchCollection(this.#client, path, query, options.resourceVersion, signal)) {
+    const { resourceVersion: from } = options;
+    const isFresh = this.#listed.get(kind) === from;
+    this.#listed.delete(kind);
+    for await (const event of watchCollection(this.#client, path, query, from, signal, isFresh)) {
       const { type, resourceVersion } = event;
       if (type === 'BOOKMARK') yield { type, resourceVersion };
       else yield { type, object: stored(kind, event.object), resourceVersion };
@@ -163,15 +168,16 @@ export class ClusterStore implements Store {
   async recordEvent(event: EventRecord): Promise<void> {
     await Promise.allSettled(this.#beginning);
     const path = eventsPath(event.regarding.namespace);
+    const own = `${path}/${encodeURIComponent(eventName(event))}`;
     await retrying(true, async () => {
       const now = new Date(this.#now());
-      const known = await absentAsUndefined(
-        this.#client.send({ method: 'GET', path: `${path}/${encodeURIComponent(eventName(event))}` }),
-      );
-      if (known === undefined) return this.#write('POST', path, newEvent(event, this.#source, now));
-      return this.#client.send({
+      // Most are the first of their kind: one request for those.
+      const isNew = await unlessThere(this.#write('POST', path, newEvent(event, this.#source, now)));
+      if (isNew) return;
+      const known = await this.#client.send({ method: 'GET', path: own }).catch(raced);
+      await this.#client.send({
         method: 'PATCH',
-        path: `${path}/${encodeURIComponent(eventName(event))}`,
+        path: own,
         query: { fieldManager: this.#fieldManager },
         contentType: 'application/merge-patch+json',
         body: countedEvent(known, event, now),
@@ -214,7 +220,14 @@ export class ClusterStore implements Store {
 
   async *#eventsFrom(begun: Promise<string>, signal: AbortSignal): AsyncGenerator<StoredEvent> {
     const version = await begun;
-    for await (const { type, object } of watchCollection(this.#client, eventsPath(), {}, version, signal)) {
+    for await (const { type, object } of watchCollection(
+      this.#client,
+      eventsPath(),
+      {},
+      version,
+      signal,
+      true,
+    )) {
       if (type !== 'ADDED' && type !== 'MODIFIED') continue;
       const event = storedEvent(object);
       if (kindNamed(event.regarding.kind) !== undefined) yield event;
@@ -278,12 +291,21 @@ function stored(kind: string, answer: unknown): StoredObject {
   return storedObject(kind, resourceOf(kind).apiVersion, answer);
 }
 
-function listVersion(answer: unknown): string {
-  const metadata = isJsonObject(answer) ? answer.metadata : undefined;
-  const version = isJsonObject(metadata) ? metadata.resourceVersion : undefined;
-  if (typeof version !== 'string')
-    throw new BulkheadError('API_SERVER_UNAVAILABLE', 'The API server answered with what is no list.');
-  return version;
+/** Whether what was to be made is new; false where it was there already. */
+async function unlessThere(made: Promise<unknown>): Promise<boolean> {
+  try {
+    await made;
+    return true;
+  } catch (error) {
+    if (error instanceof BulkheadError && error.code === 'ALREADY_EXISTS') return false;
+    throw error;
+  }
+}
+
+/** What was there a moment ago is gone: as any other write that came between. */
+function raced(error: unknown): never {
+  if (!(error instanceof BulkheadError) || error.code !== 'NOT_FOUND') throw error;
+  throw new BulkheadError('CONFLICT', error.message, { cause: error });
 }
 
 /** Repeats a read and write where another writer came between, unless the caller said which version it means. */

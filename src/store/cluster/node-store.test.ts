@@ -1,8 +1,10 @@
 // What the agent of one node sees; the cluster's store is played by an embedded one, which has the same contract.
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
+import { BulkheadError } from '../../api/errors.ts';
 import { EmbeddedStore } from '../embedded/embedded-store.ts';
 import { sandbox, temporaryDirectory } from '../embedded/testing.ts';
+import type { Store } from '../store.ts';
 import { FollowedObjects } from './followed-objects.ts';
 import { NodeStore } from './node-store.ts';
 
@@ -87,4 +89,43 @@ test('an object made anew under the name of a deleted one is another object', as
   await cluster.updateStatus(KEY, { nodeName: 'node1' });
   await node.list('Sandbox');
   assert.equal((await node.get(KEY))?.metadata.uid, second.metadata.uid);
+});
+
+test('after a conflict the node reads what is there, also while its watch is silent', async () => {
+  await cluster.create(sandbox('apple'));
+  await cluster.updateStatus(KEY, { nodeName: 'node1' });
+  const [seen] = (await node.list('Sandbox')).items;
+  await cluster.patch(KEY, { metadata: { labels: { team: 'a' } } });
+  const version = seen?.metadata.resourceVersion;
+  await assert.rejects(node.updateStatus(KEY, { nodeName: 'node1' }, version), { code: 'CONFLICT' });
+  assert.deepEqual((await node.get(KEY))?.metadata.labels, { team: 'a' });
+});
+
+test('where the history is gone the node forgets it: what comes next counts, also with a lower version', async () => {
+  await cluster.create(sandbox('apple'));
+  await cluster.updateStatus(KEY, { nodeName: 'node1' });
+  const older = await cluster.get(KEY);
+  assert.ok(older);
+  await cluster.updateStatus(KEY, { nodeName: 'node1', phase: 'Running' });
+  await node.list('Sandbox');
+  // A database that was restored from an older state.
+  const restored = new Proxy<Store>(cluster, {
+    get(target, name: keyof Store) {
+      if (name === 'list') return async () => ({ items: [older], resourceVersion: '1' });
+      if (name === 'watch')
+        return async function* () {
+          yield* [];
+          throw new BulkheadError('EXPIRED', 'restored');
+        };
+      return target[name].bind(target);
+    },
+  });
+  const after = new NodeStore(restored, 'node1', new FollowedObjects({ source: cluster }));
+  await after.updateStatus(KEY, { nodeName: 'node1', phase: 'Running' });
+  const watch = after.watch('Sandbox', { resourceVersion: '9', signal: new AbortController().signal });
+  await assert.rejects(async () => {
+    for await (const event of watch) assert.fail(event.type);
+  }, /restored/);
+  await after.list('Sandbox');
+  assert.deepEqual((await after.get(KEY))?.status, older.status);
 });

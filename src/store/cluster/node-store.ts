@@ -4,6 +4,7 @@
 // reservation was evicted, drained or pre-empted) is shown as deleted: the node then does what it does for one that is, takes
 // its finalizer off last, and by that lets go of it. So a sandbox has a VM on one node at a time, whoever fails when.
 import { findCondition } from '../../api/conditions.ts';
+import { asBulkheadError } from '../../api/errors.ts';
 import type { ObjectManifest, StoredObject } from '../../api/meta.ts';
 import type { SandboxStatus } from '../../api/sandbox.ts';
 import type {
@@ -18,6 +19,7 @@ import type {
   WatchOptions,
 } from '../store.ts';
 import type { FollowedObjects } from './followed-objects.ts';
+import { isNewer } from './watch.ts';
 
 /** Kinds that the agent follows as a whole, so that what it knows of them is current. */
 const FOLLOWED = new Set(['Sandbox', 'Volume', 'NetworkPolicy']);
@@ -58,18 +60,12 @@ export class NodeStore implements Store {
       yield* this.#references.watch(kind, options.signal);
       return;
     }
-    for await (const event of this.#cluster.watch(kind, options)) {
-      if (event.type === 'BOOKMARK') {
-        yield event;
-        continue;
-      }
-      if (event.type === 'DELETED') {
-        this.#forget(event.object);
-        yield event;
-        continue;
-      }
-      const view = this.#view(this.#note(event.object));
-      yield view === undefined ? { ...event, type: 'DELETED' } : { ...event, object: view };
+    try {
+      for await (const event of this.#cluster.watch(kind, options)) yield this.#told(event);
+    } catch (error) {
+      // The history that our versions are of may be gone altogether: what is listed next counts, also where its version is lower.
+      if (asBulkheadError(error).code === 'EXPIRED') this.#forgetAllBut(kind, []);
+      throw error;
     }
   }
 
@@ -82,14 +78,15 @@ export class NodeStore implements Store {
   }
 
   async patch(key: ObjectKey, mergePatch: unknown): Promise<StoredObject> {
-    return this.#written(await this.#cluster.patch(key, mergePatch));
+    return this.#written(await this.#readingAfterConflict(key, this.#cluster.patch(key, mergePatch)));
   }
 
   /** Of a policy no node knows the whole: what it would say is left unsaid. */
   async updateStatus(key: ObjectKey, status: unknown, resourceVersion?: string): Promise<StoredObject> {
     const policy = key.kind === 'NetworkPolicy' ? await this.get(key) : undefined;
     if (policy !== undefined) return policy;
-    return this.#written(await this.#cluster.updateStatus(key, status, resourceVersion));
+    const written = this.#cluster.updateStatus(key, status, resourceVersion);
+    return this.#written(await this.#readingAfterConflict(key, written));
   }
 
   async delete(key: ObjectKey, preconditions?: DeletePreconditions): Promise<StoredObject> {
@@ -120,6 +117,30 @@ export class NodeStore implements Store {
     return this.#cluster.close();
   }
 
+  /** What a watch tells, as the node sees it. */
+  #told(event: WatchEvent): WatchEvent {
+    if (event.type === 'BOOKMARK') return event;
+    if (event.type === 'DELETED') {
+      this.#forget(event.object);
+      return event;
+    }
+    const view = this.#view(this.#note(event.object));
+    return view === undefined ? { ...event, type: 'DELETED' } : { ...event, object: view };
+  }
+
+  /** A watch that is late, or broken, would let the caller try the same version again and again: so it is read here. */
+  async #readingAfterConflict(key: ObjectKey, write: Promise<StoredObject>): Promise<StoredObject> {
+    try {
+      return await write;
+    } catch (error) {
+      if (asBulkheadError(error).code === 'CONFLICT') {
+        const current = await this.#cluster.get(key);
+        if (current !== undefined) this.#note(current);
+      }
+      throw error;
+    }
+  }
+
   /** The answer to a write. What is no longer ours is handed back as it is: the caller reads again and finds nothing. */
   #written(object: StoredObject): StoredObject {
     // An object that lost its last finalizer while it was deleted is answered a last time.
@@ -148,7 +169,7 @@ export class NodeStore implements Store {
     if (!FOLLOWED.has(object.kind)) return object;
     const id = textOf(keyOf(object));
     const known = this.#known.get(id);
-    if (known !== undefined && known.metadata.uid === object.metadata.uid && isNewer(known, object))
+    if (known !== undefined && known.metadata.uid === object.metadata.uid && isNewerObject(known, object))
       return known;
     this.#known.set(id, object);
     return object;
@@ -173,7 +194,6 @@ function textOf({ kind, namespace, name }: ObjectKey): string {
   return `${kind} ${namespace}/${name}`;
 }
 
-/** Versions of one kind of object grow, as numbers; Kubernetes says so since 1.35. */
-function isNewer(a: StoredObject, b: StoredObject): boolean {
-  return BigInt(a.metadata.resourceVersion) > BigInt(b.metadata.resourceVersion);
+function isNewerObject(a: StoredObject, b: StoredObject): boolean {
+  return isNewer(a.metadata.resourceVersion, b.metadata.resourceVersion);
 }

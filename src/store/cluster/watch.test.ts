@@ -7,10 +7,16 @@ import { ApiClient } from './api-client.ts';
 import { watchCollection } from './watch.ts';
 
 /** An API server that ends each watch when it has sent the next of these lines; after the last it holds one open. */
-async function serving(connections: readonly object[][]) {
+async function serving(connections: readonly object[][], newest = '9') {
   const asked: string[] = [];
+  const checks: string[] = [];
   const server = createServer((request, response) => {
     const url = new URL(request.url ?? '', 'http://api');
+    if (url.searchParams.get('watch') === null) {
+      checks.push(url.searchParams.get('limit') ?? '');
+      response.end(JSON.stringify({ items: [], metadata: { resourceVersion: newest } }));
+      return;
+    }
     asked.push(url.searchParams.get('resourceVersion') ?? '');
     const lines = connections[asked.length - 1];
     response.writeHead(200).flushHeaders();
@@ -24,7 +30,7 @@ async function serving(connections: readonly object[][]) {
     server.closeAllConnections();
     server.close();
   };
-  return { client, asked, [Symbol.dispose]: close };
+  return { client, asked, checks, [Symbol.dispose]: close };
 }
 
 const added = (version: string) => ({
@@ -49,4 +55,21 @@ test('a watch that the server ends at once fails, so that whoever follows it bac
   const events = watchCollection(api.client, '/x', {}, '4', new AbortController().signal);
   await assert.rejects(events.next(), { code: 'API_SERVER_UNAVAILABLE', message: /ended a watch at once/ });
   assert.deepEqual(api.asked, ['4']);
+});
+
+test('a server whose database was restored from an older state is not waited for', async () => {
+  using api = await serving([], '9');
+  const ahead = watchCollection(api.client, '/x', {}, '10', new AbortController().signal);
+  await assert.rejects(ahead.next(), { code: 'EXPIRED', message: /at version 9, before 10/ });
+  assert.deepEqual(api.asked, []);
+});
+
+test('a watch that begins right after a list asks for nothing beside; one that goes on does', async () => {
+  using api = await serving([[added('5')], [added('6')]]);
+  const stop = new AbortController();
+  for await (const event of watchCollection(api.client, '/x', {}, '4', stop.signal, true)) {
+    assert.equal(api.checks.length, event.resourceVersion === '5' ? 0 : 1);
+    if (event.resourceVersion === '6') stop.abort();
+  }
+  assert.deepEqual(api.checks, ['1']);
 });

@@ -17,6 +17,10 @@ export interface RawWatchEvent {
 }
 
 /**
+ * Before each connection but one that is `fresh`, right after a list, the server is asked for its newest version: a database that
+ * was restored from an older snapshot is behind ours, and the server would hold such a watch open and tell nothing until it has
+ * caught up. That is EXPIRED as well.
+ *
  * Goes on by itself where the server ends a connection in order. Ends when `signal` aborts. Fails with EXPIRED where the
  * history is gone, and with what else went wrong: who calls backs off and goes on from the last version.
  */
@@ -26,9 +30,14 @@ export async function* watchCollection(
   query: Readonly<Record<string, string | undefined>>,
   resourceVersion: string,
   signal: AbortSignal,
+  fresh = false,
 ): AsyncGenerator<RawWatchEvent> {
   let version = resourceVersion;
+  let isSure = fresh;
   while (!signal.aborted) {
+    if (!isSure) await checkHistory(client, path, version, signal);
+    isSure = false;
+    if (signal.aborted) return;
     const opened = performance.now();
     const from = version;
     const lines = client.lines(
@@ -54,6 +63,40 @@ export async function* watchCollection(
     if (version === from && performance.now() - opened < SHORTEST_SERVED_MS)
       throw new BulkheadError('API_SERVER_UNAVAILABLE', 'The API server ended a watch at once.');
   }
+}
+
+async function checkHistory(
+  client: ApiClient,
+  path: string,
+  version: string,
+  signal: AbortSignal,
+): Promise<void> {
+  let newest: string;
+  try {
+    newest = listVersion(await client.send({ method: 'GET', path, query: { limit: '1' }, signal }));
+  } catch (error) {
+    if (signal.aborted) return;
+    throw error;
+  }
+  if (!isNewer(version, newest)) return;
+  throw new BulkheadError(
+    'EXPIRED',
+    `The API server is at version ${newest}, before ${version}: its database was restored from an older state.`,
+  );
+}
+
+/** Of a list: the version that it is of. */
+export function listVersion(answer: unknown): string {
+  const metadata = isJsonObject(answer) ? answer.metadata : undefined;
+  const version = isJsonObject(metadata) ? metadata.resourceVersion : undefined;
+  if (typeof version !== 'string')
+    throw new BulkheadError('API_SERVER_UNAVAILABLE', 'The API server answered with what is no list.');
+  return version;
+}
+
+/** Versions of a collection grow, as numbers; Kubernetes says so since 1.35. */
+export function isNewer(version: string, than: string): boolean {
+  return BigInt(version) > BigInt(than);
 }
 
 function watchEvent(line: unknown): RawWatchEvent {

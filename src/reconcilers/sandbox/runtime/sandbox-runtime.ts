@@ -135,6 +135,8 @@ export class SandboxRuntime {
   lastGuestStats: { at: Date; stats: GuestStats } | undefined;
   /** Monotonic time of the last status write; what only tells of progress waits for its turn. */
   statusWrittenAt: number | undefined;
+  /** Status writes in a row that met another writer's. */
+  statusConflicts = 0;
   /** What is made of the spec, by its generation. */
   launch: { generation: number; digest: string; root: RootOrigin } | undefined;
 
