@@ -95,6 +95,12 @@ const NetworkStatusSchema = object(
         maxItems: 64,
       }),
     ),
+    policiesDigest: Type.Optional(
+      text({
+        description: 'In a cluster: which states of them are in force, for who counts where each is.',
+        maxLength: 64,
+      }),
+    ),
   },
   { description: 'The network as it is.' },
 );

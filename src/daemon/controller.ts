@@ -26,6 +26,7 @@ import { NodeGrants } from '../store/cluster/node-grants.ts';
 import { ControllerMetrics } from './controller-metrics.ts';
 import { type GuardedMetricsOptions, guardedMetrics } from './guarded-metrics.ts';
 import { clusterStore } from './node.ts';
+import { policySummaryController } from './policy-summary.ts';
 import { serviceController } from './service-controller.ts';
 
 const LEADER_LEASE = 'bulkhead-controller';
@@ -129,6 +130,9 @@ export async function runController(options: ControllerOptions, signal: AbortSig
     ...{ client, clock, log, metrics, sandboxes: caches.sandboxes, nodes: nodeInformer },
     ...{ services: informer('Service'), slices: informer('EndpointSlice') },
   });
+  const counting = policySummaryController({
+    ...{ store, clock, log, metrics, policies: caches.policies, sandboxes: caches.sandboxes },
+  });
   const leases = informer('Lease');
   nodeInformer.addHandler(({ type, object }: Notification) =>
     type === 'deleted' ? nodes.forgetNode(object) : nodes.noteNode(object),
@@ -141,7 +145,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   // What is known of nodes comes first: a sandbox whose node is unknown would count as one whose node is gone.
   for (const each of [nodeInformer, leases, caches.policies, caches.volumes, caches.pods, caches.sandboxes])
     manager.add(each);
-  for (const each of [controller, granting, unplaced, ...services]) manager.add(each);
+  for (const each of [controller, granting, unplaced, counting, ...services]) manager.add(each);
   const leading = new AbortController();
   let held: Promise<void> | undefined;
   manager.add({

@@ -16,6 +16,7 @@ import type {
   SandboxNetworks,
   WantedNetwork,
 } from './network-plane.ts';
+import { revisionsDigest } from './policy/compile.ts';
 import type { EffectivePolicy } from './policy/effective.ts';
 import { intercepts } from './policy/interception.ts';
 
@@ -153,7 +154,7 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
     const { hash, policies, mode } = acknowledged;
     return {
       ...{ address, acknowledged: hash, policies: policies.map(({ name }) => name), mode: mode.value },
-      ...{ intercepts: intercepts(acknowledged), secrets },
+      ...{ intercepts: intercepts(acknowledged), revisions: revisionsDigest(policies), secrets },
       ...(ports === undefined ? {} : { ports }),
     };
   }

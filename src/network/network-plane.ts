@@ -50,6 +50,8 @@ export interface NetworkState {
   /** Of what is in force: names as `namespace/name`, and the mode. There exactly where `acknowledged` is. */
   readonly policies?: readonly string[];
   readonly mode?: EgressMode;
+  /** Which states of which policies those are: `revisionsDigest`. There exactly where `acknowledged` is. */
+  readonly revisions?: string;
   /** The gateway opens TLS: the guest has to trust its authority. There exactly where `acknowledged` is. */
   readonly intercepts?: boolean;
   /** Digest of the secrets that it has. There exactly where `acknowledged` is. */

@@ -15,6 +15,7 @@ const RIGHTS: Readonly<Record<string, { everywhere: string[]; own: string[] }>> 
       'events.events.k8s.io: create get patch',
       'leases.coordination.k8s.io: list watch',
       'networkpolicies.bulkhead.dev: get list watch',
+      'networkpolicies/status.bulkhead.dev: patch',
       'nodes: get list watch',
       'pods: create delete get list patch watch',
       'rolebindings.rbac.authorization.k8s.io: create delete list patch',
@@ -39,7 +40,7 @@ const RIGHTS: Readonly<Record<string, { everywhere: string[]; own: string[] }>> 
       'volumes.bulkhead.dev: delete get list patch watch',
       'volumes/status.bulkhead.dev: patch',
     ],
-    own: ['leases.coordination.k8s.io: create get patch', 'serviceaccounts/token: create'],
+    own: ['leases.coordination.k8s.io: create patch', 'serviceaccounts/token: create'],
   },
 };
 

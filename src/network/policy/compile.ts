@@ -25,6 +25,8 @@ export interface PolicySource {
   readonly spec: DefaultedNetworkPolicySpec;
   /** PEM texts of `spec.tls.upstreamCAs`, in that order. */
   readonly upstreamCAs?: readonly string[];
+  /** Which state of the policy it is, where somebody has to tell: see `revisionOf`. */
+  readonly revision?: string;
 }
 
 /** What is asked of a sandbox: who selects it, and what its secrets need. */
@@ -50,6 +52,7 @@ interface Part {
   readonly upstreamCAs: readonly string[];
   readonly maxConnections: number;
   readonly egressBytesPerSecond: number | null;
+  readonly revision?: string;
 }
 
 interface Prepared {
@@ -75,7 +78,7 @@ function ruleOf(policy: string, index: number, { action, to, ports }: EgressRule
     : { ...rule, ports: ports.map(({ protocol, port }) => ({ protocol, port })) };
 }
 
-function partOf({ namespace, name, spec, upstreamCAs = [] }: PolicySource): Part {
+function partOf({ namespace, name, spec, upstreamCAs = [], revision }: PolicySource): Part {
   const policy = `${namespace}/${name}`;
   const { egress, dns, tls, limits } = spec;
   const lower = (names: readonly string[]) => names.map((each) => each.toLowerCase());
@@ -93,6 +96,7 @@ function partOf({ namespace, name, spec, upstreamCAs = [] }: PolicySource): Part
     upstreamCAs,
     maxConnections: limits.maxConnections,
     egressBytesPerSecond: limits.egressBytesPerSecond ?? null,
+    ...(revision === undefined ? {} : { revision }),
   };
 }
 
@@ -128,7 +132,10 @@ function merge(hash: string, parts: readonly Part[], secretHosts: readonly strin
   return {
     format: EFFECTIVE_FORMAT,
     hash,
-    policies: parts.map(({ name, blockedAnswer }) => ({ name, blockedAnswer })),
+    policies: parts.map(({ name, blockedAnswer, revision }) => ({
+      ...{ name, blockedAnswer },
+      ...(revision === undefined ? {} : { revision }),
+    })),
     mode: strictest(parts),
     rules: parts.flatMap(({ rules }) => rules),
     dns: {
@@ -220,4 +227,20 @@ export function closedPolicy(policy: string): EffectivePolicy {
   const hash = sha256(`${EFFECTIVE_FORMAT}\nclosed\n${policy}`, 'hex');
   const policies = [{ name: policy, blockedAnswer: 'REFUSED' as const }];
   return { ...merge(hash, [], []), policies, mode: { value: 'Airgapped', policy } };
+}
+
+/** Another one for every state of a policy, and for every policy of one name. */
+export function revisionOf({ uid, generation }: { uid: string; generation: number }): string {
+  return `${uid}/${generation}`;
+}
+
+/**
+ * Which states of which policies these are, in the order of their names, in 32 characters. Who knows the policies alone computes
+ * the same as who has them in force; one that cannot be put into force has no revision, and makes another digest.
+ */
+export function revisionsDigest(policies: readonly { name: string; revision?: string }[]): string {
+  return sha256(JSON.stringify(policies.map(({ name, revision }) => [name, revision ?? ''])), 'hex').slice(
+    0,
+    32,
+  );
 }

@@ -44,7 +44,12 @@ export interface EffectivePolicy {
   /** SHA-256, hexadecimal, of all it was compiled from. Equal hashes: equal in every field. */
   readonly hash: string;
   /** The policies that select the sandbox, in the order of their names. */
-  readonly policies: readonly { readonly name: string; readonly blockedAnswer: BlockedAnswer }[];
+  readonly policies: readonly {
+    readonly name: string;
+    readonly blockedAnswer: BlockedAnswer;
+    /** Which state of the policy it is, where it came from an object. */
+    readonly revision?: string;
+  }[];
   /** The strictest, and the first policy that asks for it; none where no policy selects the sandbox. */
   readonly mode: { readonly value: EgressMode; readonly policy?: string };
   readonly rules: readonly EffectiveRule[];

@@ -8,6 +8,7 @@ import {
   closedPolicy,
   PolicyCompiler,
   type PolicySource,
+  revisionOf,
   selectsLabels,
 } from '../../network/policy/compile.ts';
 import type { EffectivePolicy } from '../../network/policy/effective.ts';
@@ -77,7 +78,8 @@ export async function readPolicies(store: Store, namespace?: string): Promise<Po
     generations.set(nameOf(policy), metadata.generation);
     try {
       const upstreamCAs = await readAuthorities(store, policy);
-      sources.push({ namespace: metadata.namespace, name: metadata.name, spec, upstreamCAs });
+      const { namespace, name } = metadata;
+      sources.push({ namespace, name, spec, upstreamCAs, revision: revisionOf(metadata) });
     } catch (error) {
       const problem = asBulkheadError(error);
       // Of the store's own failures the caller has to hear: they say nothing about the policy.

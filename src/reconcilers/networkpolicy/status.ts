@@ -7,6 +7,8 @@ import type { DefaultedNetworkPolicy, NetworkPolicyStatus } from '../../api/netw
 
 export interface PolicyObservation {
   policy: DefaultedNetworkPolicy;
+  /** What is known of it where nothing is known against it. */
+  accepted?: string;
   /** Why it cannot be put into force. */
   problem?: BulkheadError;
   /** Sandboxes that it selects. */
@@ -17,6 +19,8 @@ export interface PolicyObservation {
   programmed: number;
   now: number;
 }
+
+const ACCEPTED = 'It is valid and all that it refers to is there.';
 
 type Update = [type: NetworkPolicyConditionType, holds: boolean, reason: string, message: string];
 
@@ -42,13 +46,13 @@ function programmedUpdate({ problem, networks, programmed }: PolicyObservation):
 }
 
 function conditionsOf(observation: PolicyObservation): Update[] {
-  const { problem, networks, programmed } = observation;
+  const { problem, networks, programmed, accepted = ACCEPTED } = observation;
   const inForce = programmedUpdate(observation);
   const [, isInForce, reason, message] = inForce;
   const stalled = problem !== undefined && ERRORS[problem.code].terminal;
   return [
     problem === undefined
-      ? ['Accepted', true, REASONS.Accepted, 'It is valid and all that it refers to is there.']
+      ? ['Accepted', true, REASONS.Accepted, accepted]
       : ['Accepted', false, problem.row.reason, problem.message],
     inForce,
     problem === undefined

@@ -66,7 +66,7 @@ export function computeStatus(
     ...(started === undefined ? {} : { startTime: formatTime(new Date(started)) }),
     ...(image === undefined ? {} : { image }),
     ...(o.vm === undefined ? {} : { vm: vmOf(o, o.vm) }),
-    ...(o.network === undefined ? {} : { network: networkOf(o.network) }),
+    ...(o.network === undefined ? {} : { network: networkOf(o.network, object.status?.reservation) }),
     restarts: record?.restarts ?? object.status?.restarts ?? 0,
     ...(termination === undefined ? {} : { lastTermination: terminationStatus(termination) }),
     ...(requestedAt === undefined
@@ -126,12 +126,17 @@ function essence(status: SandboxStatus): unknown[] {
   ];
 }
 
-function networkOf({ address, ports, policies = [] }: NetworkState): NonNullable<SandboxStatus['network']> {
+/** `reservation`: of a sandbox of a cluster, whose policies are counted by who does not know its gateway. */
+function networkOf(
+  { address, ports, policies = [], revisions }: NetworkState,
+  reservation: string | undefined,
+): NonNullable<SandboxStatus['network']> {
   const published = (ports?.published ?? []).filter((port) => 'hostPort' in port);
   return {
     address,
     ...(published.length === 0 ? {} : { ports: published }),
     ...(policies.length === 0 ? {} : { policies: policies.slice(0, POLICIES_SHOWN_MAX) }),
+    ...(reservation === undefined || revisions === undefined ? {} : { policiesDigest: revisions }),
   };
 }
 
