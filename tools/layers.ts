@@ -120,8 +120,9 @@ export const OTHER_FOLDERS: Readonly<Record<string, string>> = {
 export const EXCEPTIONS: Readonly<Record<string, { mayImport: readonly string[]; why: string }>> = {
   'cli/daemon.ts': {
     mayImport: ['daemon'],
-    why: '`bulkhead daemon`, `node` and `controller` run the product instead of talking to it',
+    why: '`bulkhead daemon`, `node`, `controller` and `source` run the product instead of talking to it',
   },
   'cli/node.ts': { mayImport: ['daemon'], why: 'see `cli/daemon.ts`' },
   'cli/controller.ts': { mayImport: ['daemon'], why: 'see `cli/daemon.ts`' },
+  'cli/source.ts': { mayImport: ['daemon'], why: 'see `cli/daemon.ts`' },
 };

@@ -4,6 +4,7 @@ export const COMMANDS = [
   { name: 'daemon', summary: 'run the controller on this machine' },
   { name: 'node', summary: 'run the agent of a node of a cluster' },
   { name: 'controller', summary: 'run the controller of a cluster' },
+  { name: 'source', summary: 'keep a cluster at what the manifests of a folder say' },
   { name: 'apply', summary: 'create objects, or make them what files say' },
   { name: 'get', summary: 'show objects' },
   { name: 'describe', summary: 'show all that is known of an object' },

@@ -10,6 +10,7 @@ export const LOADERS: Record<CommandName, () => Promise<CommandModule>> = {
   daemon: () => import('./daemon.ts'),
   node: () => import('./node.ts'),
   controller: () => import('./controller.ts'),
+  source: () => import('./source.ts'),
   apply: () => import('./apply.ts'),
   get: () => import('./get.ts'),
   describe: () => import('./describe.ts'),

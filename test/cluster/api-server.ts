@@ -5,7 +5,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { constants } from 'node:fs';
-import { access, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, cp, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -62,7 +62,7 @@ export interface ApiRequest {
 }
 
 /** The beginning of a program's command line. Throws where it is not to be had. */
-async function program(name: string): Promise<string[]> {
+export async function program(name: string): Promise<string[]> {
   const file = join(KUBE_BIN, name);
   await access(file, constants.X_OK).catch(() => {
     throw new Error(`${file} is missing; build it, or say in BULKHEAD_KUBE_BIN where it is`);
@@ -82,7 +82,7 @@ async function freePort(): Promise<number> {
 }
 
 /** One program with a log file. It dies with this process, however that ends. */
-class Program {
+export class Program {
   readonly #name: string;
   readonly #log: string;
   readonly #command: readonly string[];
@@ -252,6 +252,25 @@ export class ApiServer implements AsyncDisposable {
     await this.#api.end(signal);
     await this.#agent?.destroy();
     this.#agent = undefined;
+  }
+
+  /** Keeps what etcd holds now as the older state that `restore` goes back to. Of an API server that is stopped alone. */
+  async snapshot(): Promise<string> {
+    assert.ok(!this.#api.running, 'what is written meanwhile would be torn');
+    const copy = join(this.root, 'etcd-snapshot');
+    await this.#etcd.end('SIGTERM');
+    await cp(join(this.root, 'etcd'), copy, { recursive: true });
+    await this.#etcd.start();
+    return copy;
+  }
+
+  /** Goes back to a snapshot, as an operator without `--bump-revision` does it; the API server is stopped. */
+  async restore(snapshot: string): Promise<void> {
+    assert.ok(!this.#api.running, 'it would go on with what it has in memory');
+    await this.#etcd.end('SIGKILL');
+    await rm(join(this.root, 'etcd'), { recursive: true });
+    await cp(snapshot, join(this.root, 'etcd'), { recursive: true });
+    await this.#etcd.start();
   }
 
   /** One request, as the administrator where no token is given. Rejects only when no answer comes. */
