@@ -1,5 +1,6 @@
 // What makes a daemon the agent of a cluster's node: the objects it sees, the lease that says it lives, the labels that say what
 // the node can do.
+import { asBulkheadError } from '../api/errors.ts';
 import type { Clock } from '../controller/clock.ts';
 import { sleep } from '../controller/clock.ts';
 import { microTime } from '../controller/leader-election.ts';
@@ -114,14 +115,14 @@ async function renewLease(
       renewTime: microTime(clock.now()),
     };
     try {
-      if ((await store.get(key)) === undefined)
-        await store.create({
-          apiVersion: 'coordination.k8s.io/v1',
-          kind: 'Lease',
+      await store.patch(key, { spec }).catch((error: unknown) => {
+        if (asBulkheadError(error).code !== 'NOT_FOUND') throw error;
+        return store.create({
+          ...{ apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' },
           metadata: { namespace, name },
           spec,
         });
-      else await store.patch(key, { spec });
+      });
     } catch (error) {
       log.warn({ error }, 'the lease of this node was not renewed');
     }

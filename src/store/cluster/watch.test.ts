@@ -13,7 +13,7 @@ async function serving(connections: readonly object[][], newest = '9') {
   const server = createServer((request, response) => {
     const url = new URL(request.url ?? '', 'http://api');
     if (url.searchParams.get('watch') === null) {
-      checks.push(url.searchParams.get('limit') ?? '');
+      checks.push(url.search);
       response.end(JSON.stringify({ items: [], metadata: { resourceVersion: newest } }));
       return;
     }
@@ -59,9 +59,11 @@ test('a watch that the server ends at once fails, so that whoever follows it bac
 
 test('a server whose database was restored from an older state is not waited for', async () => {
   using api = await serving([], '9');
-  const ahead = watchCollection(api.client, '/x', {}, '10', new AbortController().signal);
+  const one = { fieldSelector: 'name=a' };
+  const ahead = watchCollection(api.client, '/x', one, '10', new AbortController().signal);
   await assert.rejects(ahead.next(), { code: 'EXPIRED', message: /at version 9, before 10/ });
   assert.deepEqual(api.asked, []);
+  assert.deepEqual(api.checks, ['?fieldSelector=name%3Da&limit=1'], 'whoever may see one object alone may ask so');
 });
 
 test('a watch that begins right after a list asks for nothing beside; one that goes on does', async () => {
@@ -71,5 +73,5 @@ test('a watch that begins right after a list asks for nothing beside; one that g
     assert.equal(api.checks.length, event.resourceVersion === '5' ? 0 : 1);
     if (event.resourceVersion === '6') stop.abort();
   }
-  assert.deepEqual(api.checks, ['1']);
+  assert.deepEqual(api.checks, ['?limit=1']);
 });

@@ -35,7 +35,7 @@ export async function* watchCollection(
   let version = resourceVersion;
   let isSure = fresh;
   while (!signal.aborted) {
-    if (!isSure) await checkHistory(client, path, version, signal);
+    if (!isSure) await checkHistory(client, path, query, version, signal);
     isSure = false;
     if (signal.aborted) return;
     const opened = performance.now();
@@ -68,12 +68,14 @@ export async function* watchCollection(
 async function checkHistory(
   client: ApiClient,
   path: string,
+  query: Readonly<Record<string, string | undefined>>,
   version: string,
   signal: AbortSignal,
 ): Promise<void> {
   let newest: string;
   try {
-    newest = listVersion(await client.send({ method: 'GET', path, query: { limit: '1' }, signal }));
+    // With the selection of the watch: who may watch single objects may list no others.
+    newest = listVersion(await client.send({ method: 'GET', path, query: { ...query, limit: '1' }, signal }));
   } catch (error) {
     if (signal.aborted) return;
     throw error;
