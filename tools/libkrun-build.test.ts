@@ -19,8 +19,9 @@ import { afterEach, beforeEach, test } from 'node:test';
 const SCRIPT = resolve(import.meta.dirname, '../libvmm/krun/build.sh');
 /** What the script calls; everything else, cargo before all, is missing. */
 const TOOLS = ['bash', 'dirname', 'mkdir', 'rm', 'ln', 'nm', 'grep', 'sed', 'cut', 'sort', 'head'];
-/** What bulkhead-krun needs of a library: the script's own list. */
-const NEEDED = (/^needed=\((.+)\)$/m.exec(readFileSync(SCRIPT, 'utf8'))?.[1] ?? '').split(' ');
+/** What bulkhead-krun needs of a library: every call that it makes. */
+const CALLS = readFileSync(resolve(import.meta.dirname, '../libvmm/krun-vm/krun.h'), 'utf8');
+const NEEDED = [...CALLS.matchAll(/^ +CALL\((\w+),/gm)].map(([, name]) => `krun_${name}`);
 
 let dir: string;
 let bin: string;

@@ -11,7 +11,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:?usage: build.sh OUT_DIR}
 cache_root=${BULKHEAD_BUILD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bulkhead}/libkrun
-needed=(krun_init_log krun_add_disk3 krun_add_net_tap krun_add_virtiofs4 krun_add_vsock_port2 krun_set_kernel)
+mapfile -t needed < <(sed -n 's/^ *CALL(\([a-z0-9_]*\),.*/krun_\1/p' "$here/../krun-vm/krun.h")
+((${#needed[@]} > 0)) || { echo 'libkrun: krun.h names no calls' >&2; exit 1; }
 
 mkdir -p "$out"
 
