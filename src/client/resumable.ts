@@ -189,14 +189,23 @@ class Resumable implements ResumableConnection {
 
   #take(socket: WebSocket): void {
     let failure: unknown = { code: 'ECONNRESET' };
-    let status: unknown;
     let hasOpened = false;
+    /** The server has had its last word on it. */
+    let isTold = false;
     this.#socket = socket;
     socket.on('message', (data) => {
       const message = data as Buffer;
-      if (this.#over) return;
-      if (message[0] === CHANNEL.error) status = parse(message.subarray(1));
-      else this.#receive(message[0], message.subarray(1));
+      if (this.#over || isTold) return;
+      if (message[0] !== CHANNEL.error) this.#receive(message[0], message.subarray(1));
+      else {
+        const status = parse(message.subarray(1));
+        if (!isStatus(status)) return;
+        isTold = true;
+        this.#ready = false;
+        // Nobody waits for the closing: that would cost one more way there and back.
+        this.#closeSocket();
+        this.#ended(status);
+      }
     });
     socket.on('error', (error) => {
       failure = error;
@@ -207,10 +216,9 @@ class Resumable implements ResumableConnection {
     });
     socket.once('close', (code) => {
       // One that never opened is told by whoever dialled.
-      if (!hasOpened || this.#over) return;
+      if (!hasOpened || isTold || this.#over) return;
       this.#ready = false;
-      if (isStatus(status)) this.#ended(status);
-      else if (code === CLOSE_CODE.resumedElsewhere)
+      if (code === CLOSE_CODE.resumedElsewhere)
         this.#fail(new BulkheadError('COMMAND_LOST', 'another client has taken the command up'));
       else void this.#resume(connectionError(failure, this.#target.socketPath));
     });

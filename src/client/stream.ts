@@ -1,7 +1,7 @@
 // The client's end of an exec or attach: plain streams over a `v5.channel.k8s.io` WebSocket.
 import { Readable, Writable } from 'node:stream';
 import { WebSocket } from 'ws';
-import { CHANNEL, EXIT_CAUSE, frame } from '../api/channels.ts';
+import { CHANNEL, CLOSE_CODE, EXIT_CAUSE, frame } from '../api/channels.ts';
 import { BulkheadError } from '../api/errors.ts';
 import { isStatus, type Status } from '../api/status.ts';
 import { deferred } from './deferred.ts';
@@ -68,23 +68,22 @@ class Connection implements StreamConnection {
   readonly stderr: Readable;
   readonly started: Promise<number>;
   readonly exited: Promise<StreamExit>;
-  readonly #resolveStarted: (pid: number) => void;
+  readonly #started = deferred<number>();
+  readonly #exit = deferred<StreamExit>();
   readonly #socket: WebSocket;
   #status: Status | undefined;
+  #over = false;
   /** Why the connection ended, should it end without a result. */
   #failure: BulkheadError;
 
   constructor(socket: WebSocket, socketPath: string) {
     this.#socket = socket;
     this.#failure = connectionError({ code: 'ECONNRESET' }, socketPath);
-    const { promise, resolve, reject } = deferred<StreamExit>();
-    this.exited = promise;
-    const started = deferred<number>();
-    this.started = started.promise;
-    this.started.catch(() => {});
-    this.#resolveStarted = started.resolve;
+    this.exited = this.#exit.promise;
+    this.started = this.#started.promise;
     // Nobody may be listening yet when the connection breaks; whoever asks later still gets the rejection.
-    promise.catch(() => {});
+    this.started.catch(() => {});
+    this.exited.catch(() => {});
     this.stdin = new Writable({
       write: (chunk: Buffer, _encoding, done) => this.#sendInput(chunk, done),
       final: (done) => {
@@ -100,17 +99,7 @@ class Connection implements StreamConnection {
     socket.on('error', (error) => {
       this.#failure = connectionError(error, socketPath);
     });
-    socket.once('close', () => {
-      this.stdout.push(null);
-      this.stderr.push(null);
-      try {
-        if (this.#status === undefined) throw this.#failure;
-        resolve(exitOf(this.#status));
-      } catch (error) {
-        reject(error);
-      }
-      started.reject(new BulkheadError('SANDBOX_NOT_RUNNING', 'the command did not start'));
-    });
+    socket.once('close', () => this.#end());
   }
 
   resize({ columns, rows }: { columns: number; rows: number }): void {
@@ -123,6 +112,21 @@ class Connection implements StreamConnection {
 
   close(): void {
     this.#socket.terminate();
+  }
+
+  /** Nothing more comes: the command's end was told, or the connection broke. */
+  #end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.stdout.push(null);
+    this.stderr.push(null);
+    try {
+      if (this.#status === undefined) throw this.#failure;
+      this.#exit.resolve(exitOf(this.#status));
+    } catch (error) {
+      this.#exit.reject(error);
+    }
+    this.#started.reject(new BulkheadError('SANDBOX_NOT_RUNNING', 'the command did not start'));
   }
 
   /** A connection that broke; a command that has ended merely takes no more. */
@@ -156,6 +160,7 @@ class Connection implements StreamConnection {
   }
 
   #receive(message: Buffer): void {
+    if (this.#over) return;
     const payload = message.subarray(1);
     switch (message[0]) {
       case CHANNEL.stdout:
@@ -179,7 +184,7 @@ class Connection implements StreamConnection {
   #receiveStarted(payload: Buffer): void {
     try {
       const { pid } = JSON.parse(payload.toString()) as { pid?: unknown };
-      if (typeof pid === 'number') this.#resolveStarted(pid);
+      if (typeof pid === 'number') this.#started.resolve(pid);
     } catch {
       // Shows as a command that was never told to have started.
     }
@@ -188,9 +193,13 @@ class Connection implements StreamConnection {
   #receiveStatus(payload: Buffer): void {
     try {
       const status: unknown = JSON.parse(payload.toString());
-      if (isStatus(status)) this.#status = status;
+      if (!isStatus(status)) return;
+      this.#status = status;
     } catch {
-      // Shows as a connection that closed without a result.
+      return; // Shows as a connection that closed without a result.
     }
+    // It is the last word, so nobody waits for the closing: that would cost one more way there and back.
+    this.#end();
+    this.#socket.close(CLOSE_CODE.normal);
   }
 }
