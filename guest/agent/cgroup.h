@@ -12,21 +12,26 @@
 // reach of fork bombs and memory hogs.
 int cgroup_setup(struct err *err);
 
-// The group of a session; cgroup_remove takes it away again, moving what still runs in it to a common one.
-int cgroup_create(const char *session_id, struct err *err);
-void cgroup_remove(const char *session_id);
+// Groups of sessions go by numbers. cgroup_take gives one that is new and empty; cgroup_remove takes it away
+// again, moving what still runs in it to a common one.
+int cgroup_take(uint32_t *group, struct err *err);
+void cgroup_remove(uint32_t group);
 
-// For a child, before exec: puts the calling process into the session's group. Returns -1 with errno.
-int cgroup_enter(const char *session_id);
+// Makes the group of the next session, unless it is there: to be called when nobody waits.
+void cgroup_prepare(void);
+
+// Forks into the group: entering it afterwards would wait for all processors of the guest, and takes longer
+// than the fork itself. As fork; -1 with errno.
+pid_t cgroup_fork(uint32_t group);
 
 // Puts a child of the agent among what outlives its session.
 void cgroup_add_background(pid_t pid);
 
 // SIGKILL to everything in the session's group and below.
-void cgroup_kill(const char *session_id);
+void cgroup_kill(uint32_t group);
 void cgroup_kill_all(void);
 
-bool cgroup_oom_killed(const char *session_id);
+bool cgroup_oom_killed(uint32_t group);
 
 // Whether any work is alive.
 bool cgroup_populated(void);

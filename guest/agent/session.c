@@ -48,7 +48,7 @@ void session_free(struct session *s) {
     input_close(&s->input);
     for (int i = 0; i < OUTPUTS; i++)
         stream_close(&s->output[i]);
-    cgroup_remove(s->id);
+    cgroup_remove(s->group);
     free(s);
 }
 
@@ -73,7 +73,7 @@ bool session_reaped(pid_t pid, int status) {
     s->exit.signal = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
     s->exit.timed_out = s->timed_out;
     s->exit.oom_killed =
-        cgroup_oom_killed(s->id) && (s->exit.signal == SIGKILL || s->exit.code == 128 + SIGKILL);
+        (s->exit.signal == SIGKILL || s->exit.code == 128 + SIGKILL) && cgroup_oom_killed(s->group);
     s->kill_at = 0;
     if (s->input.source.fd >= 0)
         input_hang_up(&s->input);
@@ -221,13 +221,15 @@ void session_release(const char *session_id) {
             (void)kill(s->pid, SIGTERM);
     } else {
         if (s->state != EXITED || s->kill_on_release)
-            cgroup_kill(s->id);
+            cgroup_kill(s->group);
         if (s->state != EXITED)
-            (void)kill(s->pid, SIGKILL); // also where the child has not entered its group yet
+            (void)kill(s->pid, SIGKILL);
     }
     // Closes the agent's ends of the pipes: a background process that lives on and still writes there gets
     // SIGPIPE, as under any container engine once its exec is over. Servers redirect their output.
     session_free(s);
+    // The host has all of it: nobody waits.
+    cgroup_prepare();
 }
 
 void sessions_signal_all(int main_signal) {
@@ -253,7 +255,7 @@ int64_t sessions_tick(int64_t now) {
         if (s->kill_at && now >= s->kill_at) {
             s->timed_out = true;
             s->kill_at = 0;
-            cgroup_kill(s->id);
+            cgroup_kill(s->group);
         }
         int64_t give_up = s->detached_at ? s->detached_at + DETACHED_GRACE_MS : 0;
         if (give_up && now >= give_up) {

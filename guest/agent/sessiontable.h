@@ -18,6 +18,7 @@
 struct session {
     char id[64];
     pid_t pid;
+    uint32_t group; // its control group; 0 for none
     enum { STARTING, RUNNING, EXITED } state;
     uint64_t request_id;  // of the start, until it is answered
     struct source status; // from the child: a struct err, or nothing once its program runs

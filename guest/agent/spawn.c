@@ -34,10 +34,9 @@ static _Noreturn void fail(const struct err *err) {
 
 static int reset_signals(struct err *err) {
     sigset_t none;
-    // The agent ignores some and blocks some; a program expects neither.
-    for (int number = 1; number < NSIG; number++)
-        (void)signal(number, SIG_DFL);
-    if (sigemptyset(&none) < 0 || sigprocmask(SIG_SETMASK, &none, NULL) < 0)
+    // The agent ignores one and blocks some; a program expects neither.
+    if (signal(SIGPIPE, SIG_DFL) == SIG_ERR || sigemptyset(&none) < 0 ||
+        sigprocmask(SIG_SETMASK, &none, NULL) < 0)
         return err_errno(err, "cannot reset the signal mask");
     return 0;
 }
@@ -232,10 +231,6 @@ _Noreturn void spawn_child(const struct spawn *s) {
         fail(&err);
     if (setsid() < 0) {
         (void)err_errno(&err, "cannot begin a session");
-        fail(&err);
-    }
-    if (cgroup_enter(s->session_id) < 0) {
-        (void)err_errno(&err, "cannot enter the control group");
         fail(&err);
     }
     int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);

@@ -9,7 +9,6 @@
 #include "agent.pb.h"
 
 struct spawn {
-    const char *session_id;
     int in, out, err; // the child's ends; in may be -1 for none, all three are the same for a terminal
     bool terminal;
     int status; // takes a struct err on failure, and is closed by a success

@@ -98,15 +98,14 @@ static int start(struct session *s, struct spawn *spawn, const bulkhead_agent_v1
         (void)err_errno(err, "cannot make the streams of the session");
         goto out;
     }
-    if (cgroup_create(s->id, err) < 0)
+    if (cgroup_take(&s->group, err) < 0)
         goto out;
-    spawn->session_id = s->id;
     spawn->in = ends.child[0];
     spawn->out = ends.child[1];
     spawn->err = ends.child[2];
     spawn->terminal = s->terminal;
     spawn->status = ends.status[1];
-    s->pid = fork();
+    s->pid = cgroup_fork(s->group);
     if (s->pid == 0)
         spawn_child(spawn);
     if (s->pid < 0) {

@@ -10,6 +10,10 @@ import os
 import stat
 import sys
 
+# libkrun puts the initramfs at the very end of the guest's memory. Where it begins within a page the kernel
+# frees one that is not its own, and warns of it with a stack trace at every boot.
+PAGE = 4096
+
 
 def entry(inode, name, mode, data=b"", device=(0, 0)):
     path = name.encode() + b"\0"
@@ -35,6 +39,7 @@ def main():
     with open(temporary, "wb") as file:
         for inode, (name, mode, data, device) in enumerate(entries, 1):
             file.write(entry(inode, name, mode, data, device))
+        file.write(b"\0" * (-file.tell() % PAGE))
     os.replace(temporary, out)
 
 

@@ -19,11 +19,14 @@ describe('the libkrun driver', onlyWith('libkrun', 'these are properties of libk
   });
   after(() => bench.close());
 
-  test('a guest with eight processors has eight', async () => {
+  test('a guest with eight processors has eight, and its kernel nothing against its initramfs', async () => {
     const vm = await bench.start(bench.config({ cpus: 8, memoryBytes: 256 * MIB }));
     const agent = await connect(vm);
     const { output } = await run(agent, 'grep -c ^processor /proc/cpuinfo');
     assert.equal(output.trim(), '8');
+    const { output: log } = await run(agent, '/bin/busybox dmesg');
+    assert.match(log, /Freeing initrd memory/);
+    assert.doesNotMatch(log, /free_init_pages/);
     await agent.close();
     await vm.kill();
   });
