@@ -81,7 +81,10 @@ export class HostUsers {
   }
 
   async #find(id: string): Promise<number | undefined> {
+    // One look at all of them: most numbers of the window are nobody's, and a start waits for each file that is asked for.
+    const names = new Set(await readdir(this.#dir));
     for (const uid of this.#window(id)) {
+      if (!names.has(String(uid))) continue;
       try {
         if (decodeClaim(await readFile(this.#path(uid), 'utf8')).id === id) return uid;
       } catch (error) {
