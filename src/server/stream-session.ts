@@ -1,5 +1,5 @@
 // One exec or attach on a WebSocket: channel frames on one side, a guest process on the other, back-pressure through both.
-import type { Writable } from 'node:stream';
+import type { Duplex, Writable } from 'node:stream';
 import type { WebSocket } from 'ws';
 import {
   type AckMessage,
@@ -56,6 +56,8 @@ export interface StreamOptions {
   started: boolean;
   /** Aborts when the server closes. */
   closing: AbortSignal;
+  /** What the WebSocket writes to. */
+  transport: Duplex;
 }
 
 const SIGNAL_NAME = /^SIG[A-Z0-9+-]{1,12}$/;
@@ -98,6 +100,7 @@ export class StreamSession {
   /** How it ended, from when that is known; its output may still be on the way. */
   #exit: ProcessExit | undefined;
   #stdinOpen = true;
+  #isGathering = false;
   /** Of a resumable command: what its client was told. */
   #inputAcknowledged = 0;
   readonly #closed = Promise.withResolvers<{ inOrder: boolean }>();
@@ -219,6 +222,7 @@ export class StreamSession {
       return Promise.resolve();
     }
     const { promise, resolve } = Promise.withResolvers<void>();
+    this.#gather();
     this.#socket.send(frame(channel, payload), () => resolve());
     return this.#socket.bufferedAmount < STREAM_BUFFER_BYTES ? Promise.resolve() : promise;
   }
@@ -316,8 +320,21 @@ export class StreamSession {
 
   #finish(status: Status): void {
     if (this.gone.aborted) return;
+    this.#gather();
     this.#socket.send(frame(CHANNEL.error, Buffer.from(JSON.stringify(status))));
     this.#close(CLOSE.normal, '');
+  }
+
+  /** All that one turn has to say leaves in one piece: of a short command output, end and closing, which wakes its client once. */
+  #gather(): void {
+    if (this.#isGathering) return;
+    this.#isGathering = true;
+    const { transport } = this.#options;
+    transport.cork();
+    setImmediate(() => {
+      this.#isGathering = false;
+      transport.uncork();
+    });
   }
 
   #close(code: number, reason: string): void {

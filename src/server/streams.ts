@@ -155,8 +155,9 @@ export class StreamEndpoints {
     const { promise, resolve, reject } = Promise.withResolvers<StreamSession>();
     // A handshake that is wrong is answered and closed, and told in no other way.
     socket.once('close', () => reject(new BulkheadError('BAD_REQUEST', 'the upgrade was not completed')));
+    const options = { protocol, stdout, stderr, started, closing: this.#closing, transport: socket };
     this.#sockets.handleUpgrade(request, socket, head, (webSocket) =>
-      resolve(new StreamSession(webSocket, { protocol, stdout, stderr, started, closing: this.#closing })),
+      resolve(new StreamSession(webSocket, options)),
     );
     return promise;
   }
