@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the end-to-end tests with libkrun in the KVM lab: tools/test-kvm.sh [FILE...]. With --soak [STARTS] instead a hundred
-# starts and six at once. Status 3 when this machine cannot.
+# Runs the end-to-end tests with libkrun in the KVM lab: tools/test-kvm.sh [FILE...]. With --soak [STARTS [KILLS]] instead a
+# hundred starts, six at once, and sixty kills at random moments. Status 3 when this machine cannot.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 readonly cannot=3 min_memory_kib=$((6 * 1024 * 1024))
