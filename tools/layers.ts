@@ -17,9 +17,13 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
     owns: 'kinds: types, JSON Schema, CEL rules, defaults, errors, conditions, reading manifests',
     mayImport: [],
   },
+  kubeconfig: {
+    owns: 'kubeconfig files: which API server is meant, and with which credentials',
+    mayImport: ['api'],
+  },
   store: {
     owns: 'the `Store` contract, the embedded SQLite store, and the store on the Kubernetes API',
-    mayImport: ['api'],
+    mayImport: ['api', 'kubeconfig'],
   },
   source: {
     owns: 'the folder source: snapshot, plan, inventory, prune',
@@ -83,7 +87,10 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'network/policy',
     ],
   },
-  client: { owns: 'the HTTP client', mayImport: ['api', 'network/policy/effective.ts'] },
+  client: {
+    owns: 'the HTTP client, to a daemon by its socket or to a cluster by its API server',
+    mayImport: ['api', 'kubeconfig', 'network/policy/effective.ts'],
+  },
   cli: { owns: 'one file per command', mayImport: ['api', 'client', 'network/policy'] },
   sdk: { owns: 'the published TypeScript API', mayImport: ['api', 'client'] },
   daemon: {

@@ -139,6 +139,13 @@ export const ERRORS = {
     terminal: true,
     hint: 'Remove the field; this release does not act on it yet.',
   },
+  NOT_IN_CLUSTER: {
+    reason: 'NotInCluster',
+    httpStatus: 422,
+    exitCode: 1,
+    terminal: true,
+    hint: 'docs/cluster.md lists what is there only with a daemon on one host.',
+  },
   PATCH_FAILED: {
     reason: 'PatchFailed',
     httpStatus: 422,

@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander';
 import { asBulkheadError } from '../api/errors.ts';
 import type { BulkheadClient } from '../client/client.ts';
+import { isUnreachable } from '../client/endpoint.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { CommandFailure, EXIT, report } from './failure.ts';
 import { fileOption, kindOfDocument, type ReadDocument, readDocuments, reportMistakes } from './files.ts';
@@ -11,6 +12,7 @@ import { displayName } from './targets.ts';
 interface Options extends ConnectionOptions {
   filename?: string[];
   dryRun?: 'client' | 'server';
+  forceConflicts?: true;
 }
 
 /** Who set what, in Kubernetes' sense. */
@@ -21,6 +23,7 @@ export function define(command: Command): void {
     .addOption(
       new Option('--dry-run <where>', 'check only: here, or by the daemon too').choices(['client', 'server']),
     )
+    .option('--force-conflicts', 'in a cluster: take over fields that others have set')
     .action(apply);
 }
 
@@ -34,7 +37,7 @@ async function apply(options: Options): Promise<void> {
       try {
         await applyOne(client, document, options);
       } catch (error) {
-        if (asBulkheadError(error).code === 'DAEMON_UNAVAILABLE') throw error;
+        if (isUnreachable(error)) throw error;
         process.stderr.write(`${document.source}:${document.line}: `);
         report(error);
         failed = true;
@@ -62,6 +65,7 @@ async function applyOne(client: BulkheadClient, document: ReadDocument, options:
   const { object, created } = await client.apply(kind, namespace, manifest, {
     dryRun,
     fieldManager: FIELD_MANAGER,
+    force: options.forceConflicts === true,
   });
   const same = !created && before?.metadata.resourceVersion === object.metadata.resourceVersion;
   const verb = created ? 'created' : same && !dryRun ? 'unchanged' : 'configured';

@@ -2,8 +2,23 @@
 import { KINDS } from '../api/kinds.ts';
 import { COMMANDS } from './command-list.ts';
 
-/** Asks the daemon for names of this kind; none where there is no daemon. */
-export type ListNames = (kind: string, where: { namespace?: string; socket?: string }) => Promise<string[]>;
+/** Asks the daemon or the cluster for names of this kind; none where there is no such thing. */
+export type ListNames = (kind: string, where: Where) => Promise<string[]>;
+
+/** What was said before. */
+interface Where {
+  namespace?: string;
+  socket?: string;
+  kubeconfig?: string;
+  context?: string;
+  as?: string;
+}
+
+/** Options with a value, and what the value says. */
+const WHERE = {
+  ...{ '-n': 'namespace', '--namespace': 'namespace', '--socket': 'socket' },
+  ...{ '--kubeconfig': 'kubeconfig', '--context': 'context', '--as': 'as' },
+} as const satisfies Record<string, keyof Where>;
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
@@ -26,14 +41,10 @@ const SUBCOMMANDS: Readonly<Record<string, readonly string[]>> = {
 const KIND_OF_ARGUMENT: Readonly<Record<string, string>> = {
   ...{ volume: 'volumes', network: 'sandboxes', policy: 'sandboxes' },
 };
-const NAMESPACE_OPTIONS: readonly string[] = ['-n', '--namespace'];
-const SOCKET_OPTION = '--socket';
 
-interface Line {
+interface Line extends Where {
   /** Without options, and without the word that is being written. */
   arguments: string[];
-  namespace?: string;
-  socket?: string;
   /** The word before is an option that takes a value, or all that comes belongs to a command in the guest. */
   isValue: boolean;
 }
@@ -44,11 +55,12 @@ function lineOf(words: readonly string[]): Line {
     const word = words[index] ?? '';
     const value = words[index + 1];
     if (word === '--') return { ...line, isValue: true };
-    if (NAMESPACE_OPTIONS.includes(word) || word === SOCKET_OPTION) {
-      if (value === undefined) return { ...line, isValue: true };
-      if (word === SOCKET_OPTION) line.socket = value;
-      else line.namespace = value;
-      index++;
+    const [option = '', ...glued] = word.split('=');
+    const what = WHERE[option as keyof typeof WHERE];
+    if (what !== undefined) {
+      if (glued.length === 0 && value === undefined) return { ...line, isValue: true };
+      line[what] = glued.length > 0 ? glued.join('=') : (value ?? '');
+      if (glued.length === 0) index++;
     } else if (!word.startsWith('-')) line.arguments.push(word);
   }
   return line;

@@ -1,10 +1,10 @@
 // bulkhead completion: a script for a shell, which asks `bulkhead completion query` what may come next.
 import { type Command, InvalidArgumentError } from 'commander';
 import { KINDS } from '../api/kinds.ts';
-import { defaultNamespace, defaultSocket } from '../client/settings.ts';
+import type { ResourceKind } from '../api/meta.ts';
 import { candidates, type ListNames, SHELLS } from './candidates.ts';
 import { COMMANDS } from './command-list.ts';
-import { withClient } from './connection.ts';
+import { type ConnectionOptions, namespaceOf, withClient } from './connection.ts';
 import { commandOf } from './exec.ts';
 
 type Shell = (typeof SHELLS)[number];
@@ -32,20 +32,24 @@ function parseShell(text: string): Shell | typeof QUERY {
   return shell as Shell | typeof QUERY;
 }
 
-/** Says nothing where there is no daemon, or none that answers in time: the line of whoever types stays as it is. */
+/** Says nothing where there is no daemon or cluster, or none that answers in time: the line of whoever types stays as it is. */
 const listNames: ListNames = async (word, where) => {
-  const { namespace = defaultNamespace(), socket = defaultSocket() } = where;
   const kind = KINDS.find(({ plural, singular, shortNames }) =>
     [plural, singular, ...shortNames].some((each) => each === word.toLowerCase()),
   );
   if (kind === undefined) return [];
-  const listing = withClient({ namespace, socket }, async (client) => {
-    const { items } = await client.list(kind, { namespace });
-    return items.map(({ metadata }) => metadata.name);
-  }).catch(() => []);
+  const listing = namesOf(kind, where).catch(() => []);
   const late = new Promise<string[]>((resolve) => setTimeout(resolve, LIST_TIMEOUT_MS, []).unref());
   return Promise.race([listing, late]);
 };
+
+async function namesOf(kind: ResourceKind, where: Partial<ConnectionOptions>): Promise<string[]> {
+  const namespace = await namespaceOf(where);
+  return withClient({ ...where, namespace }, async (client) => {
+    const { items } = await client.list(kind, { namespace });
+    return items.map(({ metadata }) => metadata.name);
+  });
+}
 
 function bash(): string {
   return `# bash completion for bulkhead

@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander';
 import { asBulkheadError } from '../api/errors.ts';
 import type { DoctorCheck } from '../api/wire.ts';
-import { defaultStateDir } from '../client/settings.ts';
+import { defaultSocket, defaultStateDir } from '../client/settings.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { hostChecks } from './doctor-checks.ts';
 import { CommandFailure, EXIT } from './failure.ts';
@@ -22,7 +22,8 @@ export function define(command: Command): void {
 }
 
 async function doctor(options: Options): Promise<void> {
-  const checks = [...(await hostChecks(options.stateDir)), ...(await daemonChecks(options))];
+  const ofDaemon = await daemonChecks(options);
+  const checks = [...(await hostChecks(options.stateDir)), ...ofDaemon];
   if (options.output === 'json') process.stdout.write(`${JSON.stringify({ checks }, undefined, 4)}\n`);
   else process.stdout.write(checks.map(lineOf).join(''));
   if (checks.some(({ status }) => status === 'fail')) throw new CommandFailure(EXIT.failed);
@@ -37,9 +38,13 @@ function lineOf({ name, status, message, fix }: DoctorCheck): string {
 async function daemonChecks(options: Options): Promise<DoctorCheck[]> {
   try {
     const { checks } = await withClient(options, (client) => client.doctor());
-    return [{ name: 'daemon', status: 'ok', message: `answers at ${options.socket}` }, ...checks];
+    return [
+      { name: 'daemon', status: 'ok', message: `answers at ${options.socket ?? defaultSocket()}` },
+      ...checks,
+    ];
   } catch (error) {
     const { code, message, row } = asBulkheadError(error);
+    if (code === 'NOT_IN_CLUSTER') throw error;
     const status = code === 'DAEMON_UNAVAILABLE' ? 'warn' : 'fail';
     return [{ name: 'daemon', status, message, fix: row.hint }];
   }

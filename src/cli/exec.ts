@@ -8,6 +8,7 @@ import { runSession, windowSize } from '../client/terminal/session.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { parseDuration } from './duration.ts';
 import { EXIT, usage, withGuestExitCode } from './failure.ts';
+import { repeat } from './repeat.ts';
 import { sandboxName, withSuggestion } from './targets.ts';
 
 /** How long a command waits for this program where the connection breaks, as when the daemon is restarted on a loaded machine. */
@@ -20,11 +21,6 @@ interface Options extends ConnectionOptions {
   workdir?: string;
   user?: string;
   timeout?: string;
-}
-
-/** A repeated option as a list. */
-export function repeat(value: string, values: string[] = []): string[] {
-  return [...values, value];
 }
 
 /** The words of a command; what separates them from the options is none of them. */

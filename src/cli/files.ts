@@ -11,6 +11,7 @@ import type { ManifestDocument, ReadResult } from '../api/manifest/read.ts';
 import { readManifestFile, readManifestStream } from '../api/manifest/read-file.ts';
 import type { ResourceKind } from '../api/meta.ts';
 import { CommandFailure, EXIT, pathProblem, usage } from './failure.ts';
+import { repeat } from './repeat.ts';
 
 const EXTENSIONS = ['.yaml', '.yml', '.json'];
 /** A folder of manifests, not a file system. */
@@ -21,7 +22,7 @@ export function fileOption(command: Command): Command {
   return command.option(
     '-f, --filename <path>',
     'file, folder or - for standard input; may be repeated',
-    (path: string, paths: string[] = []) => [...paths, path],
+    repeat,
   );
 }
 

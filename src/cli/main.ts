@@ -3,12 +3,11 @@ import { Command, CommanderError } from 'commander';
 import { nearestName } from '../api/validation/nearest.ts';
 import { COMMANDS } from './command-list.ts';
 import { LOADERS } from './commands.ts';
+import { LEADING_OPTIONS } from './connection.ts';
 import { EXIT, exitCodeOf, report, usage } from './failure.ts';
+import { programName } from './program.ts';
 
 type CommandRow = (typeof COMMANDS)[number];
-
-/** Options that may stand before the command, as with kubectl, and take a value. */
-const LEADING_OPTIONS = ['-n', '--namespace', '--socket'];
 
 /** The command's place in the arguments: after options that may come before it. */
 function commandIndex(args: readonly string[]): number {
@@ -23,15 +22,16 @@ function overview(): string {
   const width = Math.max(...COMMANDS.map(({ name }) => name.length));
   const lines = COMMANDS.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`);
   return [
-    'Usage: bulkhead COMMAND [arguments]',
+    `Usage: ${programName()} COMMAND [arguments]`,
     '',
     'Runs untrusted code in microVMs that are declared in YAML.',
     '',
     'Commands:',
     ...lines,
     '',
-    'bulkhead COMMAND --help tells more about one of them.',
+    `${programName()} COMMAND --help tells more about one of them.`,
     'BULKHEAD_STATE_DIR, BULKHEAD_SOCKET, BULKHEAD_NAMESPACE and BULKHEAD_DRIVER set defaults.',
+    'A cluster in place of a daemon: --kubeconfig, --context, or BULKHEAD_KUBECONFIG and BULKHEAD_CONTEXT.',
     '',
   ].join('\n');
 }
@@ -43,7 +43,8 @@ function find(name: string): CommandRow {
     name,
     COMMANDS.map((each) => each.name),
   );
-  const hint = nearest === undefined ? 'bulkhead --help lists the commands' : `did you mean "${nearest}"?`;
+  const hint =
+    nearest === undefined ? `${programName()} --help lists the commands` : `did you mean "${nearest}"?`;
   throw usage(`unknown command "${name}"; ${hint}`);
 }
 
@@ -56,7 +57,8 @@ async function main(args: readonly string[]): Promise<void> {
     if (topic === undefined) {
       if (leading.includes('--version')) return run(find('version'), ['--client']);
       const unknown = leading.find((option) => !['--help', '-h'].includes(option));
-      if (unknown !== undefined) throw usage(`"${unknown}" needs a command; bulkhead --help lists them`);
+      if (unknown !== undefined)
+        throw usage(`"${unknown}" needs a command; ${programName()} --help lists them`);
       process.stdout.write(overview());
       return;
     }
@@ -73,7 +75,7 @@ async function run(row: CommandRow, args: readonly string[]): Promise<void> {
   define(command);
   // Subcommands do not inherit it.
   for (const sub of command.commands) sub.exitOverride();
-  command.name(`bulkhead ${row.name}`);
+  command.name(`${programName()} ${row.name}`);
   await command.parseAsync(args, { from: 'user' });
 }
 

@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { pathProblem, usage } from './failure.ts';
+import { repeat } from './repeat.ts';
 
 export interface RegistryFlags {
   registryMirror?: string[];
@@ -23,7 +24,6 @@ const CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE----
 
 /** Adds --registry-mirror, --plain-http-registry and --registry-ca, which may be repeated. */
 export function registryOptions(command: Command): Command {
-  const repeat = (value: string, values: string[] = []) => [...values, value];
   return command
     .option(
       '--registry-mirror <registry=url>',

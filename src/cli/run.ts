@@ -7,9 +7,10 @@ import { requireValid } from '../api/validation/validate.ts';
 import type { BulkheadClient } from '../client/client.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { parseDuration } from './duration.ts';
-import { commandOf, execSession, repeat, terminalOf } from './exec.ts';
+import { commandOf, execSession, terminalOf } from './exec.ts';
 import { CommandFailure, EXIT, usage, withGuestExitCode } from './failure.ts';
 import { removeEnded, removeOlder } from './removal.ts';
+import { repeat } from './repeat.ts';
 import { conditionsOf, type Goal, waitFor } from './waiting.ts';
 
 interface Options extends ConnectionOptions {

@@ -18,8 +18,9 @@ async function status(options: ConnectionOptions): Promise<void> {
       client.list(SANDBOX_KIND),
       client.list(VOLUME_KIND),
       client.events({}),
-      client.metrics(),
-      client.doctor(),
+      // Of one host.
+      client.isCluster ? [] : client.metrics(),
+      client.isCluster ? { checks: [] } : client.doctor(),
     ]);
     return {
       version: version.gitVersion,

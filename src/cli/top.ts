@@ -1,10 +1,10 @@
 // bulkhead top
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
-import { asBulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { SandboxStats } from '../api/wire.ts';
 import type { BulkheadClient } from '../client/client.ts';
+import { isUnreachable } from '../client/endpoint.ts';
 import { type ConnectionOptions, connectionOptions, withClient } from './connection.ts';
 import { formatBytes } from './output/bytes.ts';
 import { showsBars } from './output/sparkline.ts';
@@ -99,7 +99,7 @@ async function read(client: BulkheadClient, { namespace, name }: Place, named: b
   try {
     return await client.stats(namespace, name);
   } catch (error) {
-    if (named || asBulkheadError(error).code === 'DAEMON_UNAVAILABLE') throw error;
+    if (named || isUnreachable(error)) throw error;
     return undefined;
   }
 }
@@ -184,11 +184,8 @@ function millicpus(cpus: number): string {
 
 /** What is shown together, beside what the node has. */
 async function totalsText(client: BulkheadClient, uses: readonly Use[]): Promise<string> {
-  const samples = await client.metrics().catch((error: unknown) => {
-    // The API server of a cluster knows no figures of nodes, or tells nobody but some.
-    if (['FORBIDDEN', 'NOT_FOUND', 'UNAUTHORIZED'].includes(asBulkheadError(error).code)) return [];
-    throw error;
-  });
+  // What the hosts of a cluster have is not one figure.
+  const samples = client.isCluster ? [] : await client.metrics();
   const node = (name: string) => samples.find((sample) => sample.name === name)?.value;
   const [memory, cpus] = [node('node_sandbox_capacity_memory_bytes'), node('node_sandbox_allocatable_vcpus')];
   const usedCpus = millicpus(uses.reduce((sum, use) => sum + use.cpus, 0));

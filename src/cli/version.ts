@@ -17,12 +17,15 @@ export function define(command: Command): void {
 
 async function showVersion(options: Options): Promise<void> {
   const client = { version: productVersion(), node: process.version };
-  let server: { version: string; node: string } | undefined;
+  let server: { version: string; node?: string } | undefined;
   let failure: unknown;
   if (!options.client) {
     try {
-      const { gitVersion, nodeVersion } = await withClient(options, (api) => api.version());
-      server = { version: gitVersion.replace(/^v/, ''), node: nodeVersion };
+      server = await withClient(options, async (api) => {
+        const { gitVersion, nodeVersion } = await api.version();
+        const version = gitVersion.replace(/^v/, '');
+        return api.isCluster ? { version: `Kubernetes ${version}` } : { version, node: nodeVersion };
+      });
     } catch (error) {
       failure = error;
     }
@@ -34,7 +37,9 @@ async function showVersion(options: Options): Promise<void> {
     process.stdout.write(toYaml(versions));
   } else {
     process.stdout.write(`Client: ${client.version} (Node ${client.node})\n`);
-    if (server !== undefined) process.stdout.write(`Server: ${server.version} (Node ${server.node})\n`);
+    const { version = '', node } = server ?? {};
+    const runs = node === undefined ? '' : ` (Node ${node})`;
+    if (server !== undefined) process.stdout.write(`Server: ${version}${runs}\n`);
   }
   if (failure !== undefined) throw failure;
 }

@@ -1,8 +1,8 @@
 // Waiting until an object is as wanted, by watching it.
 import { setTimeout as delay } from 'node:timers/promises';
-import { asBulkheadError } from '../api/errors.ts';
 import type { Condition, ResourceKind, StoredObject } from '../api/meta.ts';
 import type { BulkheadClient } from '../client/client.ts';
+import { isUnreachable } from '../client/endpoint.ts';
 import { followObjects } from '../client/follow.ts';
 import { CommandFailure, EXIT, usage } from './failure.ts';
 import { jsonPathValues } from './output/jsonpath.ts';
@@ -136,7 +136,7 @@ export async function waitFor(
       }
     } catch (error) {
       if (deadline.aborted) break;
-      if (!answered || asBulkheadError(error).code !== 'DAEMON_UNAVAILABLE') throw error;
+      if (!answered || !isUnreachable(error)) throw error;
       await delay(RECONNECT_MS);
     } finally {
       stop.abort();

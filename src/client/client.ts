@@ -1,7 +1,7 @@
 // The typed client of the daemon's HTTP API.
 import type { Duplex, Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
-import { apiVersionOf } from '../api/kinds.ts';
+import { apiVersionOf, SANDBOX_KIND } from '../api/kinds.ts';
 import { GROUP_VERSION, type ObjectManifest, type ResourceKind, type StoredObject } from '../api/meta.ts';
 import { isStatus, type Status } from '../api/status.ts';
 import type {
@@ -15,18 +15,22 @@ import type {
   VersionInfo,
 } from '../api/wire.ts';
 import { CopyClient } from './copies.ts';
+import { DaemonEndpoint, type Endpoint } from './endpoint.ts';
+import { type EventObject, type EventQuery, eventOf, eventsPath } from './events.ts';
 import { FileClient } from './files.ts';
 import { ImageClient } from './images.ts';
 import type { ResumableConnection } from './resumable.ts';
 import { parseSamples, type Sample } from './samples.ts';
 import type { StreamConnection } from './stream.ts';
-import { errorOf, type QueryValue, Transport } from './transport.ts';
+import { type QueryValue, Transport } from './transport.ts';
 import { VolumeClient } from './volumes.ts';
 
 /** Ends the wait for an answer; whether what was asked for is done is unknown then. */
 function within(signal: AbortSignal | undefined): { signal?: AbortSignal } {
   return signal === undefined ? {} : { signal };
 }
+
+export type { EventObject };
 
 export interface ListQuery {
   /** All namespaces when absent. */
@@ -51,18 +55,6 @@ export interface ObjectList {
 export interface WatchChange {
   type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK';
   object: StoredObject;
-}
-
-/** A core v1 Event, as far as it is shown. Times are RFC 3339. */
-export interface EventObject {
-  metadata: { name: string; namespace: string; uid: string };
-  involvedObject: { kind: string; namespace: string; name: string; uid: string };
-  type: string;
-  reason: string;
-  message: string;
-  count: number;
-  firstTimestamp: string;
-  lastTimestamp: string;
 }
 
 export interface DeleteRequest {
@@ -93,23 +85,34 @@ function sandbox(namespace: string, name: string): string {
   return `/apis/${GROUP_VERSION}/namespaces/${encodeURIComponent(namespace)}/sandboxes/${encodeURIComponent(name)}`;
 }
 
+/** The API server says an empty text where there is no more. */
+function partOf({ metadata }: ObjectList): ObjectList['metadata'] {
+  const { continue: token, ...rest } = metadata;
+  return token ? { ...rest, continue: token } : rest;
+}
+
 function selectors({ labelSelector, fieldSelector }: ListQuery): Record<string, QueryValue> {
   return { labelSelector, fieldSelector };
 }
 
 /**
- * One daemon, by its socket. Failures are `BulkheadError`s: those of the server with its code and causes, and
- * DAEMON_UNAVAILABLE where it does not answer.
+ * One daemon by its socket, or a cluster by its API server. Failures are `BulkheadError`s: those of the server with its code and
+ * causes, and DAEMON_UNAVAILABLE or API_SERVER_UNAVAILABLE where it does not answer. In a cluster, what belongs to a single host
+ * fails with NOT_IN_CLUSTER.
  */
 export class BulkheadClient {
+  /** Of a cluster, in which there is none of what belongs to a single host. */
+  readonly isCluster: boolean;
   readonly #transport: Transport;
   readonly files: FileClient;
   readonly images: ImageClient;
   readonly volumes: VolumeClient;
   readonly copies: CopyClient;
 
-  constructor(options: { socketPath: string }) {
-    this.#transport = new Transport(options.socketPath);
+  constructor(options: { socketPath: string } | { endpoint: Endpoint }) {
+    const endpoint = 'endpoint' in options ? options.endpoint : new DaemonEndpoint(options.socketPath);
+    this.isCluster = endpoint.isCluster;
+    this.#transport = new Transport(endpoint);
     this.files = new FileClient(this.#transport);
     this.images = new ImageClient(this.#transport);
     this.volumes = new VolumeClient(this.#transport);
@@ -165,7 +168,10 @@ export class BulkheadClient {
   ): Promise<ObjectList> {
     const path = collection(kind, query.namespace);
     const options = { query: { ...selectors(query), ...part }, ...within(query.signal) };
-    return (await this.#transport.request<ObjectList>('GET', path, options)).body;
+    const { body } = await this.#transport.request<ObjectList>('GET', path, options);
+    // Lists of Kubernetes' own kinds say it once for all.
+    const ofAll = { apiVersion: apiVersionOf(kind), kind: kind.kind };
+    return { ...body, metadata: partOf(body), items: body.items.map((each) => ({ ...ofAll, ...each })) };
   }
 
   /** Changes after `resourceVersion`; without it, all present objects as ADDED first. Ends with the signal or the server. */
@@ -183,7 +189,7 @@ export class BulkheadClient {
       },
     );
     for await (const { type, object } of lines) {
-      if (type === 'ERROR' && isStatus(object)) throw errorOf(object);
+      if (type === 'ERROR' && isStatus(object)) throw this.#transport.endpoint.errorOf(object);
       yield { type, object } as WatchChange;
     }
   }
@@ -198,21 +204,24 @@ export class BulkheadClient {
     return (await this.#transport.request<StoredObject>('POST', collection(kind, namespace), options)).body;
   }
 
-  /** Creates the object or makes it what the manifest says. */
+  /**
+   * Creates the object or makes it what the manifest says. In a cluster fields have managers: one that another has set to
+   * something else is a CONFLICT, unless it is taken over with `force`.
+   */
   async apply(
     kind: ResourceKind,
     namespace: string,
     manifest: ObjectManifest,
-    options: { dryRun?: boolean; fieldManager?: string } = {},
+    options: { dryRun?: boolean; fieldManager?: string; force?: boolean } = {},
   ): Promise<Applied> {
-    const { dryRun, fieldManager } = options;
+    const { dryRun, fieldManager, force } = options;
     const { status, body } = await this.#transport.request<StoredObject>(
       'PATCH',
       item(kind, namespace, manifest.metadata.name),
       {
         body: manifest,
         contentType: 'application/apply-patch+yaml',
-        query: { dryRun: dryRun ? 'All' : undefined, fieldManager },
+        query: { dryRun: dryRun ? 'All' : undefined, fieldManager, force: force || undefined },
       },
     );
     return { object: body, created: status === 201 };
@@ -243,6 +252,15 @@ export class BulkheadClient {
     name: string,
     { gracePeriodSeconds, preconditions, dryRun, signal }: DeleteRequest = {},
   ): Promise<StoredObject | Status> {
+    // What a daemon does with it; an API server knows a grace of Pods alone.
+    if (this.isCluster && gracePeriodSeconds !== undefined && !dryRun && kind.kind === SANDBOX_KIND.kind) {
+      const { uid } = preconditions ?? {};
+      const patch = {
+        ...(uid === undefined ? {} : { metadata: { uid } }),
+        spec: { terminationGracePeriodSeconds: gracePeriodSeconds },
+      };
+      await this.patch(kind, namespace, name, patch, signal);
+    }
     const body = {
       ...(gracePeriodSeconds === undefined ? {} : { gracePeriodSeconds }),
       ...(preconditions === undefined ? {} : { preconditions }),
@@ -253,34 +271,33 @@ export class BulkheadClient {
     return (await this.#transport.request<StoredObject | Status>('DELETE', path, options)).body;
   }
 
-  async events(query: { namespace?: string; fieldSelector?: string } = {}): Promise<EventObject[]> {
+  async events(query: EventQuery = {}): Promise<EventObject[]> {
     const { namespace, fieldSelector } = query;
-    const within = namespace === undefined ? '' : `/namespaces/${encodeURIComponent(namespace)}`;
-    const { body } = await this.#transport.request<{ items: EventObject[] }>(
-      'GET',
-      `/api/v1${within}/events`,
-      {
-        query: { fieldSelector },
-      },
-    );
-    return body.items;
+    const items: EventObject[] = [];
+    let token: string | undefined;
+    do {
+      const { body } = await this.#transport.request<{ metadata?: { continue?: string }; items: unknown[] }>(
+        'GET',
+        eventsPath(namespace),
+        { query: { fieldSelector, limit: this.isCluster ? PAGE_OBJECTS : undefined, continue: token } },
+      );
+      items.push(...body.items.map(eventOf));
+      token = body.metadata?.continue || undefined;
+    } while (token !== undefined);
+    return items;
   }
 
   /** The present events, then each as it is recorded or counted again. Ends with the signal or the server. */
-  async *watchEvents(query: {
-    namespace?: string;
-    fieldSelector?: string;
-    signal: AbortSignal;
-  }): AsyncGenerator<EventObject> {
+  async *watchEvents(query: EventQuery & { signal: AbortSignal }): AsyncGenerator<EventObject> {
     const { namespace, fieldSelector, signal } = query;
-    const within = namespace === undefined ? '' : `/namespaces/${encodeURIComponent(namespace)}`;
-    const lines = this.#transport.lines<{ type: string; object: unknown }>('GET', `/api/v1${within}/events`, {
+    const lines = this.#transport.lines<{ type: string; object: unknown }>('GET', eventsPath(namespace), {
       query: { fieldSelector, watch: true },
       signal,
     });
     for await (const { type, object } of lines) {
-      if (type === 'ERROR' && isStatus(object)) throw errorOf(object);
-      yield object as EventObject;
+      if (type === 'ERROR' && isStatus(object)) throw this.#transport.endpoint.errorOf(object);
+      // A cluster forgets them after an hour.
+      if (type !== 'DELETED') yield eventOf(object);
     }
   }
 
@@ -341,12 +358,7 @@ export class BulkheadClient {
     retrySeconds?: number,
   ): Promise<ResumableConnection> {
     const { startResumable } = await import('./resumable.ts');
-    return startResumable(
-      this.#transport.socketPath,
-      `${sandbox(namespace, name)}/exec`,
-      query,
-      retrySeconds,
-    );
+    return startResumable(this.#transport.endpoint, `${sandbox(namespace, name)}/exec`, query, retrySeconds);
   }
 
   /** Takes up a command of this id from these offsets; for how long it is tried again when the connection breaks. */
@@ -359,7 +371,7 @@ export class BulkheadClient {
   ): Promise<ResumableConnection> {
     const { takeUpResumable } = await import('./resumable.ts');
     const path = `${sandbox(namespace, name)}/exec`;
-    return takeUpResumable(this.#transport.socketPath, path, { id, from, retrySeconds });
+    return takeUpResumable(this.#transport.endpoint, path, { id, from, retrySeconds });
   }
 
   /** Joins the main process. */
@@ -383,13 +395,13 @@ export class BulkheadClient {
   ): Promise<Duplex> {
     const { openPortForward } = await import('./port-forward.ts');
     const path = `${sandbox(namespace, name)}/portforward`;
-    return openPortForward(this.#transport.socketPath, path, port, options);
+    return openPortForward(this.#transport.endpoint, path, port, options);
   }
 
   /** The WebSocket library is loaded by who needs it. */
   async #stream(path: string, query: Record<string, QueryValue>): Promise<StreamConnection> {
     const { openStream } = await import('./stream.ts');
-    return openStream(this.#transport.socketPath, path, query);
+    return openStream(this.#transport.endpoint, path, query);
   }
 
   /** The daemon's metrics as they are now. */

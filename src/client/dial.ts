@@ -1,10 +1,11 @@
-// Opens WebSockets to the daemon. Apart from what it is opened for, so that the types of the WebSocket library are in no
+// Opens WebSockets to the daemon, or through the API server of a cluster. Apart from what it is opened for, so that the types of the WebSocket library are in no
 // declaration of the published package.
 import { connect } from 'node:net';
 import { WebSocket } from 'ws';
 import { STREAM_PROTOCOLS } from '../api/channels.ts';
 import { deferred } from './deferred.ts';
-import { connectionError, failureOf, type QueryValue, queryString } from './transport.ts';
+import type { Endpoint } from './endpoint.ts';
+import { failureOf, type QueryValue, queryString } from './transport.ts';
 
 /** Servers send at most this much in one message. */
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
@@ -14,24 +15,34 @@ const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
  * the upgrade.
  */
 export async function dial<T>(
-  socketPath: string,
+  endpoint: Endpoint,
   path: string,
   query: Record<string, QueryValue>,
   listen: (socket: WebSocket) => T,
   protocols: readonly string[] = STREAM_PROTOCOLS,
 ): Promise<T> {
-  const socket = new WebSocket(`ws://localhost${path}${queryString(query)}`, [...protocols], {
-    createConnection: () => connect(socketPath),
+  const {
+    protocol,
+    host,
+    path: at,
+    socketPath,
+    headers,
+    agent,
+  } = await endpoint.target(`${path}${queryString(query)}`);
+  const url = `${protocol === 'http:' ? 'ws' : 'wss'}://${host}${at}`;
+  const socket = new WebSocket(url, [...protocols], {
+    headers,
+    ...(socketPath === undefined ? { agent } : { createConnection: () => connect(socketPath) }),
     perMessageDeflate: false,
     maxPayload: MESSAGE_BYTES_MAX,
   });
   const connection = listen(socket);
   const { promise, resolve, reject } = deferred<void>();
   socket.once('open', resolve);
-  socket.once('error', (error) => reject(connectionError(error, socketPath)));
+  socket.once('error', (error) => reject(endpoint.failure(error)));
   socket.once('unexpected-response', (request, response) => {
-    void failureOf(response)
-      .catch((error: unknown) => connectionError(error, socketPath))
+    void failureOf(response, endpoint, path)
+      .catch((error: unknown) => endpoint.failure(error))
       .then(reject)
       .finally(() => request.destroy());
   });

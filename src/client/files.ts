@@ -4,7 +4,8 @@ import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import { isStatus } from '../api/status.ts';
 import type { FileInfo, FileListLine, FileRequests } from '../api/wire.ts';
-import { connectionError, errorOf, type QueryValue, type Transport } from './transport.ts';
+import { type Endpoint, errorOf } from './endpoint.ts';
+import type { QueryValue, Transport } from './transport.ts';
 
 /** Where the file is. */
 export interface FileOwner {
@@ -35,7 +36,7 @@ export class FileClient {
       query: { path, ...options },
       ...(signal === undefined ? {} : { signal }),
     });
-    return piecesOf(response, this.#transport.socketPath, signal);
+    return piecesOf(response, this.#transport.endpoint, signal);
   }
 
   /** Resolves when the whole content is in place under its name; before that the old file, if any, stays. */
@@ -97,7 +98,7 @@ export class FileClient {
 /** The pieces of an answer; a connection that breaks says so as any other failure does. */
 function piecesOf(
   response: Readable,
-  socketPath: string,
+  endpoint: Endpoint,
   signal: AbortSignal | undefined,
 ): AsyncIterableIterator<Buffer> {
   const pieces = response[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
@@ -106,7 +107,7 @@ function piecesOf(
       try {
         return await pieces.next();
       } catch (error) {
-        throw signal?.aborted ? signal.reason : connectionError(error, socketPath);
+        throw signal?.aborted ? signal.reason : endpoint.failure(error);
       }
     },
     // Also before the first piece was asked for, when the iterator of the answer would leave it open.

@@ -12,7 +12,8 @@ import type {
   PruneRequest,
   PullRequest,
 } from '../api/wire.ts';
-import { errorOf, type RequestOptions, type Transport } from './transport.ts';
+import { errorOf } from './endpoint.ts';
+import type { RequestOptions, Transport } from './transport.ts';
 
 const BASE = `/apis/${GROUP_VERSION}/images`;
 

@@ -2,16 +2,17 @@
 import type { Duplex } from 'node:stream';
 import { PORT_FORWARD_PROTOCOL, PortForwardStream } from '../api/port-forward.ts';
 import { dial } from './dial.ts';
+import type { Endpoint } from './endpoint.ts';
 
 /** Fails with the server's own error where the guest cannot be reached. `isBackground`: it keeps no process from ending. */
 export async function openPortForward(
-  socketPath: string,
+  endpoint: Endpoint,
   path: string,
   port: number,
   { isBackground = false }: { isBackground?: boolean } = {},
 ): Promise<Duplex> {
   return dial(
-    socketPath,
+    endpoint,
     path,
     { port },
     (socket) => {

@@ -17,20 +17,17 @@ import { isStatus } from '../api/status.ts';
 import type { ExecQuery } from '../api/wire.ts';
 import { deferred } from './deferred.ts';
 import { dial } from './dial.ts';
+import { type Endpoint, UNREACHABLE } from './endpoint.ts';
 import { InputHistory } from './input-history.ts';
 import { exitOf, INPUT_MESSAGE_BYTES, type StreamConnection, type StreamExit } from './stream.ts';
-import { connectionError, type QueryValue } from './transport.ts';
+import type { QueryValue } from './transport.ts';
 
 /** Output after which the server is told how far it came. It sends 256 KiB ahead of that. */
 const ACK_BYTES = 32 * 1024;
 /** Between tries to reach a daemon that is being restarted: soon at first, and never often enough to be a load. */
 const RETRY_MS = { first: 20, most: 500 };
 /** What passes while a daemon comes back: it is not there, has not found the guest yet, or is busy with others that return. */
-const PASSING: ReadonlySet<ErrorCode> = new Set([
-  'DAEMON_UNAVAILABLE',
-  'AGENT_UNREACHABLE',
-  'TOO_MANY_REQUESTS',
-]);
+const PASSING: ReadonlySet<ErrorCode> = new Set([...UNREACHABLE, 'AGENT_UNREACHABLE', 'TOO_MANY_REQUESTS']);
 /** Signals that wait for a connection; more are a program that does not look at what it does. */
 const SIGNALS_WAITING_MAX = 16;
 /** How long the server may take to answer the close. */
@@ -48,23 +45,23 @@ export interface ResumableConnection extends StreamConnection {
 }
 
 export async function startResumable(
-  socketPath: string,
+  endpoint: Endpoint,
   path: string,
   query: ExecQuery & { id: string; resumeSeconds: number },
   retrySeconds = query.resumeSeconds,
 ): Promise<ResumableConnection> {
   const from = { stdout: 0, stderr: 0 };
-  const connection = new Resumable({ socketPath, path, id: query.id, retrySeconds, from, isNew: true });
+  const connection = new Resumable({ endpoint, path, id: query.id, retrySeconds, from, isNew: true });
   await connection.open({ ...query });
   return connection;
 }
 
 export async function takeUpResumable(
-  socketPath: string,
+  endpoint: Endpoint,
   path: string,
   { id, from, retrySeconds }: { id: string; from: Offsets; retrySeconds: number },
 ): Promise<ResumableConnection> {
-  const connection = new Resumable({ socketPath, path, id, retrySeconds, from, isNew: false });
+  const connection = new Resumable({ endpoint, path, id, retrySeconds, from, isNew: false });
   await connection.open(connection.resumeQuery());
   // Where its input stands is known then, and whether there is such a command.
   await connection.started;
@@ -72,7 +69,7 @@ export async function takeUpResumable(
 }
 
 interface Target {
-  socketPath: string;
+  endpoint: Endpoint;
   path: string;
   id: string;
   /** How long a connection that broke is tried again. */
@@ -148,8 +145,8 @@ class Resumable implements ResumableConnection {
   }
 
   async open(query: Record<string, QueryValue>): Promise<void> {
-    const { socketPath, path } = this.#target;
-    await dial(socketPath, path, query, (socket) => this.#take(socket));
+    const { endpoint, path } = this.#target;
+    await dial(endpoint, path, query, (socket) => this.#take(socket));
     if (this.#over) this.#closeSocket();
   }
 
@@ -220,7 +217,7 @@ class Resumable implements ResumableConnection {
       this.#ready = false;
       if (code === CLOSE_CODE.resumedElsewhere)
         this.#fail(new BulkheadError('COMMAND_LOST', 'another client has taken the command up'));
-      else void this.#resume(connectionError(failure, this.#target.socketPath));
+      else void this.#resume(this.#target.endpoint.failure(failure));
     });
   }
 

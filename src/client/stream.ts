@@ -6,7 +6,8 @@ import { BulkheadError } from '../api/errors.ts';
 import { isStatus, type Status } from '../api/status.ts';
 import { deferred } from './deferred.ts';
 import { dial } from './dial.ts';
-import { connectionError, errorOf, type QueryValue } from './transport.ts';
+import { type Endpoint, errorOf } from './endpoint.ts';
+import type { QueryValue } from './transport.ts';
 
 /** Unsent input above which writers wait. */
 const SEND_BUFFER_BYTES = 512 * 1024;
@@ -55,11 +56,11 @@ export function exitOf(status: Status): StreamExit {
 
 /** Connects. Fails with the server's own error where it refuses the upgrade. */
 export async function openStream(
-  socketPath: string,
+  endpoint: Endpoint,
   path: string,
   query: Record<string, QueryValue>,
 ): Promise<StreamConnection> {
-  return dial(socketPath, path, query, (socket) => new Connection(socket, socketPath));
+  return dial(endpoint, path, query, (socket) => new Connection(socket, endpoint));
 }
 
 class Connection implements StreamConnection {
@@ -76,9 +77,9 @@ class Connection implements StreamConnection {
   /** Why the connection ended, should it end without a result. */
   #failure: BulkheadError;
 
-  constructor(socket: WebSocket, socketPath: string) {
+  constructor(socket: WebSocket, endpoint: Endpoint) {
     this.#socket = socket;
-    this.#failure = connectionError({ code: 'ECONNRESET' }, socketPath);
+    this.#failure = endpoint.failure({ code: 'ECONNRESET' });
     this.exited = this.#exit.promise;
     this.started = this.#started.promise;
     // Nobody may be listening yet when the connection breaks; whoever asks later still gets the rejection.
@@ -97,7 +98,7 @@ class Connection implements StreamConnection {
     this.stderr = this.#output();
     socket.on('message', (data) => this.#receive(data as Buffer));
     socket.on('error', (error) => {
-      this.#failure = connectionError(error, socketPath);
+      this.#failure = endpoint.failure(error);
     });
     socket.once('close', () => this.#end());
   }

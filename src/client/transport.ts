@@ -1,15 +1,13 @@
-// Requests to the daemon over its unix socket. Node's own HTTP client: a command line loads it in no time.
-import type { IncomingMessage } from 'node:http';
+// Requests to the daemon or to a cluster. Node's own HTTP client: a command line loads it in no time.
+import type { ClientRequest, RequestOptions as HttpOptions, IncomingMessage } from 'node:http';
 import { createRequire } from 'node:module';
 import { Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
-import { codeOfReason, isStatus, type Status } from '../api/status.ts';
 import { deferred } from './deferred.ts';
+import type { Endpoint, Target } from './endpoint.ts';
 
 /** Not imported: that would look at every export, and so load Node's whole fetch, which takes longer than all of the SDK. */
-const { Agent, request: httpRequest } = createRequire(import.meta.url)(
-  'node:http',
-) as typeof import('node:http');
+const require = createRequire(import.meta.url);
 
 export type QueryValue = string | number | boolean | readonly string[] | undefined;
 
@@ -40,31 +38,6 @@ export function queryString(query: Record<string, QueryValue> | undefined): stri
   return text === '' ? '' : `?${text}`;
 }
 
-/** The failure that a `Status` describes, with its causes. */
-export function errorOf(status: Status): BulkheadError {
-  const causes = (status.details?.causes ?? []).map(({ reason = '', field = '', message }) => ({
-    reason,
-    field,
-    message,
-  }));
-  return new BulkheadError(codeOfReason(status.reason), status.message, { causes });
-}
-
-/** Why nothing could be sent or received. */
-export function connectionError(error: unknown, socketPath: string): BulkheadError {
-  if (error instanceof BulkheadError) return error;
-  const { code, message } = error as NodeJS.ErrnoException;
-  const reasons: Record<string, string> = {
-    ENOENT: `no daemon runs: there is no socket ${socketPath}`,
-    ECONNREFUSED: `no daemon runs: nothing answers at ${socketPath}`,
-    EACCES: `no permission to open ${socketPath}: run this as the user that the daemon runs as`,
-    ECONNRESET: 'the daemon closed the connection',
-    EPIPE: 'the daemon closed the connection',
-  };
-  const text = reasons[code ?? ''] ?? `the daemon at ${socketPath} cannot be reached: ${message}`;
-  return new BulkheadError('DAEMON_UNAVAILABLE', text, { cause: error });
-}
-
 /** Reads an answer to its end. */
 async function textOf(response: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
@@ -91,18 +64,42 @@ function parseJson(text: string, status: number): unknown {
 }
 
 /** The failure in the body of an answer that is none of 2xx. */
-export async function failureOf(response: IncomingMessage): Promise<BulkheadError> {
-  const status = response.statusCode ?? 0;
-  const body = parseJson(await textOf(response), status);
-  return isStatus(body) ? errorOf(body) : new BulkheadError('INTERNAL', `the server answered ${status}`);
+export async function failureOf(
+  response: IncomingMessage,
+  endpoint: Endpoint,
+  path: string,
+): Promise<BulkheadError> {
+  return endpoint.refusal(response.statusCode ?? 0, await textOf(response), path);
+}
+
+/** What Node's client is given, beside what belongs to a single request. */
+export function optionsOf({ host, socketPath, path, headers, agent }: Target): HttpOptions {
+  const colon = /:\d+$/.exec(host)?.index ?? host.length;
+  const port = host.slice(colon + 1);
+  return {
+    ...(socketPath === undefined
+      ? { host: host.slice(0, colon).replace(/^\[|\]$/g, ''), ...(port === '' ? {} : { port }) }
+      : { socketPath }),
+    ...{ path, agent, headers },
+  };
+}
+
+function begin(
+  target: Target,
+  options: HttpOptions,
+  onAnswer: (answer: IncomingMessage) => void,
+): ClientRequest {
+  const module = target.protocol === 'http:' ? 'node:http' : 'node:https';
+  const { request } = require(module) as typeof import('node:http');
+  const given = optionsOf(target);
+  return request({ ...given, ...options, headers: { ...given.headers, ...options.headers } }, onAnswer);
 }
 
 export class Transport {
-  readonly socketPath: string;
-  readonly #agent = new Agent({ keepAlive: true });
+  readonly endpoint: Endpoint;
 
-  constructor(socketPath: string) {
-    this.socketPath = socketPath;
+  constructor(endpoint: Endpoint) {
+    this.endpoint = endpoint;
   }
 
   /** Sends a request and returns the answer once its headers are there. Fails with the server's own error for non-2xx. */
@@ -110,15 +107,12 @@ export class Transport {
     const { query, body, contentType = 'application/json', signal } = options;
     const { promise, resolve, reject } = deferred<IncomingMessage>();
     const text = body === undefined || body instanceof Readable ? '' : JSON.stringify(body);
-    const request = httpRequest(
+    const request = begin(
+      await this.endpoint.target(`${path}${queryString(query)}`),
       {
-        socketPath: this.socketPath,
-        agent: this.#agent,
         method,
-        path: `${path}${queryString(query)}`,
         headers: {
           accept: 'application/json',
-          host: 'localhost',
           ...(body === undefined ? {} : { 'content-type': contentType }),
           // Node sends a DELETE's body without its length unless told.
           ...(text === '' ? {} : { 'content-length': Buffer.byteLength(text) }),
@@ -139,11 +133,11 @@ export class Transport {
       // What breaks later shows where the answer is read.
       request.on('error', () => {});
       const status = response.statusCode ?? 0;
-      if (status < 200 || status > 299) throw await failureOf(response);
+      if (status < 200 || status > 299) throw await failureOf(response, this.endpoint, path);
       return response;
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      throw connectionError(error, this.socketPath);
+      throw this.endpoint.failure(error);
     }
   }
 
@@ -156,7 +150,7 @@ export class Transport {
       return { status, body: (text === '' ? undefined : parseJson(text, status)) as T };
     } catch (error) {
       if (options.signal?.aborted) throw options.signal.reason;
-      throw connectionError(error, this.socketPath);
+      throw this.endpoint.failure(error);
     }
   }
 
@@ -166,7 +160,7 @@ export class Transport {
     try {
       return await textOf(response);
     } catch (error) {
-      throw connectionError(error, this.socketPath);
+      throw this.endpoint.failure(error);
     }
   }
 
@@ -183,13 +177,13 @@ export class Transport {
       }
     } catch (error) {
       if (options.signal?.aborted) return;
-      throw connectionError(error, this.socketPath);
+      throw this.endpoint.failure(error);
     } finally {
       response.destroy();
     }
   }
 
   close(): void {
-    this.#agent.destroy();
+    this.endpoint.close();
   }
 }

@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { BulkheadError } from '../api/errors.ts';
-import { type Connection, type ConnectionOptions, connectionOf } from './connection.ts';
+import { type Connection, type ConnectionOptions, connectionOf, placeOf } from './connection.ts';
 import { withTypedErrors } from './errors.ts';
 
 /** What a connection fails with where nobody took the request. */
@@ -22,20 +22,23 @@ function command(): string | undefined {
   });
 }
 
-/** Is there a daemon, or a command that can start one? */
+/** Is there a daemon, a command that can start one, or a cluster, for which nothing has to be on this host? */
 export function isInstalled(options: ConnectionOptions = {}): boolean {
-  return existsSync(connectionOf(options).socketPath) || command() !== undefined;
+  const { cluster, socketPath } = placeOf(options);
+  return cluster !== undefined || existsSync(socketPath) || command() !== undefined;
 }
 
 /**
  * Makes sure that a daemon answers: where none does, starts the one of the `bulkhead` command on this host, on its own, for
  * good, and with its log beside its socket. Fails with DAEMON_UNAVAILABLE where there is no such command, it does not come up,
- * or this program is not root's.
+ * or this program is not root's; for a cluster with API_SERVER_UNAVAILABLE where that does not answer.
  */
 export async function install(options: ConnectionOptions & { signal?: AbortSignal } = {}): Promise<void> {
   await withTypedErrors(async () => {
-    const connection = connectionOf(options);
-    if (!(await answers(connection))) await start(connection, [], options.signal);
+    const connection = await connectionOf(options);
+    // A cluster answers or does not: nothing is installed in it from here.
+    if (connection.client.isCluster) await connection.client.version();
+    else if (!(await answers(connection))) await start(connection, [], options.signal);
   });
 }
 

@@ -12,7 +12,7 @@ export class AlreadyExistsError extends BulkheadError {}
 export class InvalidConfigError extends BulkheadError {}
 /** This release does not act on what was asked for. */
 export class NotSupportedError extends BulkheadError {}
-/** No daemon answers. */
+/** No daemon answers, or not the API server of the cluster. */
 export class DaemonUnavailableError extends BulkheadError {}
 /** It took longer than it may. */
 export class TimeoutError extends BulkheadError {}
@@ -44,7 +44,9 @@ const CLASSES: Partial<Record<ErrorCode, ErrorClass>> = {
   INVALID: InvalidConfigError,
   BAD_REQUEST: InvalidConfigError,
   NOT_SUPPORTED: NotSupportedError,
+  NOT_IN_CLUSTER: NotSupportedError,
   DAEMON_UNAVAILABLE: DaemonUnavailableError,
+  API_SERVER_UNAVAILABLE: DaemonUnavailableError,
   TIMEOUT: TimeoutError,
   SANDBOX_NOT_RUNNING: SandboxNotRunningError,
   AGENT_UNREACHABLE: SandboxNotRunningError,

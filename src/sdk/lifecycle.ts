@@ -44,7 +44,7 @@ export async function createSandbox(
   options: StartOptions,
   attached: boolean,
 ): Promise<Started> {
-  const connection = connectionOf(options);
+  const connection = await connectionOf(options);
   const { client, namespace } = connection;
   const mark = madeUpName();
   // What is wrong with it is told before anything is sent.
@@ -93,7 +93,7 @@ function registryOf(image: string): string {
 }
 
 export async function startSandbox(name: string, options: StartOptions, attached: boolean): Promise<Started> {
-  const connection = connectionOf(options);
+  const connection = await connectionOf(options);
   const { client, namespace } = connection;
   const annotation = attached ? 'Suspend' : null;
   const patch = {

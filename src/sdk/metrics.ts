@@ -118,7 +118,7 @@ async function* figuresOf(
 
 /** Figures of every running sandbox, by name. */
 export async function allSandboxMetrics(options: CallOptions = {}): Promise<Record<string, SandboxMetrics>> {
-  const connection = connectionOf(options);
+  const connection = await withTypedErrors(() => connectionOf(options));
   const { client, namespace } = connection;
   return withTypedErrors(async () => {
     const { signal } = options;

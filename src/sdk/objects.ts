@@ -3,6 +3,7 @@ import { BulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { Condition, StoredObject } from '../api/meta.ts';
 import { codeOfReason } from '../api/status.ts';
+import { isUnreachable } from '../client/endpoint.ts';
 import { followObjects } from '../client/follow.ts';
 import type { Connection } from './connection.ts';
 import type { SandboxStatus } from './enums.ts';
@@ -31,6 +32,7 @@ export interface SandboxInfo {
 interface StatusView {
   phase?: string;
   conditions?: readonly Condition[];
+  nodeName?: string;
   lastTermination?: { exitCode?: number; reason?: string };
 }
 
@@ -63,6 +65,11 @@ export function infoOf(object: StoredObject): SandboxInfo {
     createdAt: new Date(creationTimestamp),
     updatedAt: new Date(ready?.lastTransitionTime ?? creationTimestamp),
   };
+}
+
+/** It has a node, and so an agent that answers for it. */
+export function isPlaced(object: StoredObject): boolean {
+  return statusViewOf(object).nodeName !== undefined;
 }
 
 /** How the sandbox's own program, or else its VM, ended last. */
@@ -116,7 +123,7 @@ export async function waitUntil(
       }
     } catch (error) {
       signal.throwIfAborted();
-      const isRestart = error instanceof BulkheadError && error.code === 'DAEMON_UNAVAILABLE' && hasAnswered;
+      const isRestart = isUnreachable(error) && hasAnswered;
       if (!isRestart) throw error;
       await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
     } finally {

@@ -81,7 +81,7 @@ export class Sandbox {
   }
 
   static async get(name: string, options: CallOptions = {}): Promise<SandboxHandle> {
-    const connection = connectionOf(options);
+    const connection = await withTypedErrors(() => connectionOf(options));
     return withTypedErrors(async () => {
       const { client, namespace } = connection;
       const get = () => client.get(SANDBOX_KIND, namespace, name, options.signal);
@@ -91,7 +91,7 @@ export class Sandbox {
   }
 
   static async list(options: CallOptions & { labelSelector?: string } = {}): Promise<SandboxInfo[]> {
-    const connection = connectionOf(options);
+    const connection = await withTypedErrors(() => connectionOf(options));
     const { client, namespace } = connection;
     const { labelSelector, signal } = options;
     const query = {
@@ -107,7 +107,7 @@ export class Sandbox {
 
   /** Removes a stopped sandbox with its disks. Fails with SandboxStillRunningError while it runs. */
   static async remove(name: string, options: CallOptions = {}): Promise<void> {
-    const connection = connectionOf(options);
+    const connection = await withTypedErrors(() => connectionOf(options));
     await withTypedErrors(async () => {
       const remove = () => removeStopped(connection, name, options.signal);
       await withDaemon(connection, remove, options.signal);

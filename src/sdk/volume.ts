@@ -69,7 +69,7 @@ export class VolumeHandle implements VolumeInfo {
 
 export const Volume = {
   async create(config: VolumeConfig, options: CallOptions = {}): Promise<VolumeHandle> {
-    const connection = connectionOf(options);
+    const connection = await withTypedErrors(() => connectionOf(options));
     const { name, quotaMib = DEFAULT_QUOTA_MIB, labels } = config;
     const manifest = {
       ...{ apiVersion: GROUP_VERSION, kind: VOLUME_KIND.kind },
@@ -85,7 +85,7 @@ export const Volume = {
   },
 
   async get(name: string, options: CallOptions = {}): Promise<VolumeHandle> {
-    const connection = connectionOf(options);
+    const connection = await withTypedErrors(() => connectionOf(options));
     return withTypedErrors(async () => {
       const get = () => connection.client.get(VOLUME_KIND, connection.namespace, name, options.signal);
       const object = await withDaemon(connection, get, options.signal);
@@ -94,7 +94,7 @@ export const Volume = {
   },
 
   async list(options: CallOptions = {}): Promise<VolumeInfo[]> {
-    const connection = connectionOf(options);
+    const connection = await withTypedErrors(() => connectionOf(options));
     const { client, namespace } = connection;
     const { signal } = options;
     const query = { namespace, ...(signal === undefined ? {} : { signal }) };
@@ -106,7 +106,7 @@ export const Volume = {
 
   /** Removes the volume and what is on it, once no sandbox uses it. */
   async remove(name: string, options: CallOptions = {}): Promise<void> {
-    const connection = connectionOf(options);
+    const connection = await withTypedErrors(() => connectionOf(options));
     const { client, namespace } = connection;
     await withTypedErrors(async () => {
       const request = options.signal === undefined ? {} : { signal: options.signal };

@@ -4,6 +4,7 @@ import { readdirSync } from 'node:fs';
 import { connect, type NetConnectOpts, type Socket } from 'node:net';
 import { test } from 'node:test';
 import type { BulkheadError } from '../api/errors.ts';
+import { DaemonEndpoint } from '../client/endpoint.ts';
 import { Transport } from '../client/transport.ts';
 import { API_CONNECTION_LIMITS, CLOSE_TIMEOUT_MS, MONITORING_CONNECTION_LIMITS } from './limits.ts';
 import { freePort, startHarness } from './testing/harness.ts';
@@ -66,7 +67,7 @@ test('silent, half and unread requests on both listeners keep nobody out and lea
       },
     },
   });
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   await transport.request('GET', '/version');
   const before = openFiles();
   {
@@ -82,7 +83,7 @@ test('silent, half and unread requests on both listeners keep nobody out and lea
     assert.ok(scrapes <= bound, `${scrapes} scrapes were made, ${bound} are allowed`);
   }
   transport.close();
-  const again = new Transport(harness.socketPath);
+  const again = new Transport(new DaemonEndpoint(harness.socketPath));
   await again.request('GET', '/version');
   while (openFiles() > before) await new Promise((resolve) => setImmediate(resolve));
   again.close();
@@ -150,7 +151,7 @@ test('answers that nobody reads hold others up only until their connection is cl
   });
   await using hostile = new HostileClients();
   await hostile.open(1, { path: harness.socketPath }, SCRAPE);
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   const answer = () =>
     transport.request('GET', '/version').then(
       () => 'ok',
@@ -169,7 +170,7 @@ test('closing waits for nobody beyond its bound, a refused upgrade included', as
   await hostile.open(10, to, `GET /nowhere HTTP/1.1\r\n${upgrade}`);
   await hostile.open(10, to, SCRAPE.repeat(PIPELINED_REQUESTS));
   await hostile.open(10, to, 'GET /metrics HTTP/1.1\r\nhost: loc');
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   await transport.request('GET', '/version');
   transport.close();
   const late = setTimeout(() => assert.fail('closing takes for ever'), 20 * CLOSE_TIMEOUT_MS);

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND, SECRET_KIND } from '../api/kinds.ts';
 import type { ObjectManifest, StoredObject } from '../api/meta.ts';
+import { DaemonEndpoint } from '../client/endpoint.ts';
 import { Transport } from '../client/transport.ts';
 import { sandboxDocument, startHarness } from './testing/harness.ts';
 
@@ -78,7 +79,7 @@ test('a dry run validates and writes nothing', async () => {
 
 test('a body that names another object than the URL is refused', async () => {
   await using harness = await startHarness();
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   const put = (body: unknown) => transport.request('PUT', `${COLLECTION}/a`, { body });
   await assert.rejects(put(sandboxDocument('b')), failsWith('BAD_REQUEST', /name/));
   await assert.rejects(put({ ...sandboxDocument('a'), kind: 'Volume' }), failsWith('BAD_REQUEST', /kind/));
@@ -138,7 +139,7 @@ test('merge patches that race all take effect', async () => {
 
 test('a patch of another content type is 415, another method 405, an unknown path 404', async () => {
   await using harness = await startHarness();
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   await harness.client.create(SANDBOX_KIND, 'default', sandboxDocument('a'));
   await assert.rejects(
     transport.request('PATCH', `${COLLECTION}/a`, { body: [], contentType: 'application/json-patch+json' }),
@@ -159,7 +160,7 @@ test('a patch of another content type is 415, another method 405, an unknown pat
 
 test('a body that is too large or no document is refused', async () => {
   await using harness = await startHarness();
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   const body = { ...sandboxDocument('a'), metadata: { name: 'a', annotations: { x: 'y'.repeat(4 << 20) } } };
   await assert.rejects(transport.request('POST', COLLECTION, { body }), failsWith('TOO_LARGE'));
   await assert.rejects(transport.request('POST', COLLECTION, { body: 'text' }), failsWith('BAD_REQUEST'));
@@ -197,7 +198,7 @@ test('a collection is deleted by label', async () => {
   const { client } = harness;
   await client.create(SANDBOX_KIND, 'default', sandboxDocument('a', {}, { team: 'x' }));
   await client.create(SANDBOX_KIND, 'default', sandboxDocument('b'));
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   await transport.request('DELETE', COLLECTION, { query: { labelSelector: 'team=x' } });
   transport.close();
   const { items } = await client.list(SANDBOX_KIND);
@@ -219,7 +220,7 @@ test('lists select by namespace, label and field, and refuse a limit that is non
   assert.deepEqual(await names({ labelSelector: 'team!=y' }), ['a']);
   assert.deepEqual(await names({ fieldSelector: 'metadata.name=b' }), ['b']);
   await assert.rejects(names({ labelSelector: 'team=(' }), failsWith('BAD_REQUEST'));
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   await assert.rejects(
     transport.request('GET', COLLECTION, { query: { limit: '-1' } }),
     failsWith('BAD_REQUEST', /limit/),
@@ -232,7 +233,7 @@ test('status has a path of its own and never moves the generation', async () => 
   const { client } = harness;
   await client.create(SANDBOX_KIND, 'default', { ...sandboxDocument('a'), status: { phase: 'Running' } });
   assert.equal((await client.get(SANDBOX_KIND, 'default', 'a')).status, undefined);
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   const { body } = await transport.request<StoredObject>('PATCH', `${COLLECTION}/a/status`, {
     body: { status: { phase: 'Running' } },
     contentType: 'application/merge-patch+json',
@@ -264,7 +265,7 @@ test('a prefix becomes a generated name', async () => {
 
 test('a generic client discovers the kinds', async () => {
   await using harness = await startHarness();
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   const get = async (path: string) => (await transport.request<Record<string, unknown>>('GET', path)).body;
   const groups = (await get('/apis')).groups as { name: string }[];
   assert.deepEqual(

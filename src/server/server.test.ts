@@ -5,6 +5,7 @@ import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
+import { DaemonEndpoint } from '../client/endpoint.ts';
 import { Transport } from '../client/transport.ts';
 import { SOCKET_PATH_BYTES_MAX } from './limits.ts';
 import { parseAddress } from './listen.ts';
@@ -114,7 +115,7 @@ test('a failure inside is 500 with a Status, and the server goes on', async () =
       },
     },
   });
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   await assert.rejects(transport.request('GET', '/apis/bulkhead.dev/v1alpha1/doctor'), (error) => {
     assert.ok(error instanceof BulkheadError);
     assert.equal(error.code, 'INTERNAL');

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { BulkheadError } from '../api/errors.ts';
 import { SANDBOX_KIND } from '../api/kinds.ts';
 import type { ListQuery, WatchChange } from '../client/client.ts';
+import { DaemonEndpoint } from '../client/endpoint.ts';
 import { Transport } from '../client/transport.ts';
 import { FOLLOWERS_MAX } from './limits.ts';
 import { type Harness, sandboxDocument, startHarness } from './testing/harness.ts';
@@ -72,7 +73,7 @@ test('a version from the future or the distant past is an error that says list a
 
 test('a watch ends when its time is up', async () => {
   await using harness = await startHarness();
-  const transport = new Transport(harness.socketPath);
+  const transport = new Transport(new DaemonEndpoint(harness.socketPath));
   const lines = transport.lines('GET', '/apis/bulkhead.dev/v1alpha1/sandboxes', {
     query: { watch: true, timeoutSeconds: 1 },
   });

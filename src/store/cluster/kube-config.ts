@@ -1,14 +1,9 @@
 // Where the API server is and how it is talked to: a kubeconfig, or the service account of the Pod.
-import type { KubeConfig } from '@kubernetes/client-node';
 import type { Dispatcher } from 'undici';
 import { BulkheadError } from '../../api/errors.ts';
+import { type KubeConfigOptions, loadKubeConfig } from '../../kubeconfig/load.ts';
 
-export interface ClusterOptions {
-  /** A kubeconfig file. Absent: that of KUBECONFIG, of the service account in a Pod, or of the home directory. */
-  kubeconfig?: string;
-  /** A context of the kubeconfig; its current one where absent. */
-  context?: string;
-}
+export type ClusterOptions = KubeConfigOptions;
 
 /** The way to one API server. */
 export interface ApiServer {
@@ -23,26 +18,10 @@ export interface ApiServer {
 /** Connections are used for so long; a client certificate may have been renewed since. */
 const DISPATCHER_MAX_AGE_MS = 10 * 60_000;
 
-/**
- * Reads the configuration. The client library weighs some 80 MiB and is loaded here, so that a daemon without a cluster does
- * without. Fails with KUBECONFIG_INVALID.
- */
+/** Fails with KUBECONFIG_INVALID. */
 export async function findApiServer(options: ClusterOptions = {}): Promise<ApiServer> {
+  const config = await loadKubeConfig(options);
   const library = await import('@kubernetes/client-node');
-  const config = new library.KubeConfig();
-  try {
-    if (options.kubeconfig !== undefined) config.loadFromFile(options.kubeconfig);
-    else config.loadFromDefault();
-    if (options.context !== undefined) chooseContext(config, options.context);
-  } catch (error) {
-    throw new BulkheadError(
-      'KUBECONFIG_INVALID',
-      `The kubeconfig cannot be used: ${(error as Error).message}`,
-      {
-        cause: error,
-      },
-    );
-  }
   const cluster = config.getCurrentCluster();
   if (cluster === null) throw new BulkheadError('KUBECONFIG_INVALID', 'The kubeconfig names no cluster.');
   const url = cluster.server.replace(/\/+$/, '');
@@ -62,9 +41,4 @@ export async function findApiServer(options: ClusterOptions = {}): Promise<ApiSe
       return { headers: request.getHeaders(), dispatcher: kept.dispatcher };
     },
   };
-}
-
-function chooseContext(config: KubeConfig, context: string): void {
-  if (config.getContextObject(context) === null) throw new Error(`it has no context "${context}"`);
-  config.setCurrentContext(context);
 }
