@@ -7,6 +7,10 @@ const PROJECT = join(import.meta.dirname, '..');
 const OUT = join(PROJECT, 'build', 'sdk');
 /** What the package needs at run time; versions are those that the project is tested with. */
 const DEPENDENCIES = ['ws'] as const;
+/** What reads kubeconfigs, for programs with a cluster, which install it themselves: with all it brings it is larger than the rest. */
+const CLUSTER_LIBRARY = '@kubernetes/client-node';
+/** Version 1 runs on the oldest Node, 2 is what the project is tested with. */
+const CLUSTER_LIBRARY_VERSIONS = '>=1.0.0 <3';
 const NODE_MIN = '20.10';
 
 interface Manifest {
@@ -36,6 +40,8 @@ const manifest = {
   types: './dist/sdk/index.d.ts',
   files: ['dist', 'LICENSE', 'README.md'],
   dependencies: Object.fromEntries(DEPENDENCIES.map((name) => [name, `^${root.dependencies[name] ?? ''}`])),
+  peerDependencies: { [CLUSTER_LIBRARY]: CLUSTER_LIBRARY_VERSIONS },
+  peerDependenciesMeta: { [CLUSTER_LIBRARY]: { optional: true } },
 };
 writeFileSync(join(OUT, 'package.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
 copyFileSync(join(PROJECT, 'LICENSE'), join(OUT, 'LICENSE'));

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
-import { SANDBOX_KIND } from '../api/kinds.ts';
+import { SANDBOX_KIND, SECRET_KIND } from '../api/kinds.ts';
 import { type ClusterFront, kubeconfigOf, startClusterFront } from '../server/testing/cluster-front.ts';
 import { type Harness, sandboxDocument, startHarness } from '../server/testing/harness.ts';
 import {
@@ -48,7 +48,10 @@ function runEverything(stop: AbortSignal): void {
   void (async () => {
     for await (const { type, object } of client.watch(SANDBOX_KIND, { signal: stop })) {
       const { name, namespace, generation } = object.metadata;
-      if (type !== 'ADDED') continue;
+      const { conditions: [known] = [] } = (object.status ?? {}) as {
+        conditions?: { observedGeneration: number }[];
+      };
+      if (type === 'DELETED' || known?.observedGeneration === generation) continue;
       const ready = {
         type: 'Ready',
         status: 'True',
@@ -74,7 +77,7 @@ test('one line chooses the cluster, and everything else stays as it was', async 
   assert.equal(isInstalled(), true);
   await install();
   {
-    await using sandbox = await Sandbox.create({ image: 'busybox', name: 'agent' });
+    await using sandbox = await Sandbox.create({ image: 'busybox', name: 'agent' }, { timeoutMs: 60_000 });
     while (harness.sandboxes.held.length === 0) await new Promise(setImmediate);
     assert.equal((await sandbox.exec('echo', ['6'])).stdout(), '6\n');
     assert.equal((await sandbox.exec('fail')).code, 3);
@@ -115,6 +118,26 @@ test('an option of a call, else of configure, else of the environment says which
     code: 'KUBECONFIG_INVALID',
     message: /no context "typo"; there are: front/,
   });
+});
+
+test('credentials for a registry are a Secret that the nodes pull with and that goes with the sandbox', async () => {
+  const stop = new AbortController();
+  runEverything(stop.signal);
+  const registryAuth = { username: 'me', password: 'secret' };
+  const config = { image: 'registry.example:5000/team/app:1', name: 'private', registryAuth };
+  const sandbox = await Sandbox.createDetached(config, { kubeconfig, timeoutMs: 60_000 });
+  stop.abort();
+  const { spec, metadata } = await harness.client.get(SANDBOX_KIND, 'team', 'private');
+  const { imagePullSecrets, imagePullPolicy, operatingMode } = spec as Record<string, unknown>;
+  const [secret] = (await harness.client.list(SECRET_KIND, { namespace: 'team' })).items;
+  assert.deepEqual(imagePullSecrets, [{ name: secret?.metadata.name }]);
+  assert.deepEqual([imagePullPolicy, operatingMode], ['IfNotPresent', 'Running']);
+  assert.equal(secret?.metadata.ownerReferences?.[0]?.uid, metadata.uid);
+  const { auths } = JSON.parse(Buffer.from(secret?.data?.['.dockerconfigjson'] ?? '', 'base64').toString());
+  const auth = Buffer.from('me:secret').toString('base64');
+  assert.deepEqual(auths, { 'registry.example:5000': { username: 'me', password: 'secret', auth } });
+  assert.deepEqual(harness.images.pulls, []);
+  await sandbox.removePersisted();
 });
 
 test('what a cluster has not says so, and a cluster that does not answer too', async () => {

@@ -44,7 +44,7 @@ export interface SandboxConfig {
   patches?: readonly PatchConfig[];
   /** Default: `if-missing`. */
   pullPolicy?: PullPolicy;
-  /** Used for this pull only, and kept nowhere. */
+  /** Used for this pull only, and kept nowhere; in a cluster in a Secret that goes with the sandbox. */
   registryAuth?: RegistryCredentials;
   /** Stops and removes an older sandbox of this name first. */
   replace?: boolean;

@@ -9,7 +9,7 @@ import { withDaemon } from './daemon.ts';
 import { SandboxStillRunningError } from './errors.ts';
 import { Hold } from './hold.ts';
 import { conditionOf, isTrue, refusalOf, sandboxStatusOf, waitUntil } from './objects.ts';
-import { createOwned, hasOwned } from './owned.ts';
+import { createOwned, type PullCredentials, pullSecretName } from './owned.ts';
 import { bringCopies } from './patches.ts';
 import { bringScripts } from './scripts.ts';
 
@@ -54,15 +54,15 @@ export async function createSandbox(
   const manifest = manifestOf(config, namespace, attached, mark, digests);
   const { name } = manifest.metadata;
   if (config.replace) await removeSandbox(connection, name, undefined, options.signal);
-  const { registryAuth, image } = config;
-  if (registryAuth !== undefined) {
-    const { registry = registryOf(image), username, password } = registryAuth;
+  const pull = pullCredentialsOf(config);
+  if (pull !== undefined && client.isCluster) {
+    // Its nodes pull, with a Secret that goes with the sandbox, and so cannot be there before it.
+    manifest.spec.imagePullSecrets = [{ name: pullSecretName(mark) }];
+    manifest.spec.operatingMode = 'Suspended';
+  } else if (pull !== undefined) {
     const policy = manifest.spec.imagePullPolicy as 'Always' | 'IfNotPresent' | 'Never';
-    await client.images.pull(
-      { reference: image, policy, credentials: [{ registry, username, password }] },
-      undefined,
-      options.signal,
-    );
+    const request = { reference: config.image, policy, credentials: [pull] };
+    await client.images.pull(request, undefined, options.signal);
     manifest.spec.imagePullPolicy = 'IfNotPresent';
   }
   // One that nobody needed may have ended since.
@@ -71,8 +71,8 @@ export async function createSandbox(
   let hold: Hold | undefined;
   try {
     if (attached) hold = await Hold.take(connection, name);
-    if (hasOwned(config)) {
-      await createOwned(connection, created, config, mark);
+    if (manifest.spec.operatingMode === 'Suspended') {
+      await createOwned(connection, created, config, mark, client.isCluster ? pull : undefined);
       await client.patch(SANDBOX_KIND, namespace, name, { spec: { operatingMode: 'Running' } });
     }
     const object = await waitReady(connection, name, options);
@@ -84,6 +84,12 @@ export async function createSandbox(
     await removeSandbox(connection, name, created.metadata.uid).catch(() => {});
     throw error;
   }
+}
+
+function pullCredentialsOf({ registryAuth, image }: SandboxConfig): PullCredentials | undefined {
+  if (registryAuth === undefined) return undefined;
+  const { registry = registryOf(image), username, password } = registryAuth;
+  return { registry, username, password };
 }
 
 /** The host of a reference, as the registries of images are named. */

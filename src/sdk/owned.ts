@@ -14,21 +14,46 @@ export function hasOwned({ network, secrets = [] }: SandboxConfig): boolean {
   return network !== undefined || secrets.length > 0;
 }
 
+/** Of the Secret with which the nodes of a cluster pull, where `mark` is the name of all else. */
+export function pullSecretName(mark: string): string {
+  return `${mark}-pull`;
+}
+
+/** Credentials for a registry, as nodes read them. */
+export interface PullCredentials {
+  registry: string;
+  username: string;
+  password: string;
+}
+
+function pullSecretData({ registry, username, password }: PullCredentials): Record<string, string> {
+  const base64 = (text: string) => Buffer.from(text).toString('base64');
+  const auth = base64(`${username}:${password}`);
+  return {
+    '.dockerconfigjson': base64(JSON.stringify({ auths: { [registry]: { username, password, auth } } })),
+  };
+}
+
 /** `mark` is the value of the sandbox's own label, and the name of all of them. */
 export async function createOwned(
   { client, namespace }: Connection,
   sandbox: StoredObject,
   { network, secrets = [] }: SandboxConfig,
   mark: string,
+  pull?: PullCredentials,
 ): Promise<void> {
   const { apiVersion, kind, metadata } = sandbox;
   const ownerReferences = [{ apiVersion, kind, name: metadata.name, uid: metadata.uid }];
-  const create = (of: ResourceKind, content: Record<string, unknown>) =>
+  const create = (of: ResourceKind, content: Record<string, unknown>, name = mark) =>
     client.create(of, namespace, {
       ...{ apiVersion: apiVersionOf(of), kind: of.kind },
-      metadata: { name: mark, namespace, ownerReferences },
+      metadata: { name, namespace, ownerReferences },
       ...content,
     });
+  if (pull !== undefined) {
+    const content = { type: 'kubernetes.io/dockerconfigjson', data: pullSecretData(pull) };
+    await create(SECRET_KIND, content, pullSecretName(mark));
+  }
   if (secrets.length > 0) await create(SECRET_KIND, { data: secretData(secrets) });
   if (network === undefined) return;
   const authorities = await authoritiesOf(network.tls);

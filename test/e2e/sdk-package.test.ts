@@ -1,7 +1,7 @@
 // The package that is published, installed into empty projects.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, symlink, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -73,6 +73,26 @@ test('loading it loads nothing large: no fetch, no processes, no WebSockets', as
     modules.filter((name) => large.test(name)),
     [],
   );
+});
+
+test('a program with a cluster is told what it lacks, and has it once that is installed', async () => {
+  await writeFile(join(dir, 'kubeconfig'), JSON.stringify({ clusters: [], contexts: [], users: [] }));
+  await writeFile(
+    join(dir, 'cluster.mjs'),
+    "import { Sandbox } from 'bulkhead';\nawait Sandbox.list({ kubeconfig: 'kubeconfig' }).catch(({ code, message }) => console.log(code, message));\n",
+  );
+  const told = async () => (await run(join(BIN, 'node'), ['cluster.mjs'], { cwd: dir })).stdout;
+  assert.match(await told(), /^KUBECONFIG_INVALID .* npm install @kubernetes\/client-node$/m);
+  const [here, there] = [dir, PROJECT].map((each) => join(each, 'node_modules', '@kubernetes'));
+  await symlink(there ?? '', here ?? '');
+  try {
+    assert.match(
+      await told(),
+      /^KUBECONFIG_INVALID The kubeconfig cannot be used: it has no current context/,
+    );
+  } finally {
+    await unlink(here ?? '');
+  }
 });
 
 test('a strict TypeScript program type-checks, without the types of our own dependencies', async () => {
