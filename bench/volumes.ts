@@ -4,9 +4,10 @@
 // The program on the host runs in QEMU's user emulation, so that both sides are emulated and the disk makes the difference.
 // The host serves its reads from memory on both sides: what is compared is the way to it.
 import { execFileSync } from 'node:child_process';
-import { closeSync, createReadStream, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, createReadStream, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { GuestVolume } from '../src/guest/agent.ts';
 import { loadHostLibrary } from '../src/vmm/ffi.ts';
 import { openVolumes } from '../src/volumes/open-volumes.ts';
 import { BUILD_DIR, connect, run, VmmBench } from '../test/e2e/vmm-support.ts';
@@ -16,6 +17,8 @@ const ROUNDS = countArgument(5);
 const CREATIONS = 20;
 const ATTACHMENTS = 5;
 const COPIES = 5;
+/** O_PATH, which Node does not name. */
+const O_PATH = 0o10000000;
 const MIB = 1024 * 1024;
 const CAPACITY = 1024 * MIB;
 /** What is on a volume that is copied, MiB. */
@@ -51,23 +54,31 @@ async function create(): Promise<string> {
   return uid;
 }
 
-/** Claims a volume for a guest that starts, as a sandbox does. */
-async function attach(uid: string) {
+/** Claims a volume for a guest that starts, as a sandbox does. A `directory` of the host is at /shared. */
+async function attach(uid: string, directory?: string) {
   let disk = { diskPath: '', sizeBytes: 0, readOnly: false };
   const owner = { uid: crypto.randomUUID(), name: 'bench/bench' };
   const claim = await timed(async () => {
     disk = await volumes.claim(uid, owner, 'ReadWrite');
   });
-  const config = bench.config();
+  const fds = directory === undefined ? [] : [openSync(directory, O_PATH)];
+  const config = bench.config({ shares: fds.map((fd) => ({ fd, readOnly: false })) });
   const vm = await bench.start({
     ...config,
     volumes: [{ path: disk.diskPath, sizeBytes: disk.sizeBytes, readOnly: false }],
   });
+  for (const fd of fds) closeSync(fd);
   const agent = await connect(vm);
+  const shares = fds.map((_, entry): GuestVolume => {
+    return { name: 'shared', source: { kind: 'share', entry, readOnly: false } };
+  });
   const mount = await timed(() =>
     agent.mountVolumes(
-      [{ name: 'data', source: { kind: 'disk', device: 'vdc', readOnly: false } }],
-      [{ volume: 'data', mountPath: '/data', readOnly: false }],
+      [{ name: 'data', source: { kind: 'disk', device: 'vdc', readOnly: false } }, ...shares],
+      [
+        { volume: 'data', mountPath: '/data', readOnly: false },
+        ...shares.map(({ name }) => ({ volume: name, mountPath: '/shared', readOnly: false })),
+      ],
     ),
   );
   const detach = async (): Promise<void> => {
@@ -109,7 +120,9 @@ async function inputAndOutput(): Promise<void> {
   const program = join(dir, 'volume-io');
   const source = join(import.meta.dirname, 'volume-io.c');
   execFileSync('gcc', ['-std=c11', '-D_GNU_SOURCE', '-O2', '-static', '-o', program, source]);
-  const { agent, detach } = await attach(await create());
+  const directory = join(dir, 'shared');
+  mkdirSync(directory);
+  const { agent, detach } = await attach(await create(), directory);
   await agent.files.write('/volume-io', createReadStream(program), { mode: 0o755 });
   const onHost = (): string =>
     execFileSync('qemu-x86_64', [program, join(dir, 'host-file')], { encoding: 'utf8' });
@@ -117,6 +130,7 @@ async function inputAndOutput(): Promise<void> {
     (await run(agent, `/volume-io ${path} forget`)).output;
   const sides = {
     volume: new Map<string, number[]>(),
+    directory: new Map<string, number[]>(),
     root: new Map<string, number[]>(),
     host: new Map<string, number[]>(),
   };
@@ -126,15 +140,19 @@ async function inputAndOutput(): Promise<void> {
   for (let round = 0; round < ROUNDS; round++) {
     note(sides.host, onHost());
     note(sides.volume, await inGuest('/data/file'));
+    note(sides.directory, await inGuest('/shared/file'));
     note(sides.root, await inGuest('/file'));
   }
   await detach();
   for (const { name, aim } of PATTERNS) {
-    const [volume, root, host] = [sides.volume, sides.root, sides.host].map((side) => side.get(name) ?? []);
-    report.series(`${name}: volume`, 'ms', volume ?? []);
-    report.series(`${name}: root of the sandbox`, 'ms', root ?? []);
-    report.series(`${name}: file of the host`, 'ms', host ?? []);
-    report.ratio(`${name}: volume to host`, volume ?? [], host ?? [], { max: aim });
+    const of = (side: keyof typeof sides): number[] => sides[side].get(name) ?? [];
+    const [volume, host] = [of('volume'), of('host')];
+    report.series(`${name}: volume`, 'ms', volume);
+    report.series(`${name}: directory of the host`, 'ms', of('directory'));
+    report.series(`${name}: root of the sandbox`, 'ms', of('root'));
+    report.series(`${name}: file of the host`, 'ms', host);
+    report.ratio(`${name}: volume to host`, volume, host, { max: aim });
+    report.ratio(`${name}: volume to directory`, volume, of('directory'));
   }
 }
 

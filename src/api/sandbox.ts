@@ -385,7 +385,7 @@ export const SandboxSpecSchema = object(
     idleTimeoutSeconds: Type.Optional(
       integer({
         description:
-          'Ends the sandbox after so long without exec, connection and main process. Default: never.',
+          'Ends the sandbox after so long without exec, connection and main process, or without an answer of its guest. Default: never.',
         minimum: 1,
         maximum: INT32_MAX,
       }),

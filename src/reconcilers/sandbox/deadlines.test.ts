@@ -1,7 +1,7 @@
 // Times: they hold over restarts of the daemon and jumps of the clock.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-
+import { BulkheadError } from '../../api/errors.ts';
 import { World } from '../testing/world.ts';
 
 test('activeDeadlineSeconds ends a sandbox as Failed, DeadlineExceeded', async () => {
@@ -212,6 +212,50 @@ test('a main process is use enough', async () => {
   await world.untilPhase('job', 'Running');
   await world.advance(1_000_000);
   assert.equal((await world.status('job')).phase, 'Running');
+});
+
+test('a guest that is frozen does not keep itself alive, whoever waits for it; one that the host holds is not to blame', async () => {
+  await using world = new World();
+  const daemon = await world.daemon();
+  const { metadata } = await world.create('used', { idleTimeoutSeconds: 200 });
+  await world.create('job', { main: {}, idleTimeoutSeconds: 200 });
+  await world.create('held', { main: {}, idleTimeoutSeconds: 200 });
+  for (const name of ['used', 'job', 'held']) await world.untilPhase(name, 'Running');
+  daemon.reconciler.live.get(metadata.uid)?.use();
+  const held = await world.dirOf('held');
+  world.host.stall(held, { code: 'DISK_FULL', message: 'no room' });
+  world.host.faults.failAlways('connect', new BulkheadError('AGENT_UNREACHABLE', 'no answer'));
+  for (const name of ['used', 'job', 'held']) world.host.guest(await world.dirOf(name))?.setConnected(false);
+  await world.advance(195_000);
+  for (const name of ['used', 'job', 'held']) assert.equal((await world.status(name)).phase, 'Running', name);
+  await world.until('the end of both', async () => {
+    const ends = await Promise.all(['used', 'job'].map((name) => world.condition(name, 'Finished')));
+    return ends.every((end) => end === 'True/IdleTimeout');
+  });
+  const message = (await world.status('job')).lastTermination?.message ?? '';
+  assert.match(message, /did not answer for idleTimeoutSeconds \(200\)/);
+  await world.advance(300_000);
+  assert.equal((await world.status('held')).phase, 'Running');
+  world.host.stall(held, undefined);
+  await world.advance(5_000);
+  assert.equal((await world.status('held')).phase, 'Running', 'it has the whole time again');
+  world.host.faults.mend('connect');
+  await world.advance(300_000);
+  assert.equal(await world.condition('held', 'Ready'), 'True/Ready');
+});
+
+test('silence shorter than a lost connection takes ends nobody, however short the idle time is', async () => {
+  await using world = new World();
+  await world.daemon();
+  await world.create('job', { main: {}, idleTimeoutSeconds: 1 });
+  await world.untilPhase('job', 'Running');
+  const guest = world.host.guest(await world.dirOf('job'));
+  guest?.setConnected(false);
+  await world.advance(110_000);
+  assert.equal((await world.status('job')).phase, 'Running');
+  guest?.setConnected(true);
+  await world.advance(50_000);
+  assert.equal(await world.condition('job', 'Ready'), 'True/Ready');
 });
 
 test('idle time goes on over a restart of the daemon, unless that one was killed while the sandbox was used', async () => {

@@ -7,6 +7,7 @@ import {
   AGENT_SILENCE_MS,
   BOOT_DEADLINE_MS,
   FINALIZER,
+  FROZEN_AFTER_MS,
   MESSAGE_MAX_CHARS,
   RESTART_BACKOFF_BASE_MS,
   RESTART_BACKOFF_MAX_MS,
@@ -130,14 +131,25 @@ export function activeDeadlineIn(o: Observation): number | undefined {
 }
 
 /**
- * Milliseconds until `idleTimeoutSeconds` is over; `undefined` when there is none, somebody uses the sandbox, or it has a main
- * process, with which it ends.
+ * Milliseconds until `idleTimeoutSeconds` is over; `undefined` when there is none, or somebody uses the sandbox. A main process
+ * is use; what a guest does that does not answer is none.
  */
 export function idleTimeoutIn(o: Observation): number | undefined {
   const seconds = o.object?.spec.idleTimeoutSeconds;
-  if (seconds === undefined || o.elapsed.sinceIdle === undefined || currentRun(o)?.main !== false)
-    return undefined;
-  return seconds * 1_000 - o.elapsed.sinceIdle;
+  if (seconds === undefined) return undefined;
+  const { sinceIdle } = o.elapsed;
+  const unused =
+    currentRun(o)?.main === false && sinceIdle !== undefined ? seconds * 1_000 - sinceIdle : Infinity;
+  const next = Math.min(unused, frozenTimeoutIn(o, seconds));
+  return next === Infinity ? undefined : next;
+}
+
+/** The same of a guest that was up and fell silent: at least as long as it takes to be sure that it is not the connection. */
+function frozenTimeoutIn(o: Observation, seconds: number): number {
+  if (o.vm === undefined || o.agent.connected || !wasUp(o)) return Infinity;
+  // What the host holds is silent without its fault, and has the whole time again afterwards.
+  const silent = Math.min(o.agent.silentMs, o.elapsed.sinceStall ?? Infinity);
+  return Math.max(seconds * 1_000, FROZEN_AFTER_MS) - silent;
 }
 
 /** Milliseconds until `shutdownTime` by the wall clock. */
@@ -197,8 +209,9 @@ export function stopWanted(o: Observation): { reason: StopReason; message: strin
   if (late !== undefined) return { reason: late, message: overdueMessage(o, late) };
   if (wantsSuspension(o)) return { reason: 'Suspended', message: 'operatingMode is Suspended.' };
   if ((idleTimeoutIn(o) ?? 1) <= 0) {
-    const message = `Nobody used it for idleTimeoutSeconds (${o.object?.spec.idleTimeoutSeconds}).`;
-    return { reason: 'IdleTimeout', message };
+    const seconds = o.object?.spec.idleTimeoutSeconds ?? 0;
+    const what = frozenTimeoutIn(o, seconds) <= 0 ? 'Its guest did not answer' : 'Nobody used it';
+    return { reason: 'IdleTimeout', message: `${what} for idleTimeoutSeconds (${seconds}).` };
   }
   const { postStartFailure } = o.guest;
   if (postStartFailure !== undefined)

@@ -8,6 +8,7 @@ import {
   AGENT_SILENCE_MS,
   BOOT_DEADLINE_MS,
   FINALIZER,
+  FROZEN_AFTER_MS,
   RESTART_BACKOFF_BASE_MS,
   RESTART_BACKOFF_MAX_MS,
   RESTART_BACKOFF_RESET_MS,
@@ -130,6 +131,9 @@ ${inner.join('\n\n')}
 - \`activeDeadlineSeconds\` counts from \`status.startTime\`, over restarts by policy. Deadlines are measured with a clock that does not
   jump, from times that were recorded: neither a restart of the daemon nor a change of the host's clock moves them.
   \`shutdownTime\` alone follows the host's clock.
+- \`idleTimeoutSeconds\` counts while nobody has an exec, a terminal or a connection to a port open and no main process runs, over restarts of
+  the daemon. A guest that does not answer (for ${seconds(FROZEN_AFTER_MS)} at least) is used by nobody, whoever waits for it; one that
+  the host holds (\`DiskFull\`) is not to blame.
 - A change of \`env\`, \`main\`, \`workingDir\`, \`hostname\` or \`resources\` applies at the next start; until then the condition
   \`RestartRequired\` says so, with what of \`resources\` the VM keeps: neither driver changes the processors or the memory of a VM that runs.
 - A change of \`image\`, \`driver\`, \`user\`, \`patches\` or to a smaller disk is taken with \`updateStrategy: Recreate\` alone. It stops the VM

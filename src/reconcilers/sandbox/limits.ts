@@ -44,6 +44,9 @@ export const AGENT_SILENCE_MS = 10_000;
 /** A guest connection that is silent for this long is replaced by a new one: its own redialling has given up, or hangs. */
 export const AGENT_REPLACE_MS = 60_000;
 
+/** A guest that is silent for this long is frozen, as far as its idle time counts: a connection would have been replaced. */
+export const FROZEN_AFTER_MS = 2 * AGENT_REPLACE_MS;
+
 /** Status changes that only tell of progress are written at most this often. A quick launch so costs two writes. */
 export const PROGRESS_WRITE_INTERVAL_MS = 2_000;
 

@@ -26,6 +26,8 @@ export interface FakeDisk {
   /** `damaged`: no check helps. */
   state: 'clean' | 'unclean' | 'damaged';
   usedBytes: number;
+  /** Of a thousand; those of an empty file system when absent. */
+  inodesUsed?: number;
   /** What was written into it; moves with it. */
   content: string;
   lastCheck?: VolumeCheck;
@@ -64,7 +66,7 @@ export class FakeVolumes implements Volumes {
     await this.#world.faults.pass('volumes.inspect');
     const disk = this.#world.disks.get(uid);
     if (disk === undefined) return undefined;
-    const { content: _content, usedBytes, fileSystemBytes, ...rest } = disk;
+    const { content: _content, usedBytes, inodesUsed = 11, fileSystemBytes, ...rest } = disk;
     const busy = this.#busy.get(uid);
     const resting = !isWritten(disk.claims) && busy === undefined;
     const state = !resting ? 'Unknown' : disk.state === 'clean' ? 'Clean' : 'Unclean';
@@ -72,7 +74,7 @@ export class FakeVolumes implements Volumes {
       usedBytes,
       availableBytes: fileSystemBytes - usedBytes,
       inodes: 1000,
-      inodesUsed: 11,
+      inodesUsed,
     };
     return {
       ...rest,

@@ -192,6 +192,27 @@ test('a full and a nearly full volume are told once', async () => {
   assert.deepEqual(world.events, ['Provisioned', 'NearlyFull', 'QuotaExceeded']);
 });
 
+test('a volume that runs out of inodes is told as one that runs out of space', async () => {
+  await using world = new VolumeWorld();
+  const daemon = await world.daemon();
+  const { metadata } = await world.create();
+  const look = async (inodesUsed: number) => {
+    world.disks.only.inodesUsed = inodesUsed;
+    await daemon.volumes.release(metadata.uid, 'anyone');
+    await world.settle();
+  };
+  await look(899);
+  assert.deepEqual(world.events, ['Provisioned']);
+  await look(901);
+  assert.deepEqual(world.events, ['Provisioned', 'NearlyFull']);
+  assert.equal(await world.condition('QuotaExceeded'), undefined);
+  await look(1000);
+  assert.equal(await world.condition('QuotaExceeded'), 'True/QuotaExceeded');
+  await look(11);
+  assert.equal(await world.condition('QuotaExceeded'), undefined);
+  assert.deepEqual(world.events, ['Provisioned', 'NearlyFull', 'QuotaExceeded']);
+});
+
 test('deleting a volume in use waits for its users; Delete takes the disk, Retain keeps it', async () => {
   for (const reclaimPolicy of ['Delete', 'Retain'] as const) {
     await using world = new VolumeWorld();

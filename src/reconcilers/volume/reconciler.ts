@@ -10,7 +10,7 @@ import { MAX_STEPS, SWEEP_INTERVAL_MS } from './limits.ts';
 import { type Step, step } from './machine.ts';
 import { attachedTo, type Observation } from './observation.ts';
 import { emit } from './recorder.ts';
-import { computeStatus, isFull, isNearlyFull, isSameStatus } from './status.ts';
+import { computeStatus, isFull, isNearlyFull, isSameStatus, nearlyFullMessage } from './status.ts';
 import { sweep } from './sweep.ts';
 import { VolumeTasks } from './tasks.ts';
 
@@ -165,7 +165,7 @@ class DefaultVolumeReconciler implements VolumeReconciler {
       metrics.quotaExceeded();
       emit(recorder, object, 'QuotaExceeded', 'The volume is full: grow its capacity or remove files.');
     } else if (isNearlyFull(status) && !isNearlyFull(former)) {
-      emit(recorder, object, 'NearlyFull', `${status.availableBytes} bytes are left of ${status.capacity}.`);
+      emit(recorder, object, 'NearlyFull', nearlyFullMessage(status));
     }
     const stalled = status.conditions?.find(({ type }) => type === 'Stalled');
     const wasStalled = former.conditions?.some(({ type }) => type === 'Stalled') ?? false;

@@ -96,9 +96,22 @@ export function isFull({ availableBytes, inodes, inodesUsed }: Figures): boolean
   return availableBytes === 0 || (inodes !== undefined && inodes === inodesUsed);
 }
 
-export function isNearlyFull({ usedBytes, availableBytes }: Figures): boolean {
+/** Of space or of inodes, as whichever ends first ends the writing. */
+export function isNearlyFull({ usedBytes, availableBytes, inodes, inodesUsed }: Figures): boolean {
+  const few = (left: number, all: number): boolean => left < all * NEARLY_FULL_SHARE;
+  if (inodes !== undefined && inodesUsed !== undefined && few(inodes - inodesUsed, inodes)) return true;
   if (usedBytes === undefined || availableBytes === undefined) return false;
-  return availableBytes < (usedBytes + availableBytes) * NEARLY_FULL_SHARE;
+  return few(availableBytes, usedBytes + availableBytes);
+}
+
+export function nearlyFullMessage({
+  availableBytes,
+  capacity,
+  inodes = 0,
+  inodesUsed = 0,
+}: VolumeStatus): string {
+  const files = inodes === 0 ? '' : `, and ${inodes - inodesUsed} of ${inodes} inodes`;
+  return `${availableBytes} bytes are left of ${capacity}${files}.`;
 }
 
 function summarize(o: Observation, state: State): Summary {
