@@ -47,6 +47,7 @@ import { openNetworks, tellRefusal } from './networks.ts';
 import { addNodeAgent, type NodeOptions } from './node.ts';
 import { openObjects } from './objects.ts';
 import { policyAccess } from './policy-access.ts';
+import { PortUses } from './port-uses.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { Starts } from './starts.ts';
 import { untilUnused } from './until-unused.ts';
@@ -158,12 +159,14 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     isOwn: options.gatewayAuthority !== undefined,
     now: () => clock.now(),
   });
+  const portUses = new PortUses((uid) => sandboxes.live.get(uid)?.use());
   const networks = openNetworks({
     ...{ dir: paths.network, buildDir: BUILD_DIR, authority, clock, log },
     onRefusal: (uid, message) => {
       const key = sandboxes.live.get(uid)?.key;
       if (key !== undefined) void tellRefusal(store, recorder, key, uid, message);
     },
+    onUses: (uids) => portUses.told(uids),
   });
   const deferred = new DeferredEnqueuer();
   const deferredVolumes = new DeferredEnqueuer();

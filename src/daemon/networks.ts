@@ -32,6 +32,8 @@ export interface NetworkParts {
   log: Logger;
   /** Told of what was refused to the sandbox of this uid, in words. */
   onRefusal: (uid: string, message: string) => void;
+  /** Told every few seconds of all whose published ports were used meanwhile. */
+  onUses: (uids: readonly string[]) => void;
 }
 
 /** The gateway of this state directory, which starts with the first sandbox that needs it. */
@@ -42,6 +44,7 @@ export function openNetworks({
   clock,
   log,
   onRefusal,
+  onUses,
 }: NetworkParts): HostNetworks {
   const library = loadHostLibrary(buildDir);
   const gateway = new GatewayProcess({ library, clock, buildDir, dir });
@@ -54,6 +57,7 @@ export function openNetworks({
     onRefusals: ({ uid, refusals }) => {
       for (const refusal of refusals) onRefusal(uid, refusalText(refusal));
     },
+    onUses,
   });
 }
 

@@ -37,6 +37,12 @@ class FakeGateway implements Gateway {
     return this.refused.splice(0);
   }
 
+  used: string[] = [];
+
+  async uses() {
+    return this.used.splice(0);
+  }
+
   async counters() {
     return { total: { decisions: {}, egressBytes: 0, ingressBytes: 0, connections: 0 }, sandboxes: {} };
   }
@@ -53,6 +59,7 @@ async function networks() {
   const problems: string[] = [];
   const changes: string[] = [];
   const refused: SandboxRefusals[] = [];
+  const used: (readonly string[])[] = [];
   let refusal: Error | undefined;
   const socket = new Socket();
   const host = new HostNetworks({
@@ -70,6 +77,7 @@ async function networks() {
     clock,
     onProblem: ({ message }) => problems.push(message),
     onRefusals: (each) => refused.push(each),
+    onUses: (uids) => used.push(uids),
   });
   host.onChange((uid) => changes.push(uid));
   const settle = async () => {
@@ -81,6 +89,7 @@ async function networks() {
     clock,
     gateways,
     refused,
+    used,
     problems,
     changes,
     settle,
@@ -185,6 +194,26 @@ test('what was refused is told once, also by a gateway that follows another', as
   await clock.advance(5_000);
   await settle();
   assert.equal(refused.length, 2);
+  await host.stop();
+});
+
+test('whose ports were used is told every time, and of nobody while there is no gateway', async () => {
+  const { host, clock, gateways, used, settle, refuse } = await networks();
+  await host.start();
+  await settle();
+  const next = async () => {
+    await clock.advance(5_000);
+    await settle();
+    return used.splice(0);
+  };
+  gateways[0]?.used.push('a', 'b');
+  assert.deepEqual(await next(), [['a', 'b']]);
+  assert.deepEqual(await next(), [[]]);
+  refuse(new Error('no more'));
+  gateways[0]?.used.push('a');
+  gateways[0]?.close();
+  await settle();
+  assert.deepEqual(await next(), [[]]);
   await host.stop();
 });
 

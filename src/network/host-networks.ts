@@ -35,6 +35,8 @@ export interface Gateway {
   counters(): Promise<GatewayCounters>;
   /** Since they were last asked for. */
   refusals(): Promise<readonly SandboxRefusals[]>;
+  /** Sandboxes whose published ports were used since that was last asked. */
+  uses(): Promise<readonly string[]>;
   /** Resolves when it is gone. */
   readonly closed: Promise<void>;
   /** Lets go of the connection; the gateway goes on. */
@@ -53,6 +55,8 @@ export interface HostNetworksOptions {
   onProblem: (error: BulkheadError) => void;
   /** Told now and then of what was refused meanwhile. */
   onRefusals: (sandbox: SandboxRefusals) => void;
+  /** Told as often of the sandboxes whose published ports were used meanwhile, all of them; of none while there is no gateway. */
+  onUses: (uids: readonly string[]) => void;
 }
 
 interface Network {
@@ -82,7 +86,7 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
   /** Begins to look for a gateway; does not wait for it, as nothing but networks needs one. */
   async start(): Promise<void> {
     this.#running = this.#run();
-    this.#telling = this.#tellRefusals();
+    this.#telling = this.#tellOfGateway();
   }
 
   /** Lets go of the gateway, which goes on for the VMs. */
@@ -243,14 +247,17 @@ export class HostNetworks implements NetworkPlane, SandboxNetworks {
     }
   }
 
-  async #tellRefusals(): Promise<void> {
-    const { clock, onRefusals } = this.#options;
+  async #tellOfGateway(): Promise<void> {
+    const { clock, onRefusals, onUses } = this.#options;
     const { signal } = this.#stop;
     while (!signal.aborted) {
       await sleep(clock, REFUSALS_INTERVAL_MS, signal);
       // A gateway that is gone has nothing to tell.
       const told = await this.#gateway?.refusals().catch(() => []);
-      if (!signal.aborted) for (const each of told ?? []) onRefusals(each);
+      const used = await this.#gateway?.uses().catch(() => []);
+      if (signal.aborted) return;
+      for (const each of told ?? []) onRefusals(each);
+      onUses(used ?? []);
     }
   }
 

@@ -72,6 +72,10 @@ export class GatewayClient implements Gateway {
     return (await this.#call({ method: 'refusals' })) as readonly SandboxRefusals[];
   }
 
+  async uses(): Promise<readonly string[]> {
+    return (await this.#call({ method: 'uses' })) as readonly string[];
+  }
+
   async counters(): Promise<GatewayCounters> {
     return (await this.#call({ method: 'counters' })) as GatewayCounters;
   }

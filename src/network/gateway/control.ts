@@ -6,7 +6,7 @@ import type { InterceptionInputs } from './interceptor.ts';
 import { CONTROL_MESSAGE_MAX } from './limits.ts';
 
 /** Of these messages. A daemon does not use a gateway of another version. */
-export const CONTROL_VERSION = 3;
+export const CONTROL_VERSION = 4;
 
 /** The descriptor on which a gateway finds its listening socket: its daemon made it, so that nobody waits for it to be there. */
 export const LISTENER_FD = 3;
@@ -23,8 +23,8 @@ export type ControlRequest =
       readonly ports: readonly WantedPort[];
     }
   | { readonly method: 'detach' | 'log'; readonly uid: string }
-  /** `refusals` gives those since it was last asked. */
-  | { readonly method: 'counters' | 'refusals' };
+  /** `refusals` gives those since it was last asked; `uses` the uids of sandboxes whose published ports were used since then. */
+  | { readonly method: 'counters' | 'refusals' | 'uses' };
 
 /** Answer to `attach`. */
 export interface Attached {

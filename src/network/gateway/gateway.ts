@@ -75,6 +75,8 @@ export class Gateway {
           const refusals = network.log.takeRefusals();
           return refusals.length === 0 ? [] : [{ uid, refusals }];
         });
+      case 'uses':
+        return [...this.#attached].flatMap(([uid, { network }]) => (network.ports.takeUsed() ? [uid] : []));
       default:
         throw new Error('This gateway does not know the method.');
     }

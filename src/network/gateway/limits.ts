@@ -46,7 +46,7 @@ export const GUEST_DIAL_CHECK_MAX_MS = 50;
 export const LOG_ENTRIES_MAX = 256;
 /** Different refusals of one sandbox that are told as events each time; `network log` has more. */
 export const REFUSALS_MAX = 4;
-/** How often refusals become events. */
+/** How often the daemon asks what was refused, which becomes events, and whose ports were used. */
 export const REFUSALS_INTERVAL_MS = 5_000;
 /** A message on the control socket: a policy with certificates of its own authorities. */
 export const CONTROL_MESSAGE_MAX = 4 * 1_048_576;

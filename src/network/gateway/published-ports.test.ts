@@ -83,9 +83,12 @@ test('bytes of a connection are counted while it stands and when it is gone', as
   await once(client, 'data');
   const counted = { egressBytes: 5, ingressBytes: 5 };
   assert.deepEqual(ports.carried, counted);
+  for (const moment of ['first', 'second']) assert.equal(ports.takeUsed(), true, `it stands: ${moment}`);
   client.end();
   await once(client, 'close');
   assert.deepEqual(ports.carried, counted);
+  assert.equal(ports.takeUsed(), true, 'it stood until a moment ago');
+  assert.equal(ports.takeUsed(), false);
 });
 
 test('clients of a UDP port that say nothing are forgotten', async (t) => {
@@ -96,6 +99,7 @@ test('clients of a UDP port that say nothing are forgotten', async (t) => {
     client.send('hello', hostPortOf(result), '127.0.0.1');
     await received(guest);
     assert.equal(made(), expected);
+    assert.deepEqual([ports.takeUsed(), ports.takeUsed()], [true, false]);
     await clock.advance(UDP_IDLE_MS + UDP_SWEEP_MS);
     assert.deepEqual(clock.pending, []);
   }

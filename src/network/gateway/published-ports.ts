@@ -39,6 +39,8 @@ export class PublishedPorts {
   readonly #clients = new Set<Socket>();
   /** Of datagrams, and of connections that are gone. */
   #carried: Carried = { egressBytes: 0, ingressBytes: 0 };
+  /** Since that was last asked. */
+  #used = false;
   #closed = false;
   #setting: Promise<unknown> = Promise.resolve();
 
@@ -61,6 +63,13 @@ export class PublishedPorts {
       ingressBytes += bytesRead;
     }
     return { egressBytes, ingressBytes };
+  }
+
+  /** Whether anybody used a port since this was last asked: a connection stood, or datagrams were carried. */
+  takeUsed(): boolean {
+    const used = this.#used || this.#clients.size > 0;
+    this.#used = false;
+    return used;
   }
 
   close(): void {
@@ -156,6 +165,7 @@ export class PublishedPorts {
   readonly #count = (egress: number, ingress: number): void => {
     const { egressBytes, ingressBytes } = this.#carried;
     this.#carried = { egressBytes: egressBytes + egress, ingressBytes: ingressBytes + ingress };
+    this.#used = true;
   };
 
   #hold(socket: Socket): void {

@@ -131,11 +131,12 @@ ${inner.join('\n\n')}
 - \`activeDeadlineSeconds\` counts from \`status.startTime\`, over restarts by policy. Deadlines are measured with a clock that does not
   jump, from times that were recorded: neither a restart of the daemon nor a change of the host's clock moves them.
   \`shutdownTime\` alone follows the host's clock.
-- \`idleTimeoutSeconds\` counts while nobody has an exec, a terminal or a connection to a port open and no main process runs, over restarts of
-  the daemon. A guest that does not answer (for ${seconds(FROZEN_AFTER_MS)} at least) is used by nobody, whoever waits for it; one that
+- \`idleTimeoutSeconds\` counts while nobody has an exec, a terminal or a connection to a port open (those to published ports are looked at
+  every 5 s) and no main process runs, over restarts of the daemon. A guest that does not answer (for ${seconds(FROZEN_AFTER_MS)} at least) is used by nobody, whoever waits for it; one that
   the host holds (\`DiskFull\`) is not to blame.
 - A change of \`env\`, \`main\`, \`workingDir\`, \`hostname\` or \`resources\` applies at the next start; until then the condition
   \`RestartRequired\` says so, with what of \`resources\` the VM keeps: neither driver changes the processors or the memory of a VM that runs.
+  What its guest has used and freed, a VM of libkrun gives back to the host; one of the software driver keeps it until it ends.
 - A change of \`image\`, \`driver\`, \`user\`, \`patches\` or to a smaller disk is taken with \`updateStrategy: Recreate\` alone. It stops the VM
   (\`Recreating\`), and the next run, without back-off, has a new root file system from the image as the registry has it then; volumes
   stay. A sandbox that is finished runs again; one that is suspended gets the new root when it goes on. The old root goes at the last
