@@ -11,6 +11,7 @@ import { showsBars } from './output/sparkline.ts';
 import { Table } from './output/table.ts';
 import { sandboxName } from './targets.ts';
 import { TopHistory } from './top-history.ts';
+import { pressureText } from './top-pressure.ts';
 
 const SORTS = ['cpu', 'memory', 'disk', 'network', 'name'] as const;
 
@@ -30,6 +31,8 @@ interface Place {
 interface Use extends Place {
   cpus: number;
   vm: SandboxStats['vm'];
+  /** What waited in the guest, in words. */
+  pressure: string;
 }
 
 type Readings = Map<string, { place: Place; stats: SandboxStats }>;
@@ -111,7 +114,9 @@ function usesBetween(before: Readings, after: Readings): Use[] {
     const seconds = (Date.parse(stats.timestamp) - Date.parse(former.timestamp)) / 1000;
     const cpus = seconds > 0 ? (stats.vm.cpuSeconds - former.vm.cpuSeconds) / seconds : 0;
     // A VM that was started again counts from 0.
-    return [{ namespace: place.namespace, name: place.name, cpus: Math.max(0, cpus), vm: stats.vm }];
+    const { namespace, name } = place;
+    const pressure = pressureText(stats.guest);
+    return [{ namespace, name, cpus: Math.max(0, cpus), vm: stats.vm, pressure }];
   });
 }
 
@@ -175,6 +180,7 @@ const COLUMNS: readonly Column[] = [
   { title: 'DISK WRITE', cell: ({ vm }) => formatBytes(vm.diskWriteBytes) },
   { title: 'NET RX', cell: ({ vm }) => formatBytes(vm.networkReceiveBytes) },
   { title: 'NET TX', cell: ({ vm }) => formatBytes(vm.networkTransmitBytes) },
+  { title: 'PRESSURE', cell: ({ pressure }) => pressure },
 ];
 
 /** Thousandths of a CPU, as kubectl top. */
