@@ -36,6 +36,7 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'monitoring-signals.test.ts': 'what the daemon tells of guests, the same with any driver',
   'network-bypass.test.ts':
     'what the gateway decides, the same with any driver; network.test.ts has the traffic',
+  'network-many.test.ts': 'namespaces in place of VMs, without a driver',
   'patches.test.ts': "the agent's files, the same with any driver",
   'power-cuts.test.ts': 'minutes of daemons there; vmm-volumes has disks and kills of the driver',
   'probes.test.ts': 'times of the daemon; parity has a probe',
