@@ -9,6 +9,7 @@ import { test } from 'node:test';
 import { WebSocketServer } from 'ws';
 import { CHANNEL, CLOSE_CODE, frame } from '../api/channels.ts';
 import type { ExecQuery } from '../api/wire.ts';
+import { DaemonEndpoint } from './endpoint.ts';
 import { startResumable } from './resumable.ts';
 import { openStream, type StreamConnection } from './stream.ts';
 
@@ -43,11 +44,15 @@ async function neverCloses(use: (socketPath: string) => Promise<StreamConnection
 }
 
 test('a command is over when its end is told: nobody waits for the closing', { timeout: 30_000 }, () =>
-  neverCloses((socketPath) => openStream(socketPath, '/exec', { ...QUERY })),
+  neverCloses((socketPath) => openStream(new DaemonEndpoint(socketPath), '/exec', { ...QUERY })),
 );
 
 test('so is one that is resumable, and its client says that it needs it no more', { timeout: 30_000 }, () =>
   neverCloses((socketPath) =>
-    startResumable(socketPath, '/exec', { ...QUERY, id: crypto.randomUUID(), resumeSeconds: 60 }),
+    startResumable(new DaemonEndpoint(socketPath), '/exec', {
+      ...QUERY,
+      id: crypto.randomUUID(),
+      resumeSeconds: 60,
+    }),
   ),
 );

@@ -75,6 +75,7 @@ const networks = new HostNetworks({
     }),
     detach: async () => undefined,
     log: async () => [],
+    uses: async () => [],
     refusals: async () => [],
     counters: async () => ({ total: counted, sandboxes: {} }),
     closed: new Promise<void>(() => {}),
