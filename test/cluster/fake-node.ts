@@ -88,6 +88,7 @@ const networks = new HostNetworks({
   clock,
   onProblem: (error) => log.warn({ error }, 'no gateway'),
   onRefusals: () => {},
+  onUses: () => {},
 });
 
 let requests = 0;

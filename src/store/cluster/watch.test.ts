@@ -63,7 +63,11 @@ test('a server whose database was restored from an older state is not waited for
   const ahead = watchCollection(api.client, '/x', one, '10', new AbortController().signal);
   await assert.rejects(ahead.next(), { code: 'EXPIRED', message: /at version 9, before 10/ });
   assert.deepEqual(api.asked, []);
-  assert.deepEqual(api.checks, ['?fieldSelector=name%3Da&limit=1'], 'whoever may see one object alone may ask so');
+  assert.deepEqual(
+    api.checks,
+    ['?fieldSelector=name%3Da&limit=1'],
+    'whoever may see one object alone may ask so',
+  );
 });
 
 test('a watch that begins right after a list asks for nothing beside; one that goes on does', async () => {
