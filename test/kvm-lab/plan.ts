@@ -49,7 +49,8 @@ const LEFT_OUT: Readonly<Record<string, string>> = {
   'sdk-package.test.ts': 'a package, without a VM',
   'scale.test.ts': 'the store and the queue under load, the same with any driver',
   'store-disk-full.test.ts': 'the store, without a VM',
-  'survival.test.ts': 'campaigns of kills for the host itself; parity has one kill of each kind',
+  'survival.test.ts':
+    'minutes of daemons there; parity has one kill of each kind, vmm-kills those at random moments of a start',
   'volumes.test.ts': 'disks, without a VM',
   'vmm-warm.test.ts': 'snapshots, which libkrun does not have',
 };
