@@ -147,50 +147,46 @@ test(
   },
 );
 
-test(
-  'directories and files of the host are those of their owner, with the modes that were given, whatever the guest does',
-  onlyWith('software', 'not seen to pass with libkrun yet'),
-  async () => {
-    const [shared, single] = [join(bench.dir, 'shared'), join(bench.dir, 'single')];
-    mkdirSync(shared);
-    writeFileSync(join(shared, 'file'), 'host\n');
-    writeFileSync(join(shared, 'others'), 'root\n', { mode: 0o600 });
-    writeFileSync(single, 'single\n');
-    for (const path of [shared, join(shared, 'file'), single]) chownSync(path, OWNER, OWNER);
-    const fds = [openSync(shared, O_PATH), openSync(single, O_PATH)];
-    const config = bench.config({ shares: fds.map((fd, index) => ({ fd, readOnly: index === 1 })) });
-    const vm = await bench.start(config);
-    for (const fd of fds) closeSync(fd);
-    const agent = await connect(vm);
-    await agent.mountVolumes(
-      fds.map((_, entry) => ({
-        name: `s${entry}`,
-        source: { kind: 'share', entry, readOnly: entry === 1 },
-      })),
-      [
-        { volume: 's0', mountPath: '/shared', readOnly: false },
-        { volume: 's0', mountPath: '/made', subPath: 'new/place', readOnly: false },
-        { volume: 's1', mountPath: '/etc/single', readOnly: true },
-      ],
-    );
-    const { output } = await run(
-      agent,
-      'cat /shared/file /etc/single; echo guest > /shared/made; echo deep > /made/file;' +
-        '/bin/busybox mount -o remount,rw /etc/single; echo x > /etc/single; cat /shared/others;' +
-        '/bin/busybox chmod 4755 /shared/made; /bin/busybox mknod /shared/null c 1 3; /bin/busybox chown 5 /shared/made;' +
-        '/bin/busybox ln -s ../single /shared/link; cat /shared/link /shared/../single; true',
-    );
-    assert.match(output, /^host\nsingle\n/);
-    assert.doesNotMatch(output, /^root$/m);
-    assert.equal(output.match(/^single$/gm)?.length, 1, output);
-    assert.equal(readFileSync(single, 'utf8'), 'single\n');
-    assert.equal(readFileSync(join(shared, 'new/place/file'), 'utf8'), 'deep\n');
-    assert.ok(!existsSync(join(shared, 'null')));
-    const { uid, gid, mode } = statSync(join(shared, 'made'));
-    assert.deepEqual([uid, gid, mode & 0o7000], [OWNER, OWNER, 0]);
-    await agent.shutdown({ graceMs: 1000 });
-    assert.equal((await vm.exited).kind, 'clean');
-    await agent.close();
-    await bench.driver.release(config.dir);
-  },
-);
+test('directories and files of the host are those of their owner, with the modes that were given, whatever the guest does', async () => {
+  const [shared, single] = [join(bench.dir, 'shared'), join(bench.dir, 'single')];
+  mkdirSync(shared);
+  writeFileSync(join(shared, 'file'), 'host\n');
+  writeFileSync(join(shared, 'others'), 'root\n', { mode: 0o600 });
+  writeFileSync(single, 'single\n');
+  for (const path of [shared, join(shared, 'file'), single]) chownSync(path, OWNER, OWNER);
+  const fds = [openSync(shared, O_PATH), openSync(single, O_PATH)];
+  const config = bench.config({ shares: fds.map((fd, index) => ({ fd, readOnly: index === 1 })) });
+  const vm = await bench.start(config);
+  for (const fd of fds) closeSync(fd);
+  const agent = await connect(vm);
+  await agent.mountVolumes(
+    fds.map((_, entry) => ({
+      name: `s${entry}`,
+      source: { kind: 'share', entry, readOnly: entry === 1 },
+    })),
+    [
+      { volume: 's0', mountPath: '/shared', readOnly: false },
+      { volume: 's0', mountPath: '/made', subPath: 'new/place', readOnly: false },
+      { volume: 's1', mountPath: '/etc/single', readOnly: true },
+    ],
+  );
+  const { output } = await run(
+    agent,
+    'cat /shared/file /etc/single; echo guest > /shared/made; echo deep > /made/file;' +
+      '/bin/busybox mount -o remount,rw /etc/single; echo x > /etc/single; cat /shared/others;' +
+      '/bin/busybox chmod 4755 /shared/made; /bin/busybox mknod /shared/null c 1 3; /bin/busybox chown 5 /shared/made;' +
+      '/bin/busybox ln -s ../single /shared/link; cat /shared/link /shared/../single; true',
+  );
+  assert.match(output, /^host\nsingle\n/);
+  assert.doesNotMatch(output, /^root$/m);
+  assert.equal(output.match(/^single$/gm)?.length, 1, output);
+  assert.equal(readFileSync(single, 'utf8'), 'single\n');
+  assert.equal(readFileSync(join(shared, 'new/place/file'), 'utf8'), 'deep\n');
+  assert.ok(!existsSync(join(shared, 'null')));
+  const { uid, gid, mode } = statSync(join(shared, 'made'));
+  assert.deepEqual([uid, gid, mode & 0o7000], [OWNER, OWNER, 0]);
+  await agent.shutdown({ graceMs: 1000 });
+  assert.equal((await vm.exited).kind, 'clean');
+  await agent.close();
+  await bench.driver.release(config.dir);
+});
