@@ -28,7 +28,9 @@ export function define(command: Command): void {
 }
 
 async function apply(options: Options): Promise<void> {
-  const { objects, errors } = await readDocuments(options.filename, options.namespace);
+  const { objects, errors } = await readDocuments(options.filename, options.namespace, {
+    asWritten: true,
+  });
   reportMistakes(errors);
   let failed = errors.length > 0;
   if (objects.length === 0 && !failed) throw new CommandFailure(EXIT.failed, 'no objects found');
@@ -62,7 +64,10 @@ async function applyOne(client: BulkheadClient, document: ReadDocument, options:
     throw error;
   });
   if (!dryRun) for (const read of document.copies) await client.copies.put(await read());
-  const { object, created } = await client.apply(kind, namespace, manifest, {
+  // Whoever applies in a cluster has what he says: defaults would be in the way of those who change them.
+  const { writtenSpec } = document;
+  const said = client.isCluster && writtenSpec !== undefined ? { ...manifest, spec: writtenSpec } : manifest;
+  const { object, created } = await client.apply(kind, namespace, said, {
     dryRun,
     fieldManager: FIELD_MANAGER,
     force: options.forceConflicts === true,

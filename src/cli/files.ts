@@ -7,7 +7,7 @@ import { type PackedCopy, packCopy } from '../api/copies/pack.ts';
 import { asBulkheadError } from '../api/errors.ts';
 import { kindNamed } from '../api/kinds.ts';
 import { formatManifestError, type ManifestError } from '../api/manifest/manifest-error.ts';
-import type { ManifestDocument, ReadResult } from '../api/manifest/read.ts';
+import type { ManifestDocument, ReadOptions, ReadResult } from '../api/manifest/read.ts';
 import { readManifestFile, readManifestStream } from '../api/manifest/read-file.ts';
 import type { ResourceKind } from '../api/meta.ts';
 import { CommandFailure, EXIT, pathProblem, usage } from './failure.ts';
@@ -55,7 +55,9 @@ export interface Documents {
 export async function readDocuments(
   paths: readonly string[] | undefined,
   namespace: string,
+  { asWritten = false }: Pick<ReadOptions, 'asWritten'> = {},
 ): Promise<Documents> {
+  const options = { namespace, asWritten };
   if (paths === undefined || paths.length === 0) throw usage('say which files, with -f');
   const documents: Documents = { objects: [], errors: [] };
   const add = async ({ objects, errors }: ReadResult, base: string) => {
@@ -68,14 +70,14 @@ export async function readDocuments(
   };
   for (const path of paths) {
     if (path === '-') {
-      await add(await readManifestStream(process.stdin, 'standard input', { namespace }), process.cwd());
+      await add(await readManifestStream(process.stdin, 'standard input', options), process.cwd());
       continue;
     }
     const found = await stat(path).catch((error: unknown) => {
       throw new CommandFailure(EXIT.usage, pathProblem(path, error));
     });
     const files = found.isDirectory() ? await filesOf(path) : [path];
-    for (const file of files) await add(await readManifestFile(file, { namespace }), dirname(file));
+    for (const file of files) await add(await readManifestFile(file, options), dirname(file));
   }
   return documents;
 }

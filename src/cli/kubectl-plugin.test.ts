@@ -74,6 +74,13 @@ test('it reads and writes objects where kubectl does, in the namespace of the co
     'apiVersion: bulkhead.dev/v1alpha1\nkind: Sandbox\nmetadata: {name: b}\nspec: {image: "busybox:1.36"}\n',
   );
   assert.equal(await prints('apply', '-f', manifest), 'sandbox.bulkhead.dev/b created\n');
+  const said = front.requests.findLast(({ method }) => method === 'PATCH');
+  assert.match(said?.path ?? '', /fieldManager=bulkhead-cli/);
+  assert.deepEqual(
+    JSON.parse(said?.body ?? '').spec,
+    { image: 'busybox:1.36' },
+    'no defaults, which others may set',
+  );
   assert.match(await prints('describe', 'sbx', 'b'), /^Name: +b\nNamespace: +team\n/);
   assert.equal(await prints('delete', '-f', manifest, '--now'), 'sandbox.bulkhead.dev "b" deleted\n');
   assert.match(await prints('version'), /^Client: .*\nServer: Kubernetes \d/);

@@ -85,6 +85,13 @@ function sandbox(namespace: string, name: string): string {
   return `/apis/${GROUP_VERSION}/namespaces/${encodeURIComponent(namespace)}/sandboxes/${encodeURIComponent(name)}`;
 }
 
+/** Without what an API server keeps of who set which field: it is large, and nobody reads it here. */
+function shown(object: StoredObject): StoredObject {
+  if (!('managedFields' in object.metadata)) return object;
+  const { managedFields: _, ...metadata } = object.metadata;
+  return { ...object, metadata };
+}
+
 /** The API server says an empty text where there is no more. */
 function partOf({ metadata }: ObjectList): ObjectList['metadata'] {
   const { continue: token, ...rest } = metadata;
@@ -126,7 +133,7 @@ export class BulkheadClient {
     signal?: AbortSignal,
   ): Promise<StoredObject> {
     const path = item(kind, namespace, name);
-    return (await this.#transport.request<StoredObject>('GET', path, within(signal))).body;
+    return shown((await this.#transport.request<StoredObject>('GET', path, within(signal))).body);
   }
 
   /** All of them, ordered by namespace and name. */
@@ -171,7 +178,7 @@ export class BulkheadClient {
     const { body } = await this.#transport.request<ObjectList>('GET', path, options);
     // Lists of Kubernetes' own kinds say it once for all.
     const ofAll = { apiVersion: apiVersionOf(kind), kind: kind.kind };
-    return { ...body, metadata: partOf(body), items: body.items.map((each) => ({ ...ofAll, ...each })) };
+    return { ...body, metadata: partOf(body), items: body.items.map((each) => shown({ ...ofAll, ...each })) };
   }
 
   /** Changes after `resourceVersion`; without it, all present objects as ADDED first. Ends with the signal or the server. */
@@ -190,7 +197,7 @@ export class BulkheadClient {
     );
     for await (const { type, object } of lines) {
       if (type === 'ERROR' && isStatus(object)) throw this.#transport.endpoint.errorOf(object);
-      yield { type, object } as WatchChange;
+      yield { type, object: shown(object as StoredObject) } as WatchChange;
     }
   }
 
@@ -201,7 +208,8 @@ export class BulkheadClient {
     signal?: AbortSignal,
   ): Promise<StoredObject> {
     const options = { body: manifest, ...within(signal) };
-    return (await this.#transport.request<StoredObject>('POST', collection(kind, namespace), options)).body;
+    const path = collection(kind, namespace);
+    return shown((await this.#transport.request<StoredObject>('POST', path, options)).body);
   }
 
   /**
@@ -224,13 +232,13 @@ export class BulkheadClient {
         query: { dryRun: dryRun ? 'All' : undefined, fieldManager, force: force || undefined },
       },
     );
-    return { object: body, created: status === 201 };
+    return { object: shown(body), created: status === 201 };
   }
 
   /** Replaces the object; `metadata.resourceVersion` says which version. */
   async replace(kind: ResourceKind, namespace: string, manifest: ObjectManifest): Promise<StoredObject> {
     const path = item(kind, namespace, manifest.metadata.name);
-    return (await this.#transport.request<StoredObject>('PUT', path, { body: manifest })).body;
+    return shown((await this.#transport.request<StoredObject>('PUT', path, { body: manifest })).body);
   }
 
   /** JSON merge patch (RFC 7386). */
@@ -242,7 +250,8 @@ export class BulkheadClient {
     signal?: AbortSignal,
   ): Promise<StoredObject> {
     const options = { body: mergePatch, contentType: 'application/merge-patch+json', ...within(signal) };
-    return (await this.#transport.request<StoredObject>('PATCH', item(kind, namespace, name), options)).body;
+    const path = item(kind, namespace, name);
+    return shown((await this.#transport.request<StoredObject>('PATCH', path, options)).body);
   }
 
   /** The object while it still has finalizers, else a `Status`. */

@@ -14,6 +14,8 @@ import { firstInvalidUtf8, LineIndex, splitDocuments } from './split.ts';
 export interface ManifestDocument {
   /** `metadata.namespace` is always set. */
   manifest: ObjectManifest;
+  /** Its spec as it is written, without defaults; where `asWritten` asked for it. */
+  writtenSpec?: unknown;
   source: string;
   /** Number of the document in its source, from 1. */
   document: number;
@@ -27,6 +29,8 @@ export interface ReadOptions {
   /** Bytes of the whole source. */
   maxBytes?: number;
   maxDocuments?: number;
+  /** Keeps specs without their defaults too, for who must not say what the document does not. */
+  asWritten?: boolean;
   /** The object as it is now, so that what may not change is reported here too. */
   former?: (object: ObjectName) => FormerObject | undefined;
 }
@@ -217,6 +221,7 @@ class Reader {
         ...manifest,
         metadata: { ...manifest.metadata, namespace: manifest.metadata.namespace ?? this.#namespace() },
       },
+      ...(this.#options.asWritten && isRecord(node.value) ? { writtenSpec: node.value.spec } : {}),
       source: this.#source,
       document: this.#documents,
       line,

@@ -28,6 +28,8 @@ export interface FrontedRequest {
   user: string;
   asUser: string | undefined;
   asGroups: string | undefined;
+  /** Of a patch. */
+  body?: string;
 }
 
 export interface ClusterFront extends AsyncDisposable {
@@ -166,6 +168,12 @@ export async function startClusterFront(socketPath: string, prefix = ''): Promis
     forwarded.on('error', () => response.destroy());
     response.on('close', () => forwarded.destroy());
     request.pipe(forwarded);
+    const told = requests.at(-1);
+    if (method !== 'PATCH' || told === undefined) return;
+    told.body = '';
+    request.on('data', (chunk: Buffer) => {
+      told.body += chunk.toString();
+    });
   };
 
   const server = createServer({ ...tls, ca, requestCert: true, rejectUnauthorized: false }, serve);
