@@ -126,6 +126,11 @@ export class BulkheadClient {
     this.copies = new CopyClient(this.#transport);
   }
 
+  /** An API server drops fields that it does not know unless it is told to refuse them, as daemons do. */
+  get #strict(): Record<string, QueryValue> {
+    return this.isCluster ? { fieldValidation: 'Strict' } : {};
+  }
+
   async get(
     kind: ResourceKind,
     namespace: string,
@@ -207,7 +212,7 @@ export class BulkheadClient {
     manifest: unknown,
     signal?: AbortSignal,
   ): Promise<StoredObject> {
-    const options = { body: manifest, ...within(signal) };
+    const options = { body: manifest, query: this.#strict, ...within(signal) };
     const path = collection(kind, namespace);
     return shown((await this.#transport.request<StoredObject>('POST', path, options)).body);
   }
@@ -229,7 +234,12 @@ export class BulkheadClient {
       {
         body: manifest,
         contentType: 'application/apply-patch+yaml',
-        query: { dryRun: dryRun ? 'All' : undefined, fieldManager, force: force || undefined },
+        query: {
+          ...this.#strict,
+          dryRun: dryRun ? 'All' : undefined,
+          fieldManager,
+          force: force || undefined,
+        },
       },
     );
     return { object: shown(body), created: status === 201 };
@@ -238,7 +248,10 @@ export class BulkheadClient {
   /** Replaces the object; `metadata.resourceVersion` says which version. */
   async replace(kind: ResourceKind, namespace: string, manifest: ObjectManifest): Promise<StoredObject> {
     const path = item(kind, namespace, manifest.metadata.name);
-    return shown((await this.#transport.request<StoredObject>('PUT', path, { body: manifest })).body);
+    return shown(
+      (await this.#transport.request<StoredObject>('PUT', path, { body: manifest, query: this.#strict }))
+        .body,
+    );
   }
 
   /** JSON merge patch (RFC 7386). */
@@ -249,7 +262,8 @@ export class BulkheadClient {
     mergePatch: unknown,
     signal?: AbortSignal,
   ): Promise<StoredObject> {
-    const options = { body: mergePatch, contentType: 'application/merge-patch+json', ...within(signal) };
+    const contentType = 'application/merge-patch+json';
+    const options = { body: mergePatch, contentType, query: this.#strict, ...within(signal) };
     const path = item(kind, namespace, name);
     return shown((await this.#transport.request<StoredObject>('PATCH', path, options)).body);
   }

@@ -163,6 +163,19 @@ test('through a proxy, where the kubeconfig says one', async () => {
   proxy.close();
 });
 
+test('what writes wants unknown fields refused, as a daemon refuses them', async () => {
+  const client = await clientOf({ token: front.token });
+  const key = [SANDBOX_KIND, 'default'] as const;
+  const { metadata } = await client.create(...key, sandboxDocument('strict'));
+  await client.apply(...key, sandboxDocument('strict', { hostname: 'h' }), { fieldManager: 'test' });
+  await client.patch(...key, 'strict', { spec: { hostname: 'i' } });
+  await client.replace(...key, await client.get(...key, 'strict'));
+  await client.delete(...key, 'strict', { preconditions: { uid: metadata.uid } });
+  const writes = front.requests.filter(({ method }) => ['POST', 'PATCH', 'PUT'].includes(method));
+  assert.equal(writes.length, 4);
+  for (const { path } of writes) assert.match(path, /[?&]fieldValidation=Strict(&|$)/);
+});
+
 test('what belongs to one host is refused without a request, and says what to do', async () => {
   const client = await clientOf({ token: front.token });
   const asked = [
@@ -231,4 +244,14 @@ test("refusals of the API server's own have our codes", () => {
   assert.equal(codeOf('Invalid', 422, 'metadata.uid'), 'CONFLICT');
   assert.equal(codeOf('SandboxNotRunning', 409), 'SANDBOX_NOT_RUNNING');
   assert.equal(codeOf('InternalError', 500), 'INTERNAL');
+  const strict = clusterErrorOf({
+    ...{ apiVersion: 'v1', kind: 'Status', metadata: {}, status: 'Failure', reason: 'BadRequest', code: 400 },
+    message:
+      'Sandbox in version "v1alpha1" cannot be handled as a Sandbox: strict decoding error: unknown field "spec.imagee"',
+  });
+  assert.equal(strict.code, 'INVALID');
+  assert.deepEqual(
+    strict.causes.map(({ field }) => field),
+    ['spec.imagee'],
+  );
 });

@@ -43,10 +43,19 @@ const BY_HTTP_STATUS: Readonly<Record<number, ErrorCode>> = {
   504: 'TIMEOUT',
 };
 
+/** Of `fieldValidation=Strict`, which an API server answers as a request that it could not read. */
+const STRICT = 'strict decoding error: ';
+const UNKNOWN_FIELD = /unknown field "([^"]+)"/g;
+
 /** A failure as the API server tells it. */
 export function clusterErrorOf(status: Status, httpStatus = status.code): BulkheadError {
   const causes = causesOf(status);
   let code = codeOfReason(status.reason);
+  if (status.message.includes(STRICT)) {
+    code = 'INVALID';
+    for (const [message, field = ''] of status.message.matchAll(UNKNOWN_FIELD))
+      causes.push({ reason: 'FieldUnknown', field, message });
+  }
   if (code === 'INTERNAL') code = BY_HTTP_STATUS[httpStatus] ?? code;
   // A uid that does not match is a precondition that failed; of a patch the API server says that the field was changed.
   if (code === 'INVALID' && causes.some(({ field }) => field === 'metadata.uid')) code = 'CONFLICT';

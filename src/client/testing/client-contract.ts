@@ -9,15 +9,19 @@ import { sandboxDocument } from '../../server/testing/harness.ts';
 import type { BulkheadClient } from '../client.ts';
 import { followObjects } from '../follow.ts';
 
-export interface ClientUnderTest extends AsyncDisposable {
+export interface Place extends AsyncDisposable {
   client: BulkheadClient;
+}
+
+export interface ClientUnderTest extends Place {
   sandboxes: FakeSandboxes;
 }
 
 const AT = { namespace: 'default', name: 'a' };
 const ID = '0f9d1c5e-7f25-4a0b-9a54-3a8f3b1c2d4e';
 
-export function describeClient(what: string, start: () => Promise<ClientUnderTest>): void {
+/** What needs no sandbox that runs. */
+export function describeObjects(what: string, start: () => Promise<Place>): void {
   test(`${what}: objects are made, applied, patched, listed, watched and deleted`, async () => {
     await using place = await start();
     const { client } = place;
@@ -75,6 +79,10 @@ export function describeClient(what: string, start: () => Promise<ClientUnderTes
     assert.deepEqual(await client.events({ namespace: 'default' }), []);
     assert.match((await client.version()).gitVersion, /^v\d/);
   });
+}
+
+export function describeClient(what: string, start: () => Promise<ClientUnderTest>): void {
+  describeObjects(what, start);
 
   test(`${what}: commands run, take input, end with their codes and are taken up again`, async () => {
     await using place = await started(start);
