@@ -16,10 +16,9 @@ const OWNER = 12_345;
 const NAMES_OF_MEMORY = Array.from({ length: 12 }, (_, index) => `t${index}`);
 const SWAPS = 400;
 
-/** libkrun serves files by itself. */
 const skip =
   TEST_DRIVER === 'libkrun' &&
-  'minutes of ways out; vmm-volumes.test.ts has directories of the host with libkrun';
+  'minutes of ways out where Node is slow; vmm-volumes.test.ts has directories of the host with each driver';
 
 let daemon: TestDaemon;
 let root: string;

@@ -41,7 +41,8 @@ test('what is on a volume lasts, its capacity is a wall, and its mounts are wher
   await using daemon = await TestDaemon.start();
   await daemon.write('data.yaml', volumeYaml('data', { capacity: '128Mi' }));
   await daemon.write('beside.yaml', volumeYaml('beside'));
-  await daemon.write('a.yaml', withVolumes('a', ['data', 'beside']));
+  await daemon.write('tiny.yaml', volumeYaml('tiny'));
+  await daemon.write('a.yaml', withVolumes('a', ['data', 'beside', 'tiny']));
   await daemon.waitReady('a');
 
   await t.test('it is mounted and said to be, on both sides', async () => {
@@ -52,6 +53,16 @@ test('what is on a volume lasts, its capacity is a wall, and its mounts are wher
     assert.deepEqual(status.mountedBy, ['default/a']);
     assert.equal(condition(status.conditions, 'InUse')?.reason, 'VolumeInUse');
     await shell(daemon, 'a', 'echo first > /data/kept; echo neighbour > /beside/kept');
+  });
+
+  await t.test('df and free tell the truth', async () => {
+    const said = await shell(daemon, 'a', 'df -m / /data | sed 1d; free -m | grep Mem');
+    const [root, data, memory] = said.split('\n').map((line) => Number(line.trim().split(/ +/)[1]));
+    const within = (value: number | undefined, least: number, most: number) =>
+      assert.ok(value !== undefined && value >= least && value <= most, `${value} in\n${said}`);
+    within(root, 180, 256);
+    within(data, 96, 128);
+    within(memory, 90, 128);
   });
 
   await t.test('a guest that fills it gets ENOSPC; neighbours, root and host are unharmed', async () => {
@@ -75,6 +86,23 @@ test('what is on a volume lasts, its capacity is a wall, and its mounts are wher
     assert.equal(condition((await daemon.get('a')).status.conditions, 'Ready')?.status, 'True');
     await shell(daemon, 'a', 'rm -r /data/fill /data/many /data/sparse');
     await untilVolume(daemon, 'data', ({ availableBytes = 0 }) => availableBytes > 100 * MIB);
+  });
+
+  await t.test('space that is only reserved counts, and inodes end as space does', async () => {
+    const said = await shell(
+      daemon,
+      'a',
+      'fallocate -l 1G /data/reserved 2>&1; rm -f /data/reserved; cd /tiny; ' +
+        // One process: a shell that makes files one by one takes minutes where the machine is emulated.
+        'seq 20000 | xargs touch 2>&1 | tail -n 1; df -i /tiny | tail -n 1; ' +
+        'echo still > /beside/still && cat /beside/still /data/kept',
+    );
+    assert.equal(said.match(/No space left on device/g)?.length, 2, said);
+    assert.match(said, /100% \/tiny\nstill\nfirst\n$/);
+    await untilVolume(daemon, 'tiny', ({ conditions }) =>
+      conditions.some(({ type }) => type === 'QuotaExceeded'),
+    );
+    await shell(daemon, 'a', 'cd /tiny; ls | xargs rm -rf; echo again > /tiny/file');
   });
 
   await t.test('it grows with its capacity, without a restart where the driver can', async () => {

@@ -147,7 +147,7 @@ test(
   },
 );
 
-test('directories and files of the host are those of their owner, with the modes that were given, whatever the guest does', async () => {
+test('directories and files of the host, among two dozen mounts, are those of their owner, with the modes that were given, whatever the guest does', async () => {
   const [shared, single] = [join(bench.dir, 'shared'), join(bench.dir, 'single')];
   mkdirSync(shared);
   writeFileSync(join(shared, 'file'), 'host\n');
@@ -155,16 +155,25 @@ test('directories and files of the host are those of their owner, with the modes
   writeFileSync(single, 'single\n');
   for (const path of [shared, join(shared, 'file'), single]) chownSync(path, OWNER, OWNER);
   const fds = [openSync(shared, O_PATH), openSync(single, O_PATH)];
-  const config = bench.config({ shares: fds.map((fd, index) => ({ fd, readOnly: index === 1 })) });
+  const memory = Array.from({ length: 20 }, (_, index) => `m${index}`);
+  const config = bench.config({
+    shares: fds.map((fd, index) => ({ fd, readOnly: index === 1 })),
+    volumes: [await volume('beside', 64), await volume('shelf', 64)],
+  });
   const vm = await bench.start(config);
   for (const fd of fds) closeSync(fd);
   const agent = await connect(vm);
   await agent.mountVolumes(
-    fds.map((_, entry) => ({
-      name: `s${entry}`,
-      source: { kind: 'share', entry, readOnly: entry === 1 },
-    })),
     [
+      ...fds.map((_, entry): GuestVolume => {
+        return { name: `s${entry}`, source: { kind: 'share', entry, readOnly: entry === 1 } };
+      }),
+      { name: 'd0', source: { kind: 'disk', device: 'vdc', readOnly: false } },
+      { name: 'd1', source: { kind: 'disk', device: 'vdd', readOnly: false } },
+      ...memory.map((name): GuestVolume => ({ name, source: { kind: 'memory', sizeBytes: MIB } })),
+    ],
+    [
+      ...['d0', 'd1', ...memory].map((name) => ({ volume: name, mountPath: `/m/${name}`, readOnly: false })),
       { volume: 's0', mountPath: '/shared', readOnly: false },
       { volume: 's0', mountPath: '/made', subPath: 'new/place', readOnly: false },
       { volume: 's1', mountPath: '/etc/single', readOnly: true },
@@ -172,12 +181,14 @@ test('directories and files of the host are those of their owner, with the modes
   );
   const { output } = await run(
     agent,
-    'cat /shared/file /etc/single; echo guest > /shared/made; echo deep > /made/file;' +
+    'for m in /m/*; do echo $m > $m/own && cat $m/own; done; grep -c " /m/" /proc/mounts;' +
+      'cat /shared/file /etc/single; echo guest > /shared/made; echo deep > /made/file;' +
       '/bin/busybox mount -o remount,rw /etc/single; echo x > /etc/single; cat /shared/others;' +
       '/bin/busybox chmod 4755 /shared/made; /bin/busybox mknod /shared/null c 1 3; /bin/busybox chown 5 /shared/made;' +
       '/bin/busybox ln -s ../single /shared/link; cat /shared/link /shared/../single; true',
   );
-  assert.match(output, /^host\nsingle\n/);
+  assert.equal(output.match(/^\/m\/[dm]\d+$/gm)?.length, 22, output);
+  assert.match(output, /^22\nhost\nsingle\n/m);
   assert.doesNotMatch(output, /^root$/m);
   assert.equal(output.match(/^single$/gm)?.length, 1, output);
   assert.equal(readFileSync(single, 'utf8'), 'single\n');
