@@ -46,6 +46,10 @@ BH_API int bh_pidfd_open(int32_t pid, uint64_t start_time, int32_t *pidfd, char 
 // 0 also when the process is gone already.
 BH_API int bh_pidfd_kill(int32_t pidfd, int32_t signal, char *error, size_t error_size);
 
+// No core dump of this process from now on, by the limit and, for kernels that hand dumps to a program
+// whatever the limit, by the process's own word. What it starts is not affected but by the limit.
+BH_API int bh_forbid_dumps(char *error, size_t error_size);
+
 // ---- exit notification
 // ----------------------------------------------------------------------------------------
 

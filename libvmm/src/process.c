@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -89,5 +91,12 @@ int bh_pidfd_kill(int32_t pidfd, int32_t signal, char *error, size_t error_size)
         return bh_fail(error, error_size, EINVAL, "kill");
     if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) != 0 && errno != ESRCH)
         return bh_fail(error, error_size, errno, "kill");
+    return 0;
+}
+
+int bh_forbid_dumps(char *error, size_t error_size) {
+    const struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_CORE, &none) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+        return bh_fail(error, error_size, errno, "core dumps");
     return 0;
 }

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -295,6 +297,20 @@ static void measures_the_clock(void) {
     CHECK(first > 100000 && difference < first / 1000, "two measurements agree within 0.1 %");
 }
 
+static void forbids_dumps(void) {
+    const pid_t child = fork();
+    CHECK(child >= 0, "fork");
+    if (child == 0) {
+        struct rlimit limit = {1, 1};
+        const int forbidden =
+            bh_forbid_dumps(error, sizeof error) == 0 && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0 &&
+            getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_cur == 0 && limit.rlim_max == 0;
+        _exit(forbidden ? 0 : 1);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0, "a process that forbids it leaves no dump");
+}
+
 int main(void) {
     CHECK(mkdtemp(directory), "temporary directory");
     parses_stat_lines();
@@ -307,6 +323,7 @@ int main(void) {
     watches_processes();
     tells_where_datagrams_went();
     refuses_echoes_that_are_none();
+    forbids_dumps();
     measures_the_clock();
     char command[128];
     (void)snprintf(command, sizeof command, "rm -rf %s", directory);

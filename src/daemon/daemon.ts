@@ -147,6 +147,8 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
   });
   opened.defer(() => volumes.close());
   const library = loadHostLibrary(BUILD_DIR);
+  // It holds the Secrets, as the gateway does.
+  library.forbidDumps();
   const hostPaths = opened.use(
     new OpenHostPaths({
       library,

@@ -69,6 +69,8 @@ export interface PlaneSockets {
 export interface HostLibrary {
   spawn(binary: string, config: Uint8Array, fds: readonly number[]): SpawnedLauncher;
   processStartTime(pid: number): bigint;
+  /** From now on this process leaves no core dump, wherever the kernel would send it. */
+  forbidDumps(): void;
   pidfdOpen(pid: number, startTime: bigint): number;
   pidfdKill(pidfd: number, signal: 'SIGKILL' | 'SIGTERM'): void;
   watcherOpen(): { watcher: WatcherPointer; notifyFd: number };
@@ -148,7 +150,7 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
 
   const declare = (name: string, parameters: string) => {
     const tail = 'uint8_t *error, size_t error_size)';
-    const native = library.func(`int ${name}(${parameters}, ${tail}`);
+    const native = library.func(`int ${name}(${parameters}${parameters === '' ? '' : ', '}${tail}`);
     const check = (result: unknown, error: Uint8Array): number => {
       const status = Number(result);
       if (status >= 0) return status;
@@ -184,6 +186,7 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
     'const char *binary, const uint8_t *config, size_t config_size, const int32_t *fds, size_t fd_count, int32_t *pid, int32_t *pidfd, int32_t *status_fd',
   );
   const startTime = declare('bh_process_start_time', 'int32_t pid, uint64_t *start_time');
+  const forbidDumps = declare('bh_forbid_dumps', '');
   const pidfdOpen = declare('bh_pidfd_open', 'int32_t pid, uint64_t start_time, int32_t *pidfd');
   const pidfdKill = declare('bh_pidfd_kill', 'int32_t pidfd, int32_t signal');
   const watcherOpen = declare('bh_watcher_open', '_Out_ void **watcher, int32_t *notify_fd');
@@ -251,6 +254,9 @@ export function loadHostLibrary(buildDir: string): HostLibrary {
       const out = new BigUint64Array(1);
       startTime.now(pid, out);
       return out[0] ?? 0n;
+    },
+    forbidDumps() {
+      forbidDumps.now();
     },
     pidfdOpen(pid, start) {
       const out = new Int32Array(1);

@@ -40,6 +40,8 @@ function serve(socket: Socket, gateway: Gateway): void {
 const [buildDir = ''] = process.argv.slice(2);
 process.title = 'bulkhead-gateway';
 const library = loadHostLibrary(buildDir);
+// One would hold values of secrets. The limit alone is ignored where the kernel hands dumps to a program.
+library.forbidDumps();
 const gateway = new Gateway(library, systemClock);
 const daemons = new Set<Socket>();
 
