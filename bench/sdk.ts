@@ -25,6 +25,9 @@ const FILES = [
   { name: '64 MiB', bytes: 64 * MIB, rounds: 3, large: true },
   { name: '1 GiB', bytes: 1024 * MIB, rounds: 1, large: true },
 ] as const;
+/** Files of a small project, and how often they are carried. */
+const MANY_FILES = 20;
+const MANY_ROUNDS = 5;
 const COMMAND = ['/bin/busybox', 'echo', 'done'] as const;
 const OUTPUT = 'done\n';
 const SIZE = { memoryMib: 256, diskMib: 3072 };
@@ -145,6 +148,42 @@ async function measureFiles(sandbox: Sandbox, vm: BareVm): Promise<void> {
   }
 }
 
+/** A small project, file by file and together. */
+async function measureManyFiles(sandbox: Sandbox): Promise<void> {
+  const fs = sandbox.fs();
+  const made = Array.from({ length: MANY_FILES }, (_, index) => ({
+    ...{ path: `/bench-many-${index}`, data: Buffer.alloc(KIB, `${index}`) },
+  }));
+  const paths = made.map(({ path }) => path);
+  const times = { in: [] as number[], inMany: [] as number[], out: [] as number[], outMany: [] as number[] };
+  for (let round = -1; round < MANY_ROUNDS; round++) {
+    const took = {
+      in: await timed(async () => {
+        for (const { path, data } of made) await fs.write(path, data);
+      }),
+      inMany: await timed(() => fs.writeMany(made)),
+      out: await timed(async () => {
+        for (const path of paths) assert.equal((await fs.read(path)).length, KIB);
+      }),
+      outMany: await timed(async () => {
+        assert.equal((await fs.readMany(paths)).length, MANY_FILES);
+      }),
+    };
+    if (round < 0) continue;
+    for (const key of ['in', 'inMany', 'out', 'outMany'] as const) times[key].push(took[key]);
+  }
+  const report = new Report(`SDK: ${MANY_FILES} files of 1 KiB`);
+  for (const [way, one, many] of [
+    ['in', times.in, times.inMany],
+    ['out', times.out, times.outMany],
+  ] as const) {
+    report.series(`${way}: one by one`, 'ms', one);
+    report.series(`${way}: together`, 'ms', many);
+    report.ratio(`${way}: together to one by one`, many, one);
+  }
+  report.print();
+}
+
 await using daemon = await TestDaemon.start();
 process.env.BULKHEAD_SOCKET = daemon.socket;
 const sandbox = await Sandbox.createDetached({ image: BUILTIN_IMAGE, name: 'bench', ...SIZE });
@@ -154,6 +193,7 @@ try {
   const vm = await vms.start('bare', SIZE);
   try {
     await measureExec(sandbox, vm);
+    await measureManyFiles(sandbox);
     await measureFiles(sandbox, vm);
   } finally {
     await vm.end();

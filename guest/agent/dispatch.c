@@ -57,6 +57,12 @@ void dispatch(bulkhead_agent_v1_HostMessage *m) {
     case BODY(file_action):
         answer_failure(id, session_file_action(id, &m->body.file_action, &err), &err);
         break;
+    case BODY(write_files):
+        answer_failure(id, session_write_files(id, &m->body.write_files, &err), &err);
+        break;
+    case BODY(read_files):
+        answer_failure(id, session_read_files(id, &m->body.read_files, &err), &err);
+        break;
     case BODY(dial):
         answer_failure(id, session_dial(id, &m->body.dial, &err), &err);
         break;

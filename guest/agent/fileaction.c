@@ -9,19 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <pb_encode.h>
-
 #include "beneath.h"
+#include "entries.h"
 #include "files.h"
 #include "paths.h"
 #include "unfinished.h"
 
 // Of a tree that is removed: each level holds a descriptor and a directory's buffer.
 #define DEPTH_MAX 256
-// A FileEntry with its length in front; names and targets take most of it.
-#define ENTRY_MAX (NAME_MAX + PATH_MAX + 128)
-
-typedef bulkhead_agent_v1_FileEntry Entry;
 
 static _Noreturn void fail_later(const char *what) {
     (void)dprintf(STDERR_FILENO, "%.300s: %s\n", what, strerrordesc_np(errno));
@@ -30,65 +25,16 @@ static _Noreturn void fail_later(const char *what) {
 
 // ---- looking
 
-static bulkhead_agent_v1_FileKind kind_of(unsigned mode) {
-    return S_ISREG(mode)   ? bulkhead_agent_v1_FileKind_FILE_KIND_REGULAR
-           : S_ISDIR(mode) ? bulkhead_agent_v1_FileKind_FILE_KIND_DIRECTORY
-           : S_ISLNK(mode) ? bulkhead_agent_v1_FileKind_FILE_KIND_SYMLINK
-                           : bulkhead_agent_v1_FileKind_FILE_KIND_OTHER;
-}
-
-static int64_t nanoseconds(const struct statx_timestamp *time) {
-    return time->tv_sec * 1000000000 + time->tv_nsec;
-}
-
-// Of `name` in the directory, or of the descriptor itself where it is empty. Returns -1 with errno.
-static int describe(int fd, const char *name, Entry *entry) {
-    struct statx info;
-    if (statx(fd, name, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &info) < 0)
-        return -1;
-    *entry = (Entry)bulkhead_agent_v1_FileEntry_init_zero;
-    entry->kind = kind_of(info.stx_mode);
-    entry->size = info.stx_size;
-    entry->mode = info.stx_mode & 07777;
-    entry->uid = info.stx_uid;
-    entry->gid = info.stx_gid;
-    entry->modified_ns = nanoseconds(&info.stx_mtime);
-    entry->birth_ns = info.stx_mask & STATX_BTIME ? nanoseconds(&info.stx_btime) : 0;
-    if (S_ISLNK(info.stx_mode)) {
-        ssize_t size = readlinkat(fd, name, (char *)entry->target.bytes, sizeof entry->target.bytes);
-        if (size < 0)
-            return -1;
-        entry->target.size = (pb_size_t)size;
-    }
-    return 0;
-}
-
-static void name_entry(Entry *entry, const char *name) {
-    size_t size = strnlen(name, sizeof entry->name.bytes);
-    memcpy(entry->name.bytes, name, size);
-    entry->name.size = (pb_size_t)size;
-}
-
-static int put_entry(FILE *out, const Entry *entry) {
-    static uint8_t buffer[ENTRY_MAX];
-    pb_ostream_t stream = pb_ostream_from_buffer(buffer, sizeof buffer);
-    if (!pb_encode_ex(&stream, bulkhead_agent_v1_FileEntry_fields, entry, PB_ENCODE_DELIMITED)) {
-        errno = EOVERFLOW;
-        return -1;
-    }
-    return fwrite(buffer, 1, stream.bytes_written, out) == stream.bytes_written ? 0 : -1;
-}
-
 static int stat_file(const char *path, bool follow, struct err *err) {
-    static Entry entry;
+    static bulkhead_agent_v1_FileEntry entry;
     int fd = paths_open(path, O_PATH | (follow ? 0 : O_NOFOLLOW), err);
     if (fd < 0)
         return -1;
-    int result = describe(fd, "", &entry);
+    int result = entries_describe(fd, "", &entry);
     if (result == 0) {
         const char *slash = strrchr(path, '/');
-        name_entry(&entry, slash ? slash + 1 : path);
-        result = put_entry(stdout, &entry) < 0 || fflush(stdout) != 0 ? -1 : 0;
+        entries_name(&entry, slash ? slash + 1 : path);
+        result = entries_put(stdout, &entry) < 0 || fflush(stdout) != 0 ? -1 : 0;
     }
     if (result < 0)
         result = paths_failure(path, err);
@@ -101,7 +47,7 @@ static bool is_dots(const char *name) {
 }
 
 static int list_directory(const char *path, int status, struct err *err) {
-    static Entry entry;
+    static bulkhead_agent_v1_FileEntry entry;
     int fd = paths_open(path, O_RDONLY | O_DIRECTORY | O_NONBLOCK, err);
     if (fd < 0)
         return -1;
@@ -115,13 +61,13 @@ static int list_directory(const char *path, int status, struct err *err) {
     while ((errno = 0, at = readdir(dir))) {
         if (is_dots(at->d_name))
             continue;
-        if (describe(dirfd(dir), at->d_name, &entry) < 0) {
+        if (entries_describe(dirfd(dir), at->d_name, &entry) < 0) {
             if (errno == ENOENT)
                 continue; // removed meanwhile
             fail_later(at->d_name);
         }
-        name_entry(&entry, at->d_name);
-        if (put_entry(stdout, &entry) < 0)
+        entries_name(&entry, at->d_name);
+        if (entries_put(stdout, &entry) < 0)
             fail_later(path);
     }
     if (errno || fflush(stdout) != 0)
@@ -148,7 +94,7 @@ static int make_one(const char *path, mode_t mode, struct err *err) {
 }
 
 // One part after the other, each followed where it is a link to a directory.
-static int make_with_parents(const char *path, mode_t mode, struct err *err) {
+int fileaction_make_directories(const char *path, mode_t mode, struct err *err) {
     static char prefix[PATH_MAX];
     size_t length = strlen(path);
     if (length >= sizeof prefix)
@@ -248,7 +194,7 @@ static int rename_file(const char *from, const char *to, struct err *err) {
     return result;
 }
 
-static int make_symlink(const char *path, const char *target, struct err *err) {
+int fileaction_make_symlink(const char *path, const char *target, struct err *err) {
     const char *name;
     char unfinished[UNFINISHED_NAME];
     int parent = paths_open_parent(path, &name, err);
@@ -294,7 +240,7 @@ int fileaction_run(const bulkhead_agent_v1_FileAction *request, int status, stru
         return list_directory(path, status, err);
     case bulkhead_agent_v1_FileAction_make_directory_tag: {
         mode_t mode = request->action.make_directory.mode & 07777;
-        return request->action.make_directory.parents ? make_with_parents(path, mode, err)
+        return request->action.make_directory.parents ? fileaction_make_directories(path, mode, err)
                                                       : make_one(path, mode, err);
     }
     case bulkhead_agent_v1_FileAction_remove_tag:
@@ -306,7 +252,7 @@ int fileaction_run(const bulkhead_agent_v1_FileAction *request, int status, stru
     case bulkhead_agent_v1_FileAction_symlink_tag:
         if (!request->action.symlink.target)
             return err_set(err, FAIL_INVALID, "a link needs a target");
-        return make_symlink(path, request->action.symlink.target, err);
+        return fileaction_make_symlink(path, request->action.symlink.target, err);
     case bulkhead_agent_v1_FileAction_sync_tag:
         return sync_files(path, status, err);
     default:

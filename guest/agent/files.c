@@ -36,7 +36,7 @@ static int copy_bytes(int from, int to, uint64_t limit) {
     return got < 0 ? -1 : 0;
 }
 
-static int open_regular(const char *path, struct stat *info, struct err *err) {
+int files_open_regular(const char *path, struct stat *info, struct err *err) {
     // Non-blocking: opening a pipe that nobody writes to must not wait.
     int fd = paths_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, err);
     if (fd < 0)
@@ -50,7 +50,7 @@ static int open_regular(const char *path, struct stat *info, struct err *err) {
 
 int files_read(const bulkhead_agent_v1_ReadFile *request, int status, struct err *err) {
     struct stat info;
-    int fd = open_regular(request->path, &info, err);
+    int fd = files_open_regular(request->path, &info, err);
     if (fd < 0)
         return -1;
     // Beyond the end is no failure: there is nothing to read.
@@ -129,7 +129,7 @@ int files_write(const bulkhead_agent_v1_WriteFile *request, int status, struct e
 int files_copy(const char *from, const char *to, int status, struct err *err) {
     struct stat info;
     const char *name = NULL;
-    int source = open_regular(from, &info, err);
+    int source = files_open_regular(from, &info, err);
     if (source < 0)
         return -1;
     int fd = begin(to, info.st_uid, info.st_gid, info.st_mode, &name, err);
@@ -139,6 +139,34 @@ int files_copy(const char *from, const char *to, int status, struct err *err) {
     }
     (void)close(status);
     fill(source, fd, name);
+}
+
+// Returns -1 with errno.
+static int write_all(int fd, const char *content, size_t size) {
+    for (size_t done = 0; done < size;) {
+        ssize_t put = write(fd, content + done, size - done);
+        if (put < 0)
+            return -1;
+        done += (size_t)put;
+    }
+    return 0;
+}
+
+int files_put(const char *path, const struct file_owner *owner, mode_t mode, const char *content, size_t size,
+              struct err *err) {
+    const char *name = NULL;
+    int fd = begin(path, owner->uid, owner->gid, mode, &name, err);
+    if (fd >= 0 && (write_all(fd, content, size) < 0 ||
+                    renameat(unfinished_parent, unfinished, unfinished_parent, name) < 0)) {
+        (void)paths_failure(path, err);
+        (void)unlinkat(unfinished_parent, unfinished, 0);
+        (void)close(fd);
+        fd = -1;
+    }
+    if (unfinished_parent >= 0)
+        (void)close(unfinished_parent);
+    unfinished_parent = -1;
+    return fd;
 }
 
 void files_remove_unfinished(const char *path, pid_t worker) {

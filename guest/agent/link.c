@@ -24,7 +24,8 @@
 // Turns per call, so that a flood on the channel does not keep the loop from its other sources.
 #define TURNS 16
 
-static char *FEATURES[] = {"exec", "tty", "files", "stats", "attach", "volumes", "disks", "dial"};
+static char *FEATURES[] = {"exec",    "tty",   "files", "stats",     "attach",
+                           "volumes", "disks", "dial",  "many-files"};
 
 struct queued {
     struct queued *next;

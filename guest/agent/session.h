@@ -19,6 +19,8 @@ int session_exec(uint64_t request_id, bulkhead_agent_v1_Exec *request, struct er
 int session_read_file(uint64_t request_id, const bulkhead_agent_v1_ReadFile *request, struct err *err);
 int session_write_file(uint64_t request_id, const bulkhead_agent_v1_WriteFile *request, struct err *err);
 int session_file_action(uint64_t request_id, const bulkhead_agent_v1_FileAction *request, struct err *err);
+int session_write_files(uint64_t request_id, const bulkhead_agent_v1_WriteFiles *request, struct err *err);
+int session_read_files(uint64_t request_id, const bulkhead_agent_v1_ReadFiles *request, struct err *err);
 int session_dial(uint64_t request_id, const bulkhead_agent_v1_Dial *request, struct err *err);
 
 int session_attach(uint64_t request_id, const bulkhead_agent_v1_Attach *request, struct err *err);

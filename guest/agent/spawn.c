@@ -18,6 +18,7 @@
 #include "dial.h"
 #include "fileaction.h"
 #include "files.h"
+#include "manyfiles.h"
 #include "mounts.h"
 #include "userlookup.h"
 
@@ -248,11 +249,13 @@ _Noreturn void spawn_child(const struct spawn *s) {
         (void)err_errno(&err, "cannot close the agent's descriptors");
         fail(&err);
     }
-    int result = s->exec         ? run_exec(s, &err)
-                 : s->read_file  ? files_read(s->read_file, STATUS_FD, &err)
-                 : s->write_file ? files_write(s->write_file, STATUS_FD, &err)
-                 : s->dial       ? dial_run(s->dial, STATUS_FD, &err)
-                                 : fileaction_run(s->file_action, STATUS_FD, &err);
+    int result = s->exec          ? run_exec(s, &err)
+                 : s->read_file   ? files_read(s->read_file, STATUS_FD, &err)
+                 : s->write_file  ? files_write(s->write_file, STATUS_FD, &err)
+                 : s->write_files ? manyfiles_write(s->write_files, STATUS_FD, &err)
+                 : s->read_files  ? manyfiles_read(s->read_files, STATUS_FD, &err)
+                 : s->dial        ? dial_run(s->dial, STATUS_FD, &err)
+                                  : fileaction_run(s->file_action, STATUS_FD, &err);
     if (result < 0)
         fail(&err);
     _exit(0);

@@ -16,6 +16,8 @@ struct spawn {
     const bulkhead_agent_v1_Exec *exec;
     const bulkhead_agent_v1_ReadFile *read_file;
     const bulkhead_agent_v1_WriteFile *write_file;
+    const bulkhead_agent_v1_WriteFiles *write_files;
+    const bulkhead_agent_v1_ReadFiles *read_files;
     const bulkhead_agent_v1_FileAction *file_action;
     const bulkhead_agent_v1_Dial *dial;
 };

@@ -220,3 +220,22 @@ int session_file_action(uint64_t request_id, const bulkhead_agent_v1_FileAction 
         return 0;
     return watch_unfinished(s, request->action.copy.to, err);
 }
+
+// No file of it is ever unfinished while its worker waits, so that nobody has to clean up after it.
+int session_write_files(uint64_t request_id, const bulkhead_agent_v1_WriteFiles *request, struct err *err) {
+    struct session *s = create(request_id, request->session_id, err);
+    if (!s)
+        return -1;
+    s->input.wanted = s->keep_all = s->is_worker = true;
+    struct spawn spawn = {.write_files = request};
+    return start(s, &spawn, NULL, RING_MIN, RING_MIN, err);
+}
+
+int session_read_files(uint64_t request_id, const bulkhead_agent_v1_ReadFiles *request, struct err *err) {
+    struct session *s = create(request_id, request->session_id, err);
+    if (!s)
+        return -1;
+    s->keep_all = s->is_worker = true;
+    struct spawn spawn = {.read_files = request};
+    return start(s, &spawn, NULL, FILE_RING, request->output_credit, err);
+}

@@ -173,6 +173,41 @@ export interface FileInfo {
 /** One line of the answer to `GET .../files/list`; an `error` (a `Status`) is the last one. */
 export type FileListLine = { entry: FileInfo } | { error: unknown };
 
+/** Names in one request about many files. */
+export const MANY_FILES_MAX = 256;
+/** Content in one request that writes many files; with base64 it fits into a body. */
+export const MANY_FILES_BYTES_MAX = 1024 * 1024;
+/** Content of one file that comes with many others. */
+export const MANY_FILES_CONTENT_MAX = 256 * 1024;
+
+/** Something to be made in a sandbox. */
+export type NewFileBody =
+  /** `content`: base64. `mode`: permission bits, 0o644 when absent. */
+  | { kind?: 'file'; path: string; mode?: number; content: string }
+  /** With those above it; nothing is wrong when it is there. `mode`: 0o755 when absent. */
+  | { kind: 'directory'; path: string; mode?: number }
+  /** In place of a file or link that has the name already. `target` is taken as it is. */
+  | { kind: 'symlink'; path: string; target: string };
+
+/** Body of `POST .../files/write-many`: made in this order, each whole or not at all. The first that fails ends it. */
+export interface WriteManyRequest {
+  files: readonly NewFileBody[];
+  /** Owner of the files. */
+  user?: string;
+}
+
+/** Body of `POST .../files/read-many`. */
+export interface ReadManyRequest {
+  /** Of regular files. */
+  paths: readonly string[];
+}
+
+/**
+ * One line of its answer, for each path in turn; an `error` (a `Status`) is the last one. `content` is base64, and absent of a
+ * file that is larger than MANY_FILES_CONTENT_MAX.
+ */
+export type ReadManyLine = { file: FileInfo; content?: string } | { error: unknown };
+
 /** Bodies of `POST .../files/VERB`. Paths are absolute, beneath the sandbox's root. */
 export interface FileRequests {
   /** `mode`: permission bits, 0o755 when absent. `parents`: also those above; nothing is wrong when it is there. */

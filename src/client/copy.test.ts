@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { lstat, mkdir, readdir, readFile, readlink, rename, symlink, writeFile } from 'node:fs/promises';
+import { renameSync, symlinkSync } from 'node:fs';
+import { lstat, mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { SANDBOX_KIND } from '../api/kinds.ts';
@@ -35,14 +36,20 @@ const guest = () => harness.sandboxes.agent.files;
 
 /** A guest whose directory `/evil` lists these entries, and whose files all say `evil`. */
 function evilGuest(entries: readonly Pick<GuestFile, 'name' | 'kind' | 'target'>[]): Disposable {
-  const { list, stat, read } = guest();
+  const { list, stat, read, readMany } = guest();
   guest().entries.set('/content', { kind: 'file', data: Buffer.from('evil'), mode: 0o644 });
   guest().stat = async () => ({ ...DEFAULTS, name: 'evil', kind: 'directory' });
   guest().read = () => read.call(guest(), '/content');
+  guest().readMany = (paths, options) =>
+    readMany.call(
+      guest(),
+      paths.map(() => '/content'),
+      options,
+    );
   guest().list = async function* (path: string) {
     if (path === '/evil') for (const entry of entries) yield { ...DEFAULTS, ...entry };
   };
-  return { [Symbol.dispose]: () => Object.assign(guest(), { list, stat, read }) };
+  return { [Symbol.dispose]: () => Object.assign(guest(), { list, stat, read, readMany }) };
 }
 
 async function assertUntouched(): Promise<void> {
@@ -137,21 +144,49 @@ test('a tree goes in with its links as links; pipes and sockets are left out and
 test('a directory that becomes a link while it is copied leads nowhere else', async () => {
   const source = join(dir, 'source');
   await mkdir(join(source, 'sub'), { recursive: true });
-  await writeFile(join(source, 'sub', 'secret'), 'harmless');
-  const { makeDirectory } = guest();
-  // The copy has the directory open when it makes the one in the guest.
-  guest().makeDirectory = async (path, options) => {
-    if (path === '/swapped/sub') {
-      await rename(join(source, 'sub'), join(dir, 'moved'));
-      await symlink(outside, join(source, 'sub'));
-    }
-    return makeDirectory.call(guest(), path, options);
-  };
-  try {
-    await copyIn(files(), BOX, source, '/swapped');
-  } finally {
-    Object.assign(guest(), { makeDirectory });
+  for (const name of ['secret', 'another']) {
+    await writeFile(join(source, 'sub', name), 'harmless');
+    await writeFile(join(outside, name), 'secret');
   }
-  assert.ok((await lstat(join(source, 'sub'))).isSymbolicLink(), 'it was swapped');
-  assert.equal(guest().entries.get('/swapped/sub/secret')?.data.toString(), 'harmless');
+  let swaps = 0;
+  // With the first content: the copy has the directory open then, and the other file is yet to be read.
+  const onProgress = () => {
+    if (swaps++ > 0) return;
+    renameSync(join(source, 'sub'), join(dir, 'moved'));
+    symlinkSync(outside, join(source, 'sub'));
+  };
+  await copyIn(files(), BOX, source, '/swapped', { onProgress });
+  assert.equal(swaps, 2);
+  for (const name of ['secret', 'another'])
+    assert.equal(guest().entries.get(`/swapped/sub/${name}`)?.data.toString(), 'harmless');
+});
+
+test('a tree of small files takes one request each way, a large file one of its own', async () => {
+  const source = join(dir, 'tree');
+  await mkdir(join(source, 'sub'), { recursive: true });
+  for (let index = 0; index < 40; index++) await writeFile(join(source, 'sub', `${index}`), `file ${index}`);
+  await writeFile(join(source, 'large'), Buffer.alloc(300 * 1024, 'x'), { mode: 0o750 });
+  await symlink('sub/1', join(source, 'link'));
+  const fake = guest();
+  fake.together.length = 0;
+  let bytes = 0;
+  const onProgress = (count: number) => {
+    bytes = count;
+  };
+  await copyIn(files(), BOX, source, '/tree', { onProgress });
+  // Whatever stands before the large file, it, and the rest.
+  assert.ok(fake.together.length <= 2, `${fake.together}`);
+  assert.equal(
+    fake.together.reduce((sum, each) => sum + each, 0),
+    43,
+    'two directories, forty files and a link',
+  );
+  const sent = bytes;
+  fake.together.length = 0;
+  await copyOut(files(), BOX, '/tree', join(dir, 'back'), { onProgress });
+  assert.deepEqual(fake.together, [40]);
+  assert.equal(bytes, sent);
+  assert.equal(await readFile(join(dir, 'back', 'sub', '39'), 'utf8'), 'file 39');
+  assert.equal((await lstat(join(dir, 'back', 'large'))).size, 300 * 1024);
+  assert.equal(await readlink(join(dir, 'back', 'link')), 'sub/1');
 });

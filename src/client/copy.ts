@@ -13,13 +13,16 @@ import {
   rename,
   rm,
   symlink,
+  writeFile,
 } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { BulkheadError } from '../api/errors.ts';
-import type { FileInfo } from '../api/wire.ts';
+import { type FileInfo, MANY_FILES_BYTES_MAX, MANY_FILES_CONTENT_MAX, MANY_FILES_MAX } from '../api/wire.ts';
 import type { FileClient, FileOwner } from './files.ts';
+import { FileBatch } from './many-files.ts';
 
 export interface CopyOptions {
   signal?: AbortSignal;
@@ -59,10 +62,14 @@ class Copy {
   /** Passes the pieces on, counted. */
   async *counted(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const piece of pieces) {
-      this.#bytes += piece.length;
-      this.options.onProgress?.(this.#bytes);
+      this.count(piece.length);
       yield piece;
     }
+  }
+
+  count(bytes: number): void {
+    this.#bytes += bytes;
+    this.options.onProgress?.(this.#bytes);
   }
 }
 
@@ -111,16 +118,20 @@ const OPEN_BELOW = OPEN_NAMED | constants.O_NOFOLLOW;
 /** The path that was named is followed where it is a link; what lies below is taken as it is. */
 async function sendTree(copy: Copy, from: string, to: string, mode?: number): Promise<void> {
   copy.enter(from, 0);
+  const { files, owner, options } = copy;
+  const batch = new FileBatch(files, owner, options.signal === undefined ? {} : { signal: options.signal });
   const source = await open(from, OPEN_NAMED);
   try {
-    await sendOpened(copy, source, from, to, 0, mode);
+    await sendOpened(copy, batch, source, from, to, 0, mode);
   } finally {
     await source.close();
   }
+  await batch.flush();
 }
 
 async function sendOpened(
   copy: Copy,
+  batch: FileBatch,
   source: FileHandle,
   from: string,
   to: string,
@@ -132,22 +143,27 @@ async function sendOpened(
   const mode = info.mode & 0o7777;
   if (info.isFile()) {
     const pieces = source.createReadStream({ autoClose: false });
+    if (depth > 0 && info.size <= MANY_FILES_CONTENT_MAX) {
+      await batch.add({ kind: 'file', path: to, mode, content: await buffer(copy.counted(pieces)) });
+      return;
+    }
+    await batch.flush();
     const content = Readable.from(copy.counted(pieces), { objectMode: false });
     await files.write(owner, to, content, { mode: fileMode ?? mode }, options.signal);
   } else if (info.isDirectory()) {
-    await files.change(owner, 'mkdir', { path: to, mode, parents: true }, options.signal);
+    await batch.add({ kind: 'directory', path: to, mode });
     const within = placeOf(source, from);
     for (const entry of await readdir(within, { withFileTypes: true })) {
       const { name } = entry;
       const [shown, target] = [join(from, name), `${to === '/' ? '' : to}/${name}`];
       copy.enter(shown, depth + 1);
       if (entry.isSymbolicLink()) {
-        const body = { path: target, target: await readlink(join(within, name)) };
-        await files.change(owner, 'symlink', body, options.signal);
+        const link = await readlink(join(within, name));
+        await batch.add({ kind: 'symlink', path: target, target: link });
       } else if (entry.isFile() || entry.isDirectory()) {
         const below = await open(join(within, name), OPEN_BELOW);
         try {
-          await sendOpened(copy, below, shown, target, depth + 1);
+          await sendOpened(copy, batch, below, shown, target, depth + 1);
         } finally {
           await below.close();
         }
@@ -230,18 +246,72 @@ async function receiveTree(
   copy.enter(from, depth);
   const mode = info.mode & 0o777;
   if (info.kind === 'file') {
-    const content = await files.read(owner, from, {}, options.signal);
-    // wx: a guest that lists a name twice, as a link and as a file, must not be written through.
-    await pipeline(copy.counted(content), createWriteStream(to, { mode, flags: 'wx' }));
+    await receiveFile(copy, from, to, mode);
   } else if (info.kind === 'directory') {
     await mkdir(to, { mode: mode | 0o700 });
+    const small = new SmallFiles(copy);
     for await (const entry of files.list(owner, from, options.signal)) {
       const below = `${from === '/' ? '' : from}/${entry.name}`;
-      await receiveTree(copy, below, join(to, singleName(entry.name)), entry, depth + 1);
+      const target = join(to, singleName(entry.name));
+      if (small.takes(entry)) {
+        copy.enter(below, depth + 1);
+        await small.add(below, target, entry);
+      } else await receiveTree(copy, below, target, entry, depth + 1);
     }
+    await small.flush();
   } else if (info.kind === 'symlink') {
     await symlink(info.target ?? '', to);
   } else {
     options.onSkipped?.(from);
+  }
+}
+
+/** wx: a guest that lists a name twice, as a link and as a file, must not be written through. */
+const NEW = 'wx';
+
+async function receiveFile(copy: Copy, from: string, to: string, mode: number): Promise<void> {
+  const { files, owner, options } = copy;
+  const content = await files.read(owner, from, {}, options.signal);
+  await pipeline(copy.counted(content), createWriteStream(to, { mode, flags: NEW }));
+}
+
+/** Files of one directory that are fetched together. */
+class SmallFiles {
+  readonly #copy: Copy;
+  #waiting: { from: string; to: string; mode: number }[] = [];
+  /** As the guest says. */
+  #bytes = 0;
+
+  constructor(copy: Copy) {
+    this.#copy = copy;
+  }
+
+  takes({ kind, sizeBytes }: FileInfo): boolean {
+    return kind === 'file' && sizeBytes <= MANY_FILES_CONTENT_MAX;
+  }
+
+  async add(from: string, to: string, { mode, sizeBytes }: FileInfo): Promise<void> {
+    this.#waiting.push({ from, to, mode: mode & 0o777 });
+    this.#bytes += sizeBytes;
+    if (this.#waiting.length === MANY_FILES_MAX || this.#bytes >= MANY_FILES_BYTES_MAX) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    const { files, owner, options } = this.#copy;
+    const waiting = this.#waiting;
+    if (waiting.length === 0) return;
+    this.#waiting = [];
+    this.#bytes = 0;
+    const paths = waiting.map(({ from }) => from);
+    let at = 0;
+    for await (const { content } of files.readMany(owner, paths, options.signal)) {
+      const { from, to, mode } = waiting[at++] as (typeof waiting)[number];
+      // One that has grown meanwhile comes by itself.
+      if (content === undefined) await receiveFile(this.#copy, from, to, mode);
+      else {
+        await writeFile(to, content, { mode, flag: NEW });
+        this.#copy.count(content.length);
+      }
+    }
   }
 }

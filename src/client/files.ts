@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import { isStatus } from '../api/status.ts';
-import type { FileInfo, FileListLine, FileRequests } from '../api/wire.ts';
+import type { FileInfo, FileListLine, FileRequests, ReadManyLine, WriteManyRequest } from '../api/wire.ts';
 import { type Endpoint, errorOf } from './endpoint.ts';
 import type { QueryValue, Transport } from './transport.ts';
 
@@ -82,6 +82,36 @@ export class FileClient {
           : new BulkheadError('INTERNAL', 'the list broke off');
     }
     signal?.throwIfAborted();
+  }
+
+  /** Makes all in this order, each whole or not at all; see `WriteManyRequest`. */
+  async writeMany(owner: FileOwner, body: WriteManyRequest, signal?: AbortSignal): Promise<void> {
+    const request = { body, ...(signal === undefined ? {} : { signal }) };
+    await this.#transport.request('POST', `${base(owner)}/write-many`, request);
+  }
+
+  /** Regular files in the order of their paths; `content` is absent of one that is too large to come with others. */
+  async *readMany(
+    owner: FileOwner,
+    paths: readonly string[],
+    signal?: AbortSignal,
+  ): AsyncGenerator<{ file: FileInfo; content?: Buffer }> {
+    const lines = this.#transport.lines<ReadManyLine>('POST', `${base(owner)}/read-many`, {
+      body: { paths },
+      ...(signal === undefined ? {} : { signal }),
+    });
+    let count = 0;
+    for await (const line of lines) {
+      if ('error' in line)
+        throw isStatus(line.error)
+          ? errorOf(line.error)
+          : new BulkheadError('INTERNAL', 'reading the files broke off');
+      const { file, content } = line;
+      count++;
+      yield content === undefined ? { file } : { file, content: Buffer.from(content, 'base64') };
+    }
+    signal?.throwIfAborted();
+    if (count !== paths.length) throw new BulkheadError('INTERNAL', 'reading the files broke off');
   }
 
   async change<Verb extends keyof FileRequests>(

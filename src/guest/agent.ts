@@ -151,6 +151,20 @@ export interface GuestFile {
   target?: string;
 }
 
+/** Something to be made in the guest. */
+export type NewFile =
+  | { kind: 'file'; path: string; mode: number; content: Uint8Array }
+  /** With those above it; nothing is wrong when it is there. */
+  | { kind: 'directory'; path: string; mode: number }
+  /** In place of a file or link that has the name already. */
+  | { kind: 'symlink'; path: string; target: string };
+
+/** A regular file, with its content where that is not larger than was asked for. */
+export interface FileContent {
+  file: GuestFile;
+  content?: Buffer;
+}
+
 /** `tree`: whatever it is, with all below it. */
 export type FileRemoval = 'file' | 'empty-directory' | 'tree';
 
@@ -168,6 +182,17 @@ export interface GuestFiles {
     options: { mode: number; user?: string },
     signal?: AbortSignal,
   ): Promise<void>;
+  /**
+   * Makes all of them in order, each whole or not at all, in one go where the agent can do that. The first that fails ends it;
+   * what came before it stays.
+   */
+  writeMany(files: Iterable<NewFile>, options?: { user?: string }, signal?: AbortSignal): Promise<void>;
+  /** Regular files in the order of their paths, at most MANY_FILES_MAX. */
+  readMany(
+    paths: readonly string[],
+    options: { contentMax: number },
+    signal?: AbortSignal,
+  ): AsyncIterable<FileContent>;
   stat(path: string, options?: { follow?: boolean }, signal?: AbortSignal): Promise<GuestFile>;
   /** Every name in a directory, in no order. */
   list(path: string, signal?: AbortSignal): AsyncIterable<GuestFile>;

@@ -84,7 +84,7 @@ class GuestClient implements GuestAgent {
     this.#helloTimeoutMs = options.helloTimeoutMs ?? HELLO_TIMEOUT_MS;
     this.#requests = new Requests(this.#clock, (error) => this.#end(error));
     this.#sessions = new Sessions(this.#requests);
-    this.files = new SessionFiles(this.#sessions);
+    this.files = new SessionFiles(this.#sessions, () => this.hello.features);
     this.#outerSignal = options.signal;
     this.#outerSignal?.addEventListener('abort', this.#onAbort, { once: true });
     if (this.#outerSignal?.aborted) this.#onAbort();

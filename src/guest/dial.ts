@@ -4,7 +4,7 @@ import { Duplex } from 'node:stream';
 import { BulkheadError } from '../api/errors.ts';
 import { parseIp } from './addresses.ts';
 import type { GuestProcess } from './agent.ts';
-import type { SessionStarter } from './files.ts';
+import type { SessionStarter } from './file-sessions.ts';
 import { OUTPUT_WINDOW_BYTES } from './limits.ts';
 
 /** What agents that know connections say of themselves. */

@@ -47,17 +47,32 @@ export class FileEntryDecoder {
 
   /** The entries that are complete with this piece. Throws AGENT_PROTOCOL. */
   *push(piece: Uint8Array): Generator<GuestFile> {
+    this.add(piece);
+    for (let entry = this.entry(); entry !== undefined; entry = this.entry()) yield entry;
+  }
+
+  /** Adds a piece, for `entry` and `content` to take from. */
+  add(piece: Uint8Array): void {
     this.#rest = this.#rest.length === 0 ? Buffer.from(piece) : Buffer.concat([this.#rest, piece]);
-    let at = 0;
-    for (;;) {
-      const length = this.#lengthAt(at);
-      if (length === undefined) break;
-      const start = at + length.bytes;
-      if (start + length.value > this.#rest.length) break;
-      yield this.#decode(this.#rest.subarray(start, start + length.value));
-      at = start + length.value;
-    }
-    this.#rest = this.#rest.subarray(at);
+  }
+
+  /** The next entry, where all of it is there. Throws AGENT_PROTOCOL. */
+  entry(): GuestFile | undefined {
+    const length = this.#lengthAt(0);
+    if (length === undefined || length.bytes + length.value > this.#rest.length) return undefined;
+    const bytes = this.#take(length.bytes + length.value);
+    return this.#decode(bytes.subarray(length.bytes));
+  }
+
+  /** At most so many bytes behind an entry. */
+  content(bytes: number): Buffer {
+    return this.#take(Math.min(bytes, this.#rest.length));
+  }
+
+  #take(bytes: number): Buffer {
+    const taken = this.#rest.subarray(0, bytes);
+    this.#rest = this.#rest.subarray(bytes);
+    return taken;
   }
 
   /** Nothing follows. Throws AGENT_PROTOCOL in the middle of an entry. */

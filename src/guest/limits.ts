@@ -31,6 +31,10 @@ export const MAX_FEATURES = 64;
 export const MAX_PATH_BYTES = 4095;
 /** One FileEntry: a name and a link's target take at most 4.4 KiB, and the numbers a few bytes each. */
 export const MAX_FILE_ENTRY_BYTES = 8 * 1024;
+/** Content of one file among many; the agent holds it in its memory. Larger ones are written by themselves. */
+export const MANY_FILES_CONTENT_BYTES = 1024 * 1024;
+/** Files that are read together: the agent has all of them open. */
+export const MANY_FILES_MAX = 256;
 
 /** First wait for a hello on a fresh connection; doubled each time up to HELLO_TIMEOUT_MS. A connection that was made
  * before the guest listened may never answer, so early waits are short. */

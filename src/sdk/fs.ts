@@ -1,4 +1,5 @@
 // Files of a sandbox, from programs. Paths are absolute and the sandbox's own, except where a parameter says host.
+import { posix } from 'node:path';
 import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { BulkheadError } from '../api/errors.ts';
@@ -28,6 +29,14 @@ export interface FsMetadata {
   modified: Date;
   /** `null` where the file system does not record it. */
   created: Date | null;
+}
+
+/** One of many files to be written. */
+export interface FsNewFile {
+  path: string;
+  data: Uint8Array | string;
+  /** Permission bits, 0o644 when absent. */
+  mode?: number;
 }
 
 export interface FsOptions {
@@ -166,6 +175,42 @@ export class SandboxFs {
     return new FsWriteSink((content) =>
       withTypedErrors(() => this.#files.write(this.#owner, path, content, how, signal)),
     );
+  }
+
+  /**
+   * Makes many files in few round trips: in this order, each whole or not at all, and all on their disk when it resolves. The first
+   * that cannot be made ends it, and those before it stay. `parents`: directories that are missing above them are made. `user` owns
+   * the files.
+   */
+  async writeMany(
+    files: Iterable<FsNewFile>,
+    options: FsOptions & { user?: string; parents?: boolean } = {},
+  ): Promise<void> {
+    const { parents = false, ...rest } = options;
+    await withTypedErrors(async () => {
+      const { FileBatch } = await import('../client/many-files.ts');
+      const batch = new FileBatch(this.#files, this.#owner, rest);
+      const made = new Set(['', '.', '/']);
+      for (const { path, data, mode } of files) {
+        const parent = posix.dirname(path);
+        if (parents && !made.has(parent)) await batch.add({ kind: 'directory', path: parent });
+        made.add(parent);
+        const content = typeof data === 'string' ? Buffer.from(data) : data;
+        await batch.add({ kind: 'file', path, content, ...(mode === undefined ? {} : { mode }) });
+      }
+      await batch.flush();
+    });
+  }
+
+  /** Contents of many files in few round trips, in the order of their paths. Fails as a whole where one of them cannot be read. */
+  async readMany(paths: readonly string[], options: FsOptions = {}): Promise<Buffer[]> {
+    return withTypedErrors(async () => {
+      const { contentsOf } = await import('../client/many-files.ts');
+      const contents: Buffer[] = [];
+      for await (const { content } of contentsOf(this.#files, this.#owner, paths, options.signal))
+        contents.push(content);
+      return contents;
+    });
   }
 
   /** By name. */

@@ -52,6 +52,7 @@ export type { ExecSink } from './exec-sink.ts';
 export type {
   FsEntry,
   FsMetadata,
+  FsNewFile,
   FsOptions,
   FsReadStream,
   FsWriteSink,

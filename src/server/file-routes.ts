@@ -1,26 +1,25 @@
 // Files of a running sandbox over HTTP. Paths are the guest's; nothing here touches a file of the host.
 import { Readable } from 'node:stream';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import { asBulkheadError, BulkheadError } from '../api/errors.ts';
-import { GROUP_VERSION } from '../api/meta.ts';
 import { statusOf } from '../api/status.ts';
 import type { FileListLine } from '../api/wire.ts';
-import type { GuestFiles } from '../guest/agent.ts';
-import { isJsonObject } from '../store/merge-patch.ts';
 import type { SandboxAccess } from './contracts.ts';
 import { success } from './failures.ts';
-import { FILE_BYTES_MAX, FILE_OPERATIONS_PER_SANDBOX, FILE_OPERATIONS_WAITING_MAX } from './limits.ts';
+import {
+  bodyOf,
+  DEFAULT_DIRECTORY_MODE,
+  DEFAULT_FILE_MODE,
+  FILES,
+  fileWork,
+  permissionBits,
+} from './file-work.ts';
+import { FILE_BYTES_MAX } from './limits.ts';
 import { openLineStream } from './line-stream.ts';
+import { registerManyFileRoutes } from './many-file-routes.ts';
 import { boolean, integer, type Query, single } from './query.ts';
-import { Turns } from './turns.ts';
 
-const FILES = `/apis/${GROUP_VERSION}/namespaces/:namespace/sandboxes/:name/files`;
-const DEFAULT_FILE_MODE = 0o644;
-const DEFAULT_DIRECTORY_MODE = 0o755;
-const MODE_MAX = 0o7777;
 const REMOVALS = ['file', 'empty-directory', 'tree'] as const;
-
-type Work<T> = (files: GuestFiles, signal: AbortSignal) => Promise<T>;
 
 function required(query: Query, name: string): string {
   const value = single(query, name);
@@ -37,49 +36,14 @@ function modeOf(query: Query): number {
   return Number.parseInt(text, 8);
 }
 
-interface Body {
-  text(name: 'path' | 'to' | 'target'): string;
-  field(name: string): unknown;
-}
-
-function bodyOf(request: FastifyRequest): Body {
-  const body = request.body ?? {};
-  if (!isJsonObject(body)) throw new BulkheadError('BAD_REQUEST', 'the body must be a JSON object');
-  return {
-    text(name) {
-      const value = body[name];
-      if (typeof value !== 'string' || value === '')
-        throw new BulkheadError('BAD_REQUEST', `${name} is missing`);
-      return value;
-    },
-    field: (name) => body[name],
-  };
-}
-
 /** Registers content, stat, list and the verbs that change names. */
 export function registerFileRoutes(
   app: FastifyInstance,
   sandboxes: SandboxAccess,
   closing: AbortSignal,
 ): void {
-  const turns = new Turns(FILE_OPERATIONS_PER_SANDBOX, FILE_OPERATIONS_WAITING_MAX);
-
-  /** Runs `work` in its turn while the sandbox counts as used; a client that leaves ends it. */
-  async function withFiles<T>(request: FastifyRequest, reply: FastifyReply, work: Work<T>): Promise<T> {
-    const { namespace, name } = request.params as { namespace: string; name: string };
-    const sandbox = await sandboxes.live(namespace, name);
-    const leave = new AbortController();
-    reply.raw.once('close', () => leave.abort(new BulkheadError('TIMEOUT', 'the client went away')));
-    const signal = AbortSignal.any([leave.signal, closing]);
-    const giveBack = await turns.take(sandbox.uid, signal);
-    const unuse = sandbox.use();
-    try {
-      return await work(sandbox.agent.files, signal);
-    } finally {
-      unuse();
-      giveBack();
-    }
-  }
+  const withFiles = fileWork(sandboxes, closing);
+  registerManyFileRoutes(app, withFiles, closing);
 
   app.get(`${FILES}/content`, async (request, reply) => {
     const query = request.query as Query;
@@ -149,9 +113,7 @@ export function registerFileRoutes(
   app.post(`${FILES}/mkdir`, async (request, reply) => {
     const body = bodyOf(request);
     const path = body.text('path');
-    const mode = body.field('mode') ?? DEFAULT_DIRECTORY_MODE;
-    if (typeof mode !== 'number' || !Number.isInteger(mode) || mode < 0 || mode > MODE_MAX)
-      throw new BulkheadError('BAD_REQUEST', `mode must be a whole number from 0 to ${MODE_MAX}`);
+    const mode = permissionBits(body.field('mode') ?? DEFAULT_DIRECTORY_MODE);
     const parents = body.field('parents') === true;
     await withFiles(request, reply, (files, signal) => files.makeDirectory(path, { mode, parents }, signal));
     return success(`${path} made`);

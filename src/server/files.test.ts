@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { SANDBOX_KIND } from '../api/kinds.ts';
+import { MANY_FILES_BYTES_MAX, MANY_FILES_CONTENT_MAX, MANY_FILES_MAX } from '../api/wire.ts';
 import { FILE_OPERATIONS_PER_SANDBOX } from './limits.ts';
 import { type Harness, sandboxDocument, startHarness } from './testing/harness.ts';
 
@@ -113,4 +114,70 @@ test('a client that leaves in the middle gives its turn back', async () => {
   await assert.rejects(files().write(BOX, '/cut', endless, {}, leave.signal));
   const all = Array.from({ length: 20 }, (_, i) => put(`/after-${i}`, 'x'));
   await Promise.all(all);
+});
+
+test('many files are made in one request, in order; what is wrong with one is said, and those before it stay', async () => {
+  const fake = harness.sandboxes.agent.files;
+  fake.together.length = 0;
+  const base64 = (text: string) => Buffer.from(text).toString('base64');
+  await files().writeMany(BOX, {
+    user: 'app',
+    files: [
+      { kind: 'directory', path: '/together' },
+      { path: '/together/one', content: base64('1'), mode: 0o600 },
+      { kind: 'symlink', path: '/together/link', target: 'one' },
+      { path: '/together/empty', content: '' },
+    ],
+  });
+  assert.deepEqual(fake.together, [4]);
+  assert.deepEqual([await get('/together/one'), await get('/together/empty')], ['1', '']);
+  assert.equal((await files().stat(BOX, '/together/one')).mode, 0o600);
+  assert.equal((await files().stat(BOX, '/together/link')).target, 'one');
+  assert.deepEqual(fake.users.slice(-2), ['app', 'app']);
+  await assert.rejects(
+    files().writeMany(BOX, {
+      files: [
+        { path: '/before', content: base64('kept') },
+        { path: '/no/such', content: '' },
+      ],
+    }),
+    { code: 'NOT_FOUND', message: /\/no\/such/ },
+  );
+  assert.equal(await get('/before'), 'kept');
+  const wrong: [unknown, string, RegExp][] = [
+    [undefined, 'BAD_REQUEST', /files must be a list/],
+    [[{ path: '/a', content: 'no base64!' }], 'BAD_REQUEST', /files\[0\]\.content must be base64/],
+    [[{ path: '/a', content: '', mode: -1 }], 'BAD_REQUEST', /mode must be/],
+    [[{ kind: 'device', path: '/a' }], 'BAD_REQUEST', /files\[0\]\.kind/],
+    [[{ content: '' }], 'BAD_REQUEST', /files\[0\]\.path is missing/],
+    [
+      Array.from({ length: MANY_FILES_MAX + 1 }, () => ({ path: '/a', content: '' })),
+      'TOO_LARGE',
+      /more than/,
+    ],
+    [[{ path: '/a', content: 'A'.repeat(2 * MANY_FILES_BYTES_MAX) }], 'TOO_LARGE', /bytes of content/],
+  ];
+  for (const [given, code, message] of wrong)
+    await assert.rejects(files().writeMany(BOX, { files: given as never }), { code, message });
+});
+
+test('many files are read in one request; a large one comes without its content, a missing one fails the whole', async () => {
+  await put('/read-1', 'one');
+  await put('/read-2', 'x'.repeat(MANY_FILES_CONTENT_MAX + 1));
+  const fake = harness.sandboxes.agent.files;
+  fake.together.length = 0;
+  const read = await collect(files().readMany(BOX, ['/read-1', '/read-2', '/read-1']));
+  assert.deepEqual(
+    read.map(({ file, content }) => [file.sizeBytes, content?.toString()]),
+    [
+      [3, 'one'],
+      [MANY_FILES_CONTENT_MAX + 1, undefined],
+      [3, 'one'],
+    ],
+  );
+  assert.deepEqual(fake.together, [3]);
+  assert.deepEqual(await collect(files().readMany(BOX, [])), []);
+  await assert.rejects(collect(files().readMany(BOX, ['/read-1', '/nothing'])), { code: 'NOT_FOUND' });
+  await assert.rejects(collect(files().readMany(BOX, ['/read-1', '/breaks'])), { code: 'FILE_FAILED' });
+  await assert.rejects(collect(files().readMany(BOX, [5 as never])), { code: 'BAD_REQUEST' });
 });

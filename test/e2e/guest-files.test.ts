@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
-import type { GuestFile, GuestFiles } from '../../src/guest/agent.ts';
+import type { GuestFile, GuestFiles, NewFile } from '../../src/guest/agent.ts';
 import { TestGuest, text } from './guest-harness.ts';
 
 let guest: TestGuest;
@@ -144,4 +144,65 @@ test('a link that climbs stays beneath the root, a full disk is told in its own 
     message: /No space left/,
   });
   assert.deepEqual(await listed('/small'), []);
+});
+
+test('many files are made in one session: modes, owners, links, odd names, and in place of what was there', async () => {
+  await sh('mkdir /many-in; printf 12345 >/many-kept; echo old >/many-in/0; ln -s /many-kept /many-in/1');
+  const made = Array.from({ length: 300 }, (_, index): NewFile => {
+    const content = Buffer.alloc(index === 7 ? 1024 * 1024 : index, `${index}`);
+    return { kind: 'file', path: `/many-in/${index}`, mode: 0o640, content };
+  });
+  await files.writeMany(
+    [
+      { kind: 'directory', path: '/many-in/deep/er', mode: 0o750 },
+      ...made,
+      { kind: 'file', path: '/many-in/deep/er/odd \n name', mode: 0o4755, content: Buffer.from('odd') },
+      { kind: 'symlink', path: '/many-in/link', target: '../many-kept' },
+    ],
+    { user: '77:88' },
+  );
+  assert.equal((await listed('/many-in')).length, 302);
+  assert.equal(await text(await files.read('/many-in/299')), '299'.repeat(100).slice(0, 299));
+  assert.equal((await files.stat('/many-in/7')).sizeBytes, 1024 * 1024);
+  const { mode, uid, gid, kind } = await files.stat('/many-in/1');
+  assert.deepEqual([mode, uid, gid, kind], [0o640, 77, 88, 'file'], 'the link was replaced');
+  assert.equal((await files.stat('/many-kept')).sizeBytes, 5, 'and not written through');
+  assert.equal((await files.stat('/many-in/deep/er/odd \n name')).mode, 0o4755);
+  assert.deepEqual((await files.stat('/many-in/link')).target, '../many-kept');
+  const read: string[] = [];
+  for await (const { file, content } of files.readMany(['/many-in/5', '/many-in/7', '/many-in/link'], {
+    contentMax: 1000,
+  }))
+    read.push(`${file.name} ${content ?? file.sizeBytes}`);
+  assert.deepEqual(read, ['5 55555', '7 1048576', 'link 12345']);
+});
+
+test('the first of many that cannot be made or read ends it, with its own reason; a reader that leaves ends the work', async () => {
+  await sh('mkdir /many-bad; mkfifo /many-bad/pipe; mkdir /tiny; mount -t tmpfs -o size=64k none /tiny');
+  const file = (path: string, content: Uint8Array = Buffer.from('x')): NewFile => ({
+    ...{ kind: 'file', path, mode: 0o644, content },
+  });
+  for (const [bad, failure] of [
+    [file('/none/x'), { code: 'NOT_FOUND', message: /^\/none: No such file/ }],
+    [file('/many-bad/..'), { code: 'INVALID' }],
+    [file('/tiny/big', Buffer.alloc(200 * 1024)), { code: 'FILE_FAILED', message: /No space left/ }],
+  ] as const) {
+    await sh('rm -f /many-bad/before /many-bad/after');
+    await assert.rejects(files.writeMany([file('/many-bad/before'), bad, file('/many-bad/after')]), failure);
+    assert.deepEqual(
+      (await listed('/many-bad')).map(({ name }) => name),
+      ['before', 'pipe'],
+      'nothing after it, and nothing half',
+    );
+  }
+  assert.deepEqual(await listed('/tiny'), []);
+  const read = async (paths: string[]) => {
+    for await (const _ of files.readMany(paths, { contentMax: 1024 * 1024 })) return;
+  };
+  await assert.rejects(read(['/many-bad/before', '/many-bad/none']), { code: 'NOT_FOUND' });
+  await assert.rejects(read(['/many-bad/pipe']), { code: 'INVALID' });
+  await assert.rejects(read(Array(257).fill('/many-bad/before')), { code: 'TOO_LARGE' });
+  await sh('dd if=/dev/zero of=/many-bad/large bs=1M count=1 2>/dev/null');
+  await read(Array(256).fill('/many-bad/large'));
+  assert.equal((await files.stat('/many-bad/large')).sizeBytes, 1024 * 1024);
 });

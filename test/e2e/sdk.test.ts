@@ -295,6 +295,29 @@ describe('files', () => {
     await assert.rejects(fs.write('/proc/none', 'x'), FileError);
   });
 
+  test('many files go in and out in few round trips', async () => {
+    const fs = box.fs();
+    const made = Array.from({ length: 300 }, (_, index) => ({
+      path: `/lot/${index % 3}/${index}`,
+      data: `${index}`,
+    }));
+    await assert.rejects(fs.writeMany(made), NotFoundError);
+    await fs.writeMany(made, { parents: true, user: '12:13' });
+    await fs.writeMany([{ path: '/lot/large', data: Buffer.alloc(3 * 1024 * 1024, 'x'), mode: 0o700 }]);
+    const paths = ['/lot/large', ...made.map(({ path }) => path)];
+    const [large, ...rest] = await fs.readMany(paths);
+    assert.equal(large?.length, 3 * 1024 * 1024);
+    assert.deepEqual(
+      rest.map((each) => each.toString()),
+      made.map(({ data }) => data),
+    );
+    assert.equal(
+      (await box.exec('stat', ['-c', '%u:%g %a', '/lot/1/1', '/lot/large'])).stdout(),
+      '12:13 644\n0:0 700\n',
+    );
+    await assert.rejects(fs.readMany(['/lot/large', '/lot/none']), NotFoundError);
+  });
+
   test('a file larger than the memory that anybody may take goes in and out unchanged', LARGE, async () => {
     await using large = await Sandbox.create({ ...SMALL, diskMib: 2 * LARGE_MIB });
     const highest = await resetHighestMemory(daemon.pid);

@@ -186,6 +186,18 @@ export declare type HostMessage = Message<"bulkhead.agent.v1.HostMessage"> & {
      */
     value: ThawRoot;
     case: "thawRoot";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.WriteFiles write_files = 28;
+     */
+    value: WriteFiles;
+    case: "writeFiles";
+  } | {
+    /**
+     * @generated from field: bulkhead.agent.v1.ReadFiles read_files = 29;
+     */
+    value: ReadFiles;
+    case: "readFiles";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1038,6 +1050,109 @@ export declare type WriteFile = Message<"bulkhead.agent.v1.WriteFile"> & {
 export declare const WriteFileSchema: GenMessage<WriteFile>;
 
 /**
+ * A session whose stdin is a row of FileHead, each behind its length as a varint, and each of a file followed by its content. What a
+ * head names is in place, whole, before the next is read, and all of it is on its disks at the end. The first that cannot be made
+ * ends the session: the exit code is a FailureCode and stderr has one line; what came before it stays. Only from agents with the
+ * feature "many-files".
+ *
+ * @generated from message bulkhead.agent.v1.WriteFiles
+ */
+export declare type WriteFiles = Message<"bulkhead.agent.v1.WriteFiles"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: string user = 2;
+   */
+  user: string;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.WriteFiles.
+ * Use `create(WriteFilesSchema)` to create a new message.
+ */
+export declare const WriteFilesSchema: GenMessage<WriteFiles>;
+
+/**
+ * A session whose stdout has, for each path, a FileEntry behind its length as a varint, followed by the content where that has at
+ * most so many bytes. Nothing is put out unless all are regular files. Only from agents with the feature "many-files".
+ *
+ * @generated from message bulkhead.agent.v1.ReadFiles
+ */
+export declare type ReadFiles = Message<"bulkhead.agent.v1.ReadFiles"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: repeated string paths = 2;
+   */
+  paths: string[];
+
+  /**
+   * @generated from field: uint32 content_max = 3;
+   */
+  contentMax: number;
+
+  /**
+   * @generated from field: uint32 output_credit = 4;
+   */
+  outputCredit: number;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.ReadFiles.
+ * Use `create(ReadFilesSchema)` to create a new message.
+ */
+export declare const ReadFilesSchema: GenMessage<ReadFiles>;
+
+/**
+ * On the stdin of WriteFiles. A directory is made with those above it, and nothing is wrong when it is there; a link takes the place of
+ * a file or link that has the name already.
+ *
+ * @generated from message bulkhead.agent.v1.FileHead
+ */
+export declare type FileHead = Message<"bulkhead.agent.v1.FileHead"> & {
+  /**
+   * @generated from field: string path = 1;
+   */
+  path: string;
+
+  /**
+   * @generated from field: bulkhead.agent.v1.FileKind kind = 2;
+   */
+  kind: FileKind;
+
+  /**
+   * @generated from field: uint32 mode = 3;
+   */
+  mode: number;
+
+  /**
+   * Of a file.
+   *
+   * @generated from field: uint32 size = 4;
+   */
+  size: number;
+
+  /**
+   * Of a link.
+   *
+   * @generated from field: string target = 5;
+   */
+  target: string;
+};
+
+/**
+ * Describes the message bulkhead.agent.v1.FileHead.
+ * Use `create(FileHeadSchema)` to create a new message.
+ */
+export declare const FileHeadSchema: GenMessage<FileHead>;
+
+/**
  * A session that looks at names beneath the container's root, or changes them, as root. Links in the directories of a
  * path are followed within the root; what the last part names is acted upon itself, link or not, unless said otherwise.
  * Exit code 0 means done; otherwise stderr has one line.
@@ -1296,7 +1411,7 @@ export declare type Dial = Message<"bulkhead.agent.v1.Dial"> & {
 export declare const DialSchema: GenMessage<Dial>;
 
 /**
- * On the stdout of FileAction, each behind its length as a varint.
+ * On the stdout of FileAction and ReadFiles, each behind its length as a varint.
  *
  * @generated from message bulkhead.agent.v1.FileEntry
  */
@@ -1362,7 +1477,7 @@ export declare type FileEntry = Message<"bulkhead.agent.v1.FileEntry"> & {
 export declare const FileEntrySchema: GenMessage<FileEntry>;
 
 /**
- * Answer to Exec, ReadFile, WriteFile, FileAction and Dial.
+ * Answer to Exec, ReadFile, WriteFile, WriteFiles, ReadFiles, FileAction and Dial.
  *
  * @generated from message bulkhead.agent.v1.Started
  */

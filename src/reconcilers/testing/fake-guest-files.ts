@@ -1,7 +1,7 @@
 // Files of a fake guest, as far as the reconciler changes them.
 import { Readable } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
-import type { GuestFile, GuestFiles } from '../../guest/agent.ts';
+import type { FileContent, GuestFile, GuestFiles, NewFile } from '../../guest/agent.ts';
 
 export interface FakeFile {
   kind: 'file' | 'directory' | 'symlink';
@@ -42,6 +42,18 @@ export class FakeGuestFiles implements GuestFiles {
         throw new BulkheadError('FILE_FAILED', `${path}: Is a directory`);
       this.#root.set(path, { kind: 'file', content: Buffer.concat(chunks).toString(), mode });
     });
+  }
+
+  async writeMany(files: Iterable<NewFile>, _options?: unknown, signal?: AbortSignal): Promise<void> {
+    for (const file of files) {
+      if (file.kind === 'directory') await this.makeDirectory(file.path, file, signal);
+      else if (file.kind === 'symlink') await this.symlink(file.path, file.target, signal);
+      else await this.write(file.path, Readable.from([file.content]), file, signal);
+    }
+  }
+
+  readMany(): AsyncIterable<FileContent> {
+    throw unknown('read many files');
   }
 
   stat(path: string, _options?: { follow?: boolean }, signal?: AbortSignal): Promise<GuestFile> {

@@ -1,7 +1,8 @@
 // Files without a guest: a tree in memory with the rules that the server depends on.
+import { dirname } from 'node:path/posix';
 import { Readable } from 'node:stream';
 import { BulkheadError } from '../../api/errors.ts';
-import type { FileRemoval, GuestFile, GuestFiles } from '../../guest/agent.ts';
+import type { FileContent, FileRemoval, GuestFile, GuestFiles, NewFile } from '../../guest/agent.ts';
 
 interface Entry {
   kind: 'file' | 'directory' | 'symlink';
@@ -18,6 +19,8 @@ export class FakeFiles implements GuestFiles {
   readonly broken = new Set<string>();
   /** Owners of writes, as they were asked for. */
   readonly users: (string | undefined)[] = [];
+  /** How many names each session about many files had. */
+  readonly together: number[] = [];
   /** Operations under way, and the most there were at once. */
   running = 0;
   mostRunning = 0;
@@ -76,6 +79,36 @@ export class FakeFiles implements GuestFiles {
       this.users.push(options.user);
       this.entries.set(path, { kind: 'file', data: Buffer.concat(pieces), mode: options.mode });
     });
+  }
+
+  writeMany(files: Iterable<NewFile>, options: { user?: string } = {}): Promise<void> {
+    return this.#enter(() => {
+      this.together.push(0);
+      for (const file of files) {
+        const at = this.together.length - 1;
+        this.together[at] = (this.together[at] ?? 0) + 1;
+        if (file.kind === 'file') this.users.push(options.user);
+        const data =
+          file.kind === 'file' ? file.content : file.kind === 'symlink' ? file.target : Buffer.alloc(0);
+        if (!this.entries.has(dirname(file.path)) && file.kind !== 'directory')
+          throw new BulkheadError('NOT_FOUND', `${file.path}: No such file or directory`);
+        const mode = file.kind === 'symlink' ? 0o777 : file.mode;
+        this.entries.set(file.path, { kind: file.kind, data: Buffer.from(data), mode });
+      }
+    });
+  }
+
+  async *readMany(
+    paths: readonly string[],
+    { contentMax }: { contentMax: number },
+  ): AsyncGenerator<FileContent> {
+    this.together.push(paths.length);
+    for (const path of paths) this.#get(path);
+    for (const path of paths) {
+      const file = this.#describe(path);
+      if (this.broken.has(path)) throw new BulkheadError('FILE_FAILED', `${path}: I/O error`);
+      yield file.sizeBytes > contentMax ? { file } : { file, content: this.#get(path).data };
+    }
   }
 
   stat(path: string): Promise<GuestFile> {

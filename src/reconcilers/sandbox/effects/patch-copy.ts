@@ -1,11 +1,8 @@
 // Puts the content of a copy into a guest.
 import type { CopyBundle, CopyEntry } from '../../../api/copies/bundle.ts';
 import { BulkheadError } from '../../../api/errors.ts';
-import type { GuestFiles } from '../../../guest/agent.ts';
-import { type Made, makeParents, once, refuseReplacing, unless } from './patch-files.ts';
-
-/** File operations of the guest at a time: each is a process there. */
-const AT_ONCE = 8;
+import type { GuestFiles, NewFile } from '../../../guest/agent.ts';
+import { type Made, makeParents, refuseReplacing, unless } from './patch-files.ts';
 
 interface Target {
   path: string;
@@ -60,22 +57,13 @@ async function write(
   signal: AbortSignal,
 ): Promise<void> {
   await makeParents(files, path, signal);
-  for (const entry of entries) {
-    signal.throwIfAborted();
-    if (entry.kind === 'directory')
-      await files.makeDirectory(pathOf(path, entry), { mode: entry.mode, parents: true }, signal);
-  }
-  const rest = entries.filter(({ kind }) => kind !== 'directory').values();
-  const worker = async (): Promise<void> => {
-    for (const entry of rest) {
-      signal.throwIfAborted();
-      const at = pathOf(path, entry);
-      if (entry.kind === 'symlink') await files.symlink(at, entry.target ?? '', signal);
-      else await files.write(at, once(contentOf(entry.path)), { mode: entry.mode }, signal);
-    }
-  };
-  const done = await Promise.allSettled(Array.from({ length: AT_ONCE }, worker));
-  for (const each of done) if (each.status === 'rejected') throw each.reason;
+  const newFiles = entries.map((entry): NewFile => {
+    const at = pathOf(path, entry);
+    if (entry.kind === 'directory') return { kind: 'directory', path: at, mode: entry.mode };
+    if (entry.kind === 'symlink') return { kind: 'symlink', path: at, target: entry.target ?? '' };
+    return { kind: 'file', path: at, mode: entry.mode, content: contentOf(entry.path) };
+  });
+  await files.writeMany(newFiles, {}, signal);
 }
 
 function pathOf(path: string, entry: CopyEntry): string {
