@@ -87,6 +87,18 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'network/policy',
     ],
   },
+  subresources: {
+    owns: "the aggregated API of a cluster: who may ask, the way to a sandbox's node, the certificates on it",
+    mayImport: [
+      'api',
+      'store/store.ts',
+      'store/merge-patch.ts',
+      'store/cluster',
+      'controller',
+      'server',
+      'network/intercept/certificates.ts',
+    ],
+  },
   client: {
     owns: 'the HTTP client, to a daemon by its socket or to a cluster by its API server',
     mayImport: ['api', 'kubeconfig', 'network/policy/effective.ts'],
@@ -110,6 +122,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
       'metrics',
       'tracing',
       'server',
+      'subresources',
     ],
   },
 };

@@ -314,6 +314,20 @@ export const ERRORS = {
     terminal: false,
     hint: 'Start it, or wait until it is Ready.',
   },
+  NODE_LOST: {
+    reason: 'NodeLost',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: 'Wait until the node is heard of again; docs/cluster.md says what to do with one that never returns.',
+  },
+  NODE_UNREACHABLE: {
+    reason: 'NodeUnreachable',
+    httpStatus: 503,
+    exitCode: 125,
+    terminal: false,
+    hint: "Try again: the node's agent may be restarting. If it repeats, look at its Pod and at the way from controller to node.",
+  },
   COMMAND_NOT_FOUND: {
     reason: 'CommandNotFound',
     httpStatus: 422,

@@ -6,6 +6,7 @@ import { type HostFlags, hostOptions, hostSettings } from './host-options.ts';
 
 interface Options extends HostFlags, ClusterFlags {
   nodeName: string;
+  subresourcesAddress?: string;
 }
 
 export function define(command: Command): void {
@@ -15,6 +16,10 @@ export function define(command: Command): void {
         .default(hostname())
         .env('BULKHEAD_NODE_NAME'),
     )
+    .option(
+      '--subresources-address <host:port>',
+      'where the controllers of the cluster reach sandboxes (default: nowhere)',
+    )
     .action(node);
 }
 
@@ -22,5 +27,10 @@ async function node(options: Options): Promise<void> {
   const settings = await hostSettings(options);
   const signal = untilStopped();
   const { runDaemon } = await import('../daemon/daemon.ts');
-  await runDaemon({ ...settings, node: { ...clusterSettings(options), nodeName: options.nodeName } }, signal);
+  const { nodeName, subresourcesAddress } = options;
+  const node = {
+    ...{ ...clusterSettings(options), nodeName },
+    ...(subresourcesAddress === undefined ? {} : { subresourcesAddress }),
+  };
+  await runDaemon({ ...settings, node }, signal);
 }

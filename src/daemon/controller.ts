@@ -28,6 +28,7 @@ import { type GuardedMetricsOptions, guardedMetrics } from './guarded-metrics.ts
 import { clusterStore } from './node.ts';
 import { policySummaryController } from './policy-summary.ts';
 import { serviceController } from './service-controller.ts';
+import { OUR_REQUESTS, Subresources, type SubresourcesOptions } from './subresources.ts';
 
 const LEADER_LEASE = 'bulkhead-controller';
 
@@ -41,6 +42,8 @@ export interface ControllerOptions extends ClusterOptions {
   leaseDurationMs?: number;
   /** For a Prometheus of the cluster; none where absent. */
   guardedMetrics?: GuardedMetricsOptions;
+  /** The API of subresources; not served where absent. */
+  subresources?: SubresourcesOptions;
 }
 
 /** Runs until `signal` aborts. Throws when leadership is lost: another one leads then. */
@@ -62,6 +65,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
       ...{ Pod: { labels: SANDBOX_UID_LABEL }, EndpointSlice: { labels: OUR_SLICES } },
       // Beside those of agents a cluster has one for each kubelet, renewed every ten seconds.
       Lease: { fields: `metadata.namespace=${options.namespace}` },
+      CertificateSigningRequest: { fields: OUR_REQUESTS },
     },
   );
   await using opened = new AsyncDisposableStack();
@@ -72,6 +76,13 @@ export async function runController(options: ControllerOptions, signal: AbortSig
     await serving.start(() => undefined);
     opened.defer(() => serving.stop());
   }
+  const { namespace } = options;
+  const subresources =
+    options.subresources === undefined
+      ? undefined
+      : new Subresources(options.subresources, { client, store, namespace, clock, log });
+  subresources?.start();
+  opened.defer(() => subresources?.stop());
   const election = new LeaderElection({
     ...{ store, clock, log, identity },
     ...{ namespace: options.namespace, name: LEADER_LEASE },
@@ -146,6 +157,7 @@ export async function runController(options: ControllerOptions, signal: AbortSig
   for (const each of [nodeInformer, leases, caches.policies, caches.volumes, caches.pods, caches.sandboxes])
     manager.add(each);
   for (const each of [controller, granting, unplaced, counting, ...services]) manager.add(each);
+  for (const each of subresources?.signer(metrics) ?? []) manager.add(each);
   const leading = new AbortController();
   let held: Promise<void> | undefined;
   manager.add({

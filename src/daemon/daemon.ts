@@ -50,6 +50,7 @@ import { policyAccess } from './policy-access.ts';
 import { PortUses } from './port-uses.ts';
 import { sandboxAccess } from './sandbox-access.ts';
 import { Starts } from './starts.ts';
+import { agentSubresources } from './subresources.ts';
 import { untilUnused } from './until-unused.ts';
 import { PRODUCT_VERSION } from './version.ts';
 import { volumeAccess } from './volume-access.ts';
@@ -325,6 +326,11 @@ export async function runDaemon(options: DaemonOptions, signal: AbortSignal): Pr
     const scraped = { metrics: (accept?: string) => metrics.scrape(accept), healthChecks };
     if (options.node.guardedMetrics !== undefined)
       manager.add(guardedMetrics(options.node.guardedMetrics, options.node, { ...scraped, clock, log }));
+    const { subresourcesAddress: address } = options.node;
+    if (address !== undefined)
+      manager.add(
+        agentSubresources({ cluster: options.node, address, listener: server.forCluster, clock, log }),
+      );
   }
   const unused = new AbortController();
   if (options.untilUnused === true)

@@ -22,6 +22,8 @@ export interface NodeOptions extends ClusterOptions {
   namespace: string;
   /** For a Prometheus of the cluster; none where absent. */
   guardedMetrics?: GuardedMetricsOptions;
+  /** HOST:PORT where the cluster's controllers reach sandboxes; not served where absent. */
+  subresourcesAddress?: string;
 }
 
 /** On a Node: the driver that runs its VMs, `libkrun` or `software`. */

@@ -47,19 +47,7 @@ export class Connections {
 
   constructor(app: FastifyInstance, limits: ConnectionLimits) {
     this.#limits = limits;
-    const server: Server = app.server;
-    // Requests of a TLS server come from the sockets that stand once the handshake is over. Those in it count as many more.
-    const isTls = (server as unknown) instanceof TlsServer;
-    if (isTls) server.maxConnections = 2 * limits.connections;
-    server.prependListener(isTls ? 'secureConnection' : 'connection', (socket: Socket) =>
-      this.#connected(socket),
-    );
-    server.on('upgrade', (_request: IncomingMessage, socket: Duplex) => {
-      const connection = this.#open.get(socket);
-      if (connection !== undefined) connection.upgraded = true;
-    });
-    // A listener takes the decision from Node, which would close quiet watches too.
-    server.setTimeout(limits.stallMs, (socket) => this.#quiet(socket));
+    this.guard(app.server);
     app.addHook('onRequest', async (request, reply) => {
       // Thousands of requests may have been read together with the refused one; answering them is work, too.
       if (this.#open.get(request.raw.socket)?.refused ?? true) reply.hijack();
@@ -69,6 +57,22 @@ export class Connections {
       if (typeof payload === 'string' || Buffer.isBuffer(payload)) this.#answered(reply.raw, payload.length);
       return payload;
     });
+  }
+
+  /** Another server whose requests the same application answers: the bounds hold for both together. */
+  guard(server: Server): void {
+    // Requests of a TLS server come from the sockets that stand once the handshake is over. Those in it count as many more.
+    const isTls = (server as unknown) instanceof TlsServer;
+    if (isTls) server.maxConnections = 2 * this.#limits.connections;
+    server.prependListener(isTls ? 'secureConnection' : 'connection', (socket: Socket) =>
+      this.#connected(socket),
+    );
+    server.on('upgrade', (_request: IncomingMessage, socket: Duplex) => {
+      const connection = this.#open.get(socket);
+      if (connection !== undefined) connection.upgraded = true;
+    });
+    // A listener takes the decision from Node, which would close quiet watches too.
+    server.setTimeout(this.#limits.stallMs, (socket) => this.#quiet(socket));
   }
 
   /** Ends every connection at once, streams too. */

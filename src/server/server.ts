@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { BulkheadError } from '../api/errors.ts';
 import { GROUP_VERSION } from '../api/meta.ts';
 import { closeApp, createApp } from './app.ts';
+import { ClusterListener } from './cluster-listener.ts';
 import { registerCommitRoutes } from './commit-routes.ts';
 import { Connections } from './connections.ts';
 import type { ServerDependencies } from './contracts.ts';
@@ -41,6 +42,8 @@ export interface ListenOptions {
 export interface ApiServer {
   /** Milliseconds since the last request of the API ended; 0 while there is one, watches and holds included. */
   readonly idleMs: number;
+  /** The subresources of sandboxes for the controllers of a cluster; listens where it is told to. */
+  readonly forCluster: ClusterListener;
   listen(options: ListenOptions): Promise<void>;
   /** Ends watches and streams, lets requests finish, and removes the socket. Safe to repeat. */
   close(): Promise<void>;
@@ -54,6 +57,7 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
 
   const api = createApp(deps.logger);
   const apiConnections = new Connections(api, apiLimits);
+  const forCluster = new ClusterListener(api, apiConnections);
   const use = new RequestUse(api, () => performance.now());
   api.removeAllContentTypeParsers();
   for (const type of OBJECT_TYPES) {
@@ -81,6 +85,7 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
   registerHealth(monitoring, deps);
 
   return {
+    forCluster,
     get idleMs() {
       return use.idleMs;
     },
@@ -100,7 +105,9 @@ export function createServer(deps: ServerDependencies, apiLimits = API_CONNECTIO
       closing.abort();
       await Promise.all([
         closeApp(monitoring, monitoringConnections),
-        atMost(STREAMS_CLOSE_TIMEOUT_MS, streams.drained()).then(() => closeApp(api, apiConnections)),
+        atMost(STREAMS_CLOSE_TIMEOUT_MS, streams.drained()).then(() =>
+          Promise.all([closeApp(api, apiConnections), forCluster.close()]),
+        ),
       ]);
     },
   };

@@ -55,12 +55,16 @@ function pemOfKey(key: webcrypto.CryptoKey): string {
 const generateKeys = () => webcrypto.subtle.generateKey(ALGORITHM, true, ['sign', 'verify']);
 
 /** `installation` makes its name one of its own: clients keep authorities apart by name. */
-export async function createAuthority(installation: string, now: number): Promise<Authority> {
+export async function createAuthority(
+  installation: string,
+  now: number,
+  purpose = 'interception',
+): Promise<Authority> {
   const keys = await generateKeys();
   const certificate = await X509CertificateGenerator.createSelfSigned(
     {
       serialNumber: serialNumber(),
-      name: [{ O: ['Bulkhead'] }, { CN: [`Bulkhead interception ${installation}`] }],
+      name: [{ O: ['Bulkhead'] }, { CN: [`Bulkhead ${purpose} ${installation}`] }],
       notBefore: new Date(now - BEFORE_DAYS * DAY_MS),
       notAfter: new Date(now + AUTHORITY_LIFETIME_DAYS * DAY_MS),
       signingAlgorithm: ALGORITHM,
@@ -102,7 +106,17 @@ export interface Leaf {
   readonly expiresAt: number;
 }
 
-/** Makes leaves that this authority vouches for. All have one key, of this process alone. */
+/** What a leaf is good for beside proving who serves a name. */
+export interface LeafOptions {
+  /** Alternative names beside the first one. */
+  names?: readonly string[];
+  /** `client`: for the side that connects. */
+  usage?: 'server' | 'client';
+  /** Of somebody else, who has the key to it; by default that of this process. */
+  publicKey?: webcrypto.CryptoKey;
+}
+
+/** Makes leaves that this authority vouches for. All have one key, of this process alone, but for those of others' keys. */
 export class LeafIssuer {
   readonly #authority: Authority;
   readonly #now: () => number;
@@ -113,8 +127,8 @@ export class LeafIssuer {
     this.#now = now;
   }
 
-  /** For a host name in lower case or an address. */
-  async issue(name: string): Promise<Leaf> {
+  /** For a host name in lower case or an address. The key is that of this process, whoever the leaf is for. */
+  async issue(name: string, options: LeafOptions = {}): Promise<Leaf> {
     this.#prepared ??= this.prepare();
     const { issuer, signingKey, publicKey, key } = await this.#prepared;
     const now = this.#now();
@@ -127,13 +141,19 @@ export class LeafIssuer {
         notBefore: new Date(now - BEFORE_DAYS * DAY_MS),
         notAfter: new Date(expiresAt),
         signingAlgorithm: ALGORITHM,
-        publicKey,
+        publicKey: options.publicKey ?? publicKey,
         signingKey,
         extensions: [
-          new SubjectAlternativeNameExtension([{ type: isIP(name) === 0 ? 'dns' : 'ip', value: name }]),
+          new SubjectAlternativeNameExtension(
+            [name, ...(options.names ?? [])].map((value) => ({
+              ...{ type: isIP(value) === 0 ? 'dns' : 'ip', value },
+            })),
+          ),
           new BasicConstraintsExtension(false, undefined, true),
           new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-          new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
+          new ExtendedKeyUsageExtension([
+            options.usage === 'client' ? ExtendedKeyUsage.clientAuth : ExtendedKeyUsage.serverAuth,
+          ]),
           await AuthorityKeyIdentifierExtension.create(issuer, false, webcrypto),
         ],
       },

@@ -11,6 +11,9 @@ const KUBERNETES_KINDS: Readonly<
   Node: { apiVersion: 'v1', plural: 'nodes', namespaced: false },
   Service: { apiVersion: 'v1', plural: 'services', namespaced: true },
   EndpointSlice: { apiVersion: 'discovery.k8s.io/v1', plural: 'endpointslices', namespaced: true },
+  CertificateSigningRequest: {
+    ...{ apiVersion: 'certificates.k8s.io/v1', plural: 'certificatesigningrequests', namespaced: false },
+  },
   Lease: { apiVersion: 'coordination.k8s.io/v1', plural: 'leases', namespaced: true },
 };
 
