@@ -42,7 +42,10 @@ before(async () => {
   fleet = new Fleet(plane);
   await Promise.all(Object.entries(SKEWS).map(([node, skewMs]) => fleet.startAgent(node, skewMs)));
   await Promise.all([fleet.startController(), fleet.startController()]);
-  await create(SURVIVORS, 'survivor');
+  for (const node of Object.keys(SKEWS))
+    await create(SURVIVORS / 3, 'survivor', {
+      scheduling: { nodeSelector: { 'kubernetes.io/hostname': node } },
+    });
   await converged();
 });
 

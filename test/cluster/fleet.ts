@@ -12,8 +12,8 @@ import { InjectingProxy } from './injecting-proxy.ts';
 const PROJECT = resolve(import.meta.dirname, '..', '..');
 const NODE = join(PROJECT, 'node_modules', '.bin', 'node');
 const FLAGS = ['--expose-gc', '--disable-warning=ExperimentalWarning'];
-/** Of a leader that dies: short, so that many can. */
-const LEASE_DURATION = '3s';
+/** Of a leader that dies: short, so that many can; a machine that builds beside does not renew more often. */
+const LEASE_DURATION = '6s';
 const READY_MS = 120_000;
 
 /** A VM from its start to its end, by the machine's monotonic clock, in milliseconds. */
@@ -36,6 +36,8 @@ export class Part {
   readonly child: ChildProcess;
   readonly proxy: InjectingProxy | undefined;
   leads = false;
+  /** The test ended it, or is about to. */
+  isEnded = false;
   #figures = Promise.withResolvers<Figures>();
 
   constructor(name: string, child: ChildProcess, proxy: InjectingProxy | undefined) {
@@ -60,6 +62,7 @@ export class Part {
   }
 
   async end(signal: NodeJS.Signals): Promise<void> {
+    this.isEnded = true;
     if (!this.running) return;
     const exited = once(this.child, 'exit');
     this.child.kill(signal);
@@ -107,6 +110,10 @@ export class Fleet implements AsyncDisposable {
       ...options,
     ]);
     this.controllers.push(part);
+    // As its Deployment does: one that loses its lease, on a machine without time for it, ends by itself.
+    part.child.once('exit', () => {
+      if (!part.isEnded) void this.startController(flags).catch(() => undefined);
+    });
     await this.#said(
       part,
       ({ msg }) => msg === 'waits to lead',

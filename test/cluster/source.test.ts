@@ -12,7 +12,7 @@ import { ApiServer } from './api-server.ts';
 import { PROJECT, SYSTEM } from './bulkhead-cluster.ts';
 
 const OBJECTS = '/apis/bulkhead.dev/v1alpha1/namespaces/default';
-const APPLIED_MS = 60_000;
+const APPLIED_MS = 180_000;
 
 let server: ApiServer;
 let dir: string;
