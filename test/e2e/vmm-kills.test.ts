@@ -57,7 +57,12 @@ function starter(config: ReturnType<VmmBench['config']>): { child: ChildProcess;
     { stdio: ['ignore', 'pipe', 'ignore'] },
   );
   assert.ok(child.stdout);
-  return { child, up: once(child.stdout, 'data') };
+  const failed = once(child, 'exit').then(([code, signal]) => {
+    throw new Error(`the start ended with ${code ?? signal}`);
+  });
+  const up = Promise.race([once(child.stdout, 'data'), failed]);
+  up.catch(() => undefined); // a start that is killed is not waited for
+  return { child, up };
 }
 
 /** Kills the target as far as it is there; what the daemon had started. */
@@ -129,12 +134,11 @@ test(`${ROUNDS} kills at random moments leave a whole VM or none, and nothing el
     // From before its driver is open to soon after the VM is up. The moment is what this test is about.
     const afterMs = random() * 1.2 * startMs;
     const what = `round ${index}: ${target} after ${afterMs.toFixed(0)} of ${startMs.toFixed(0)} ms`;
-    up.catch(() => undefined);
     try {
       await sleep(afterMs);
       const started = await hit(target, child, config.dir);
       // A daemon that lives goes on until its start has failed, or its VM is up.
-      if (!target.startsWith('daemon')) await Promise.race([up, ended]);
+      if (!target.startsWith('daemon')) await up.catch(() => undefined);
       kill9(child.pid);
       await ended;
       if (await settle(config.dir, started)) survivors++;
