@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
@@ -214,6 +216,26 @@ test('what is not installed in the cluster says so, and so does what breaks off'
     code: 'API_SERVER_UNAVAILABLE',
     message: /closed the connection|does not answer/,
   });
+});
+
+test('a command goes on over connections that break and an aggregated API that is being replaced', async () => {
+  const client = await clientOf({ token: front.token });
+  const flags = { stdin: true, stdout: true, stderr: true, tty: false };
+  const id = randomUUID();
+  const cat = await client.execResumable('default', 'a', {
+    ...flags,
+    command: ['cat'],
+    id,
+    resumeSeconds: 60,
+  });
+  cat.stdin.write('one');
+  assert.equal(String((await once(cat.stdout, 'data'))[0]), 'one');
+  front.failing = 2;
+  front.cut();
+  cat.stdin.end('two');
+  assert.equal(await text(cat.stdout), 'two');
+  assert.equal((await cat.exited).exitCode, 0);
+  assert.equal(front.failing, 0);
 });
 
 test('paths of subresources, and only they, go to the aggregated API', () => {

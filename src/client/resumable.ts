@@ -12,12 +12,12 @@ import {
   type LostMessage,
   type StartedMessage,
 } from '../api/channels.ts';
-import { asBulkheadError, BulkheadError, type ErrorCode } from '../api/errors.ts';
+import { asBulkheadError, BulkheadError } from '../api/errors.ts';
 import { isStatus } from '../api/status.ts';
 import type { ExecQuery } from '../api/wire.ts';
 import { deferred } from './deferred.ts';
 import { dial } from './dial.ts';
-import { type Endpoint, UNREACHABLE } from './endpoint.ts';
+import type { Endpoint } from './endpoint.ts';
 import { InputHistory } from './input-history.ts';
 import { exitOf, INPUT_MESSAGE_BYTES, type StreamConnection, type StreamExit } from './stream.ts';
 import type { QueryValue } from './transport.ts';
@@ -26,8 +26,11 @@ import type { QueryValue } from './transport.ts';
 const ACK_BYTES = 32 * 1024;
 /** Between tries to reach a daemon that is being restarted: soon at first, and never often enough to be a load. */
 const RETRY_MS = { first: 20, most: 500 };
-/** What passes while a daemon comes back: it is not there, has not found the guest yet, or is busy with others that return. */
-const PASSING: ReadonlySet<ErrorCode> = new Set([...UNREACHABLE, 'AGENT_UNREACHABLE', 'TOO_MANY_REQUESTS']);
+/** What passes while a daemon or the agent of a node comes back: it is not there, has not found the guest yet, or is busy with others. */
+function isPassing({ code, row }: BulkheadError): boolean {
+  return code === 'TOO_MANY_REQUESTS' || (row.httpStatus === 503 && !row.terminal);
+}
+
 /** Signals that wait for a connection; more are a program that does not look at what it does. */
 const SIGNALS_WAITING_MAX = 16;
 /** How long the server may take to answer the close. */
@@ -229,7 +232,7 @@ class Resumable implements ResumableConnection {
     } catch (error) {
       const failure = asBulkheadError(error);
       // One that was never told to run is not taken up: it did not start.
-      if (PASSING.has(failure.code) && (this.#hasStarted || !this.#target.isNew)) void this.#resume(failure);
+      if (isPassing(failure) && (this.#hasStarted || !this.#target.isNew)) void this.#resume(failure);
       else this.#fail(failure);
     }
   }
@@ -246,7 +249,7 @@ class Resumable implements ResumableConnection {
         return await this.open(this.resumeQuery());
       } catch (error) {
         last = asBulkheadError(error);
-        if (!PASSING.has(last.code)) return this.#fail(last);
+        if (!isPassing(last)) return this.#fail(last);
       }
     }
   }

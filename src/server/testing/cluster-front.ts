@@ -41,6 +41,8 @@ export interface ClusterFront extends AsyncDisposable {
   /** A client certificate that it trusts, and its key; PEM. */
   readonly client: { cert: string; key: string };
   readonly requests: FrontedRequest[];
+  /** So many requests are answered as an API server does whose backend is being replaced. */
+  failing: number;
   /** Ends every connection that is open. */
   cut(): void;
 }
@@ -111,6 +113,17 @@ export async function startClusterFront(socketPath: string, prefix = ''): Promis
   const { ca, server: tls, client } = certificates();
   const token = 'token-of-a-user';
   const requests: FrontedRequest[] = [];
+  const open = new Set<Duplex>();
+  const cut = (): void => {
+    for (const socket of open) socket.destroy();
+  };
+  const front = {
+    ...{ url: '', ca, token, client, requests, failing: 0, cut },
+    async [Symbol.asyncDispose]() {
+      cut();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
 
   /** The path at the daemon, or the answer in its place. */
   function admit(
@@ -124,6 +137,10 @@ export async function startClusterFront(socketPath: string, prefix = ''): Promis
     const user = certified ? 'certified' : authorization === `Bearer ${token}` ? 'bearer' : undefined;
     if (user === undefined) return { code: 401, reason: 'Unauthorized', message: 'Unauthorized' };
     requests.push({ method: request.method ?? '', path: url, user, asUser, asGroups });
+    if (front.failing > 0) {
+      front.failing -= 1;
+      return { code: 503, reason: '', message: 'service unavailable' };
+    }
     if (asUser === 'nobody')
       return {
         code: 403,
@@ -177,7 +194,6 @@ export async function startClusterFront(socketPath: string, prefix = ''): Promis
   };
 
   const server = createServer({ ...tls, ca, requestCert: true, rejectUnauthorized: false }, serve);
-  const open = new Set<Duplex>();
   server.on('connection', (socket) => {
     open.add(socket);
     socket.on('close', () => open.delete(socket));
@@ -207,16 +223,8 @@ export async function startClusterFront(socketPath: string, prefix = ''): Promis
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
-  const cut = (): void => {
-    for (const socket of open) socket.destroy();
-  };
-  return {
-    ...{ url: `https://127.0.0.1:${port}${prefix}`, ca, token, client, requests, cut },
-    async [Symbol.asyncDispose]() {
-      cut();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
-    },
-  };
+  front.url = `https://127.0.0.1:${port}${prefix}`;
+  return front;
 }
 
 /** A kubeconfig for it, in YAML's JSON. */
