@@ -19,7 +19,7 @@ memory=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
 ((EUID == 0)) || command -v sudo >/dev/null || refuse 'its image can be made by root only, and there is no sudo'
 
 # There is no compiler in the lab.
-make -C libvmm ../build/libvmm/jail-probe ../build/libvmm/udp-probe
+make -C libvmm ../build/libvmm/{jail,udp,frame}-probe
 program=suite
 if [[ ${1:-} == --soak ]]; then
   program=soak

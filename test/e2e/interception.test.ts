@@ -4,15 +4,16 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { NetworkPolicy, Sandbox, Secret } from '../../src/sdk/index.ts';
-import { pythonImage } from '../fixtures/images.ts';
+import { clientsImage } from '../fixtures/images.ts';
 import { TestDaemon } from './daemon-harness.ts';
-import { NetworkWorld, WORLD } from './network-world.ts';
+import { BEARER, CLIENTS, FETCHERS, hostOf } from './network-clients.ts';
+import { MIRRORED } from './network-mirror.ts';
+import { NetworkWorld, SECRET_VALUES as VALUES, WORLD } from './network-world.ts';
 
-/** Debian with curl, wget, git, Python and requests. */
+/** Debian with curl, wget, git, Python, requests, pip and Node. */
 const IMAGE = 'clients.local/debian:test';
 const SECURE = 'https://secure.example.com:8443';
 const ELSEWHERE = 'https://elsewhere.example.com:8443';
-const VALUES = ['first-Value&1', 'second/Value+2'] as const;
 
 const SANDBOX = `apiVersion: bulkhead.dev/v1alpha1
 kind: Sandbox
@@ -39,7 +40,7 @@ let daemon: TestDaemon;
 before(async () => {
   world = await NetworkWorld.open();
   daemon = await TestDaemon.start({ prefix: world.prefix });
-  await daemon.ok('image', 'load', await pythonImage(), '--reference', IMAGE);
+  await daemon.ok('image', 'load', await clientsImage(), '--reference', IMAGE);
   await setSecret(VALUES[0]);
   await daemon.write(
     'authority.yaml',
@@ -90,7 +91,7 @@ async function policyField(path: string): Promise<string> {
 }
 
 async function sh(script: string): Promise<{ code: number; stdout: string; stderr: string }> {
-  return daemon.cli('exec', 'box', '--', 'timeout', '60', '/bin/sh', '-c', script);
+  return daemon.cli('exec', 'box', '--', 'timeout', '180', '/bin/sh', '-c', script);
 }
 
 interface Seen {
@@ -107,21 +108,6 @@ async function seen(script: string): Promise<Seen> {
   return JSON.parse(stdout) as Seen;
 }
 
-const PYTHON = (url: string) =>
-  `python3 -c 'import os, urllib.request as u; print(u.urlopen(u.Request("${url}", headers={"Authorization": "Bearer " + os.environ["API_KEY"]})).read().decode())'`;
-const REQUESTS = (url: string) =>
-  `python3 -c 'import os, requests; print(requests.get("${url}", headers={"Authorization": "Bearer " + os.environ["API_KEY"]}).text)'`;
-const BEARER = '-H "Authorization: Bearer $API_KEY"';
-
-/** Each prints what the server says of a request that carries the secret in a header. */
-const CLIENTS: Readonly<Record<string, (url: string) => string>> = {
-  'curl over HTTP/2': (url) => `curl -sS --http2 ${BEARER} ${url}`,
-  'curl over HTTP/1.1': (url) => `curl -sS --http1.1 ${BEARER} ${url}`,
-  wget: (url) => `wget -q -O - --header "Authorization: Bearer $API_KEY" ${url}`,
-  "Python's urllib": PYTHON,
-  "Python's requests": REQUESTS,
-};
-
 for (const [client, command] of Object.entries(CLIENTS)) {
   test(`${client} works unchanged, and the server gets the value of the secret`, LIMITED, async () => {
     const request = await seen(command(`${SECURE}/a?b=c`));
@@ -131,10 +117,12 @@ for (const [client, command] of Object.entries(CLIENTS)) {
   });
 }
 
-test('git works unchanged', LIMITED, async () => {
-  const { stdout, stderr } = await sh(`git ls-remote ${SECURE}/repository.git`);
-  assert.match(stdout, /refs\/heads\/main/, stderr);
-});
+for (const [client, command] of Object.entries(FETCHERS)) {
+  test(`${client} works unchanged, and signs in with the value of the secret`, LIMITED, async () => {
+    const { stdout, stderr } = await sh(command(hostOf(SECURE), '/private', 'user:$API_KEY@'));
+    assert.match(stdout, new RegExp(`^${MIRRORED}$`, 'm'), `${stdout}${stderr}`);
+  });
+}
 
 test(
   'a bare environment trusts the gateway too, where programs read the bundle of the system',
@@ -176,6 +164,7 @@ const BLOCKED: Readonly<Record<string, string>> = {
   'in a body over HTTP/2, in pieces': `python3 -c 'import os; k = os.environ["API_KEY"]; open("/tmp/split", "w").write("x" * 16370 + k + "y" * 70000)'; curl -sS --http2 --data-binary @/tmp/split ${SECURE}/`,
   'to an allowed host that another connection is for': `curl -sS --http1.1 ${BEARER} -H 'Host: secure.example.com' ${ELSEWHERE}/`,
   'to another host within a connection that is for the allowed one': `curl -sS --http1.1 ${BEARER} -H 'Host: elsewhere.example.com' ${SECURE}/`,
+  'to another host within HTTP/2 that is for the allowed one': `curl -sS --http2 ${BEARER} -H 'Host: elsewhere.example.com' ${SECURE}/`,
   'by an address in place of the name': `curl -sSk ${BEARER} https://${WORLD.allowed}:8443/ -H 'Host: secure.example.com'`,
 };
 
@@ -224,14 +213,24 @@ print(s.recv(1000) == bytes(range(256)))`;
   assert.equal(stdout, 'HTTP/1.1 101 Switching Protocols\nTrue\n', stderr);
 });
 
-test('the gateway leaves no core dump behind', () => {
-  const limits = readFileSync(`/proc/${daemon.gatewayPid}/limits`, 'utf8');
-  assert.match(limits, /^Max core file size +0 +0 /m);
+test('neither gateway nor daemon nor VM leaves a core dump behind', async () => {
+  const { status } = await daemon.get('box');
+  for (const pid of [daemon.gatewayPid, daemon.pid, status.vm?.pid]) {
+    const limits = readFileSync(`/proc/${pid}/limits`, 'utf8');
+    assert.match(limits, /^Max core file size +0 +0 /m, `${pid}`);
+  }
 });
 
 test('the value is nowhere but in the Secret itself and in memory', LIMITED, async () => {
   const [value] = VALUES;
-  const forms = [value, Buffer.from(value).toString('base64')];
+  const forms = [
+    value,
+    encodeURIComponent(value),
+    Buffer.from(value).toString('base64'),
+    Buffer.from(`user:${value}`).toString('base64'),
+    Buffer.from(value).toString('hex'),
+    JSON.stringify(value).slice(1, -1),
+  ];
   const inGuest = await sh(
     `env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; grep -rs '${value}' /etc /run /tmp /var/log`,
   );
@@ -239,10 +238,12 @@ test('the value is nowhere but in the Secret itself and in memory', LIMITED, asy
     guest: inGuest.stdout,
     object: await daemon.ok('get', 'sandbox', 'box', '-o', 'yaml'),
     description: await daemon.ok('describe', 'sandbox', 'box'),
-    events: await daemon.ok('events', 'sandbox/box'),
+    events: await daemon.ok('events'),
+    policy: await daemon.ok('get', 'networkpolicy', '-o', 'yaml'),
+    figures: await daemon.ok('top'),
     'network log': await daemon.ok('network', 'log', 'box'),
     "daemon's log": daemon.log(),
-    ...processWords(),
+    ...processWords((await daemon.get('box')).status.vm?.pid ?? 0),
     ...stateFiles(),
   };
   for (const [where, text] of Object.entries(told))
@@ -250,9 +251,9 @@ test('the value is nowhere but in the Secret itself and in memory', LIMITED, asy
   assert.match(inGuest.stdout, /^API_KEY=bulkheadsecret[0-9a-f]{32}$/m);
 });
 
-/** Command lines and environments of the daemon and its gateway. */
-function processWords(): Record<string, string> {
-  const files = [daemon.pid, daemon.gatewayPid].flatMap((pid) =>
+/** Command lines and environments of the daemon, its gateway and a VM. */
+function processWords(vm: number): Record<string, string> {
+  const files = [daemon.pid, daemon.gatewayPid, vm].flatMap((pid) =>
     ['cmdline', 'environ'].map((file) => `/proc/${pid}/${file}`),
   );
   return Object.fromEntries(files.map((path) => [path, readFileSync(path, 'latin1')]));
@@ -299,6 +300,23 @@ test(
     }
   },
 );
+
+test('all clients work unchanged where no TLS is opened, and no value is with them', LIMITED, async () => {
+  // As before: no TLS is opened but that of hosts of secrets. The guest is to trust the servers themselves.
+  await setTls('intercept: false');
+  const trust = await sh(
+    `cat >/usr/local/share/ca-certificates/servers.crt <<'END'\n${world.authority}\nEND\nupdate-ca-certificates`,
+  );
+  assert.equal(trust.code, 0, trust.stderr);
+  for (const [client, command] of Object.entries(CLIENTS)) {
+    const { headers } = await seen(command(`${ELSEWHERE}/`));
+    assert.match(headers.authorization ?? '', /^Bearer bulkheadsecret[0-9a-f]{32}$/, client);
+  }
+  for (const [client, command] of Object.entries(FETCHERS)) {
+    const { stdout, stderr } = await sh(command(hostOf(ELSEWHERE), '/open', ''));
+    assert.match(stdout, new RegExp(`^${MIRRORED}$`, 'm'), `${client} ${stderr}`);
+  }
+});
 
 test('a program gives a sandbox its network and its secrets, which go with it', LIMITED, async () => {
   const names = async (kind: string) =>

@@ -7,6 +7,8 @@ import { createServer, type Socket } from 'node:net';
 import { createSecureContext } from 'node:tls';
 import { decode, encode } from 'dns-packet';
 import { createAuthority, LeafIssuer } from '../../src/network/intercept/certificates.ts';
+import { mirrored } from './network-mirror.ts';
+import { SECRET_VALUES } from './network-world.ts';
 
 /** By name and type; a name of `rebind` points where no public name may. */
 const NAMES: Readonly<Record<string, { A?: string; AAAA?: string }>> = {
@@ -68,11 +70,16 @@ for (const address of UDP_ADDRESSES)
     server.bind(port, address);
   }
 
-/** Answers each request, or goes on for ever for /slow. */
+/** Answers each request, goes on for ever for /slow, and sends a client of /to/HOST there. */
 function serve(socket: Socket): void {
   socket.on('error', () => {});
   socket.on('data', (chunk) => {
     const text = chunk.toString('latin1');
+    const [, elsewhere] = /^GET \/to\/(\S+)/.exec(text) ?? [];
+    if (elsewhere !== undefined) {
+      socket.end(`HTTP/1.1 302 Found\r\nLocation: http://${elsewhere}/\r\nContent-Length: 0\r\n\r\n`);
+      return;
+    }
     for (const [, path = '', host = ''] of text.matchAll(/GET (\S+) [\s\S]*?Host: *(\S+)/gi)) {
       const body = `reached ${socket.localAddress} as ${host}\n`;
       socket.write(
@@ -86,7 +93,12 @@ function serve(socket: Socket): void {
   });
 }
 
-/** HTTP/2 and HTTP/1.1 over TLS: tells what it was asked, as JSON. One name has a certificate that nobody vouches for. */
+const basic = (value: string): string => `Basic ${Buffer.from(`user:${value}`).toString('base64')}`;
+
+/**
+ * HTTP/2 and HTTP/1.1 over TLS: tells what it was asked, as JSON. One name has a certificate that nobody vouches
+ * for. What network-mirror.ts has is at /open/, and for who has a secret's value as password at /private/.
+ */
 async function serveTls(port: number, authorityFile: string): Promise<void> {
   const authority = await createAuthority('tests', Date.now());
   const [known, unknown] = [authority, await createAuthority('nobody', Date.now())].map(
@@ -108,9 +120,16 @@ async function serveTls(port: number, authorityFile: string): Promise<void> {
     request.on('data', (chunk: Buffer) => body.push(chunk));
     request.on('end', () => {
       const { httpVersion, method, url, headers } = request;
-      // What `git ls-remote` asks of a server that knows nothing of git.
-      if (url?.includes('/info/refs')) {
-        response.end(`${'1'.repeat(40)}\trefs/heads/main\n`);
+      const [, access, path] = /^\/(open|private)(\/[^?]*)/.exec(url ?? '') ?? [];
+      if (path !== undefined) {
+        if (access === 'private' && !SECRET_VALUES.some((value) => headers.authorization === basic(value))) {
+          response.writeHead(401, { 'www-authenticate': 'Basic realm="mirror"' }).end();
+          return;
+        }
+        const file = mirrored(path);
+        if (path.endsWith('/')) response.setHeader('content-type', 'text/html');
+        response.writeHead(file === undefined ? 404 : 200, { 'content-length': file?.length ?? 0 });
+        response.end(method === 'HEAD' ? '' : (file ?? ''));
         return;
       }
       const text = Buffer.concat(body).toString();

@@ -20,6 +20,8 @@ export const WORLD = {
   other6: '2600::11',
   dns6: '2600::53',
 };
+/** Of secrets, the second after the first; what servers take as passwords. */
+export const SECRET_VALUES = ['first-Value&1', 'second/Value+2'] as const;
 const METADATA = ['169.254.169.254', '169.254.170.2', '168.63.129.16', '100.100.100.200', '192.0.0.192'];
 
 const ip = (...args: string[]) => execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -74,7 +76,7 @@ export class NetworkWorld implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#children) {
       const gone = once(child, 'exit');
-      child.kill('SIGKILL');
+      child.kill('SIGTERM');
       await gone;
     }
     rmSync(this.#folder, { recursive: true });
