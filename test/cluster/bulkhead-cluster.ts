@@ -35,9 +35,9 @@ export async function helm(cluster: TestCluster, ...args: string[]): Promise<voi
   assert.equal(code, 0, `helm ${args.join(' ')}: ${stdout}${stderr}`);
 }
 
-/** Installs the chart, and loads the image `bulkhead.local/busybox` on each of `nodes` nodes. */
-export async function install(cluster: TestCluster, nodes = 1): Promise<void> {
-  const settings = SETTINGS.flatMap((value) => ['--set', value]);
+/** Installs the chart, and loads the image `bulkhead.local/busybox` on each of `nodes` nodes. `more`: settings of one's own. */
+export async function install(cluster: TestCluster, nodes = 1, more: string[] = []): Promise<void> {
+  const settings = [...SETTINGS, ...more].flatMap((value) => ['--set', value]);
   await helm(
     cluster,
     ...['install', 'bulkhead', CHART, '--create-namespace', '--wait', '--timeout', '3m'],

@@ -36,17 +36,26 @@ for (const example of readdirSync(EXAMPLES)) {
   });
 }
 
-test('parts go where they are told, and nobody reaches the controller where policies are on', async () => {
-  const manifests = await rendered('-f', join(EXAMPLES, 'kvm-nodes.yaml'));
+test('parts go where they are told, and the controller is reached by what it serves where policies are on', async () => {
+  const kvmNodes = ['-f', join(EXAMPLES, 'kvm-nodes.yaml')];
+  const manifests = await rendered(...kvmNodes, '--set', 'subresources.enabled=true');
   const found = (kind: string) => manifests.find((each) => each.kind === kind)?.spec;
   assert.equal(found('DaemonSet')?.template.spec.nodeSelector?.['example.com/kvm'], 'true');
   assert.deepEqual(found('Deployment')?.template.spec.nodeSelector, {
     'node-role.kubernetes.io/control-plane': '',
   });
   const policy = found('NetworkPolicy');
-  assert.ok(policy);
-  assert.equal(policy.ingress, undefined);
-  assert.equal(policy.egress.length, 2);
+  assert.deepEqual(policy?.ingress, [{ ports: [{ protocol: 'TCP', port: 8443 }] }]);
+  assert.equal(policy.egress.length, 3);
+  const closed = await rendered(...kvmNodes);
+  const strict = closed.find(({ kind }) => kind === 'NetworkPolicy')?.spec;
+  assert.ok(strict);
+  assert.equal(strict.ingress, undefined);
+  assert.equal(strict.egress.length, 2);
+  assert.equal(
+    closed.some(({ kind, metadata }) => kind === 'APIService' || metadata.name.includes('subresources')),
+    false,
+  );
   assert.equal(
     (await rendered()).some(({ kind }) => kind === 'NetworkPolicy'),
     false,

@@ -10,6 +10,10 @@ import { clusterProgram, command } from './cluster.ts';
 const RIGHTS: Readonly<Record<string, { everywhere: string[]; own: string[] }>> = {
   'bulkhead-controller': {
     everywhere: [
+      'apiservices.apiregistration.k8s.io v1alpha1.subresources.bulkhead.dev: get patch',
+      'certificatesigningrequests.certificates.k8s.io: list watch',
+      'certificatesigningrequests/approval.certificates.k8s.io: patch',
+      'certificatesigningrequests/status.certificates.k8s.io: patch',
       'configmaps: list watch',
       'endpointslices.discovery.k8s.io: create delete list patch watch',
       'events.events.k8s.io: create get patch',
@@ -25,13 +29,21 @@ const RIGHTS: Readonly<Record<string, { everywhere: string[]; own: string[] }>> 
       'sandboxes/status.bulkhead.dev: patch',
       'secrets: list watch',
       'services: list watch',
+      'signers.certificates.k8s.io bulkhead.dev/node-agent: approve sign',
       'volumes.bulkhead.dev: get list watch',
       'volumes/status.bulkhead.dev: patch',
     ],
-    own: ['leases.coordination.k8s.io: create get list patch update watch', 'serviceaccounts: create patch'],
+    own: [
+      'configmaps bulkhead-node-authority: create patch',
+      'leases.coordination.k8s.io: create get list patch update watch',
+      'secrets bulkhead-authorities: patch',
+      'secrets: create list watch',
+      'serviceaccounts: create patch',
+    ],
   },
   'bulkhead-node': {
     everywhere: [
+      'certificatesigningrequests.certificates.k8s.io: create get',
       'events.events.k8s.io: create get patch',
       'networkpolicies.bulkhead.dev: get list watch',
       'nodes: get patch',
@@ -40,7 +52,11 @@ const RIGHTS: Readonly<Record<string, { everywhere: string[]; own: string[] }>> 
       'volumes.bulkhead.dev: delete get list patch watch',
       'volumes/status.bulkhead.dev: patch',
     ],
-    own: ['leases.coordination.k8s.io: create patch', 'serviceaccounts/token: create'],
+    own: [
+      'configmaps bulkhead-node-authority: list watch',
+      'leases.coordination.k8s.io: create patch',
+      'serviceaccounts/token: create',
+    ],
   },
 };
 
@@ -64,7 +80,7 @@ before(async () => {
   server = await ApiServer.start();
   await server.applyCrds();
   await send('/api/v1/namespaces', { metadata: { name: SYSTEM } });
-  const settings = ['--kube-version', '1.35.0', '--namespace', SYSTEM];
+  const settings = ['--kube-version', '1.35.0', '--namespace', SYSTEM, '--set', 'subresources.enabled=true'];
   const { code, stdout, stderr } = await command(clusterProgram('helm'), [
     'template',
     'bulkhead',

@@ -95,7 +95,7 @@ before(async () => {
   const config = load(await readFile(cluster.kubeconfig, 'utf8')) as KubeConfig;
   ca = Buffer.from(config.clusters[0]?.cluster['certificate-authority-data'] ?? '', 'base64').toString();
   agent = new Agent({ connect: { ca } });
-  await install(cluster);
+  await install(cluster, 1, ['subresources.enabled=true']);
   const serve = 'echo started; mkdir /www && echo served >/www/index.html && exec httpd -f -p 8000 -h /www';
   await cluster.apply(
     JSON.stringify({
