@@ -4,8 +4,9 @@ import { type Agent, Agent as HttpAgent, type OutgoingHttpHeaders } from 'node:h
 import { Agent as HttpsAgent, type RequestOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
 import { BulkheadError, type ErrorCode } from '../api/errors.ts';
-import { API_VERSION, GROUP_VERSION } from '../api/meta.ts';
+import { GROUP_VERSION } from '../api/meta.ts';
 import { codeOfReason, isStatus, type Status } from '../api/status.ts';
+import { SUBRESOURCES_GROUP_VERSION } from '../api/subresources.ts';
 import { invalid, type KubeConfigOptions, loadKubeConfig } from '../kubeconfig/load.ts';
 import { causesOf, type Endpoint, parsed, type Target } from './endpoint.ts';
 import { requireInCluster } from './host-only.ts';
@@ -14,9 +15,6 @@ export interface ClusterOptions extends KubeConfigOptions {
   /** Speaks as this user, where the credentials may (`kubectl --as`). */
   impersonate?: { user: string; groups?: readonly string[] };
 }
-
-/** What the aggregated API serves. */
-export const SUBRESOURCES = `subresources.bulkhead.dev/${API_VERSION}`;
 
 const OF_A_SANDBOX = new RegExp(
   `^/apis/${GROUP_VERSION.replaceAll('.', '\\.')}(/namespaces/[^/]+/sandboxes/[^/]+/(?!status(?:$|[?]))[^/].*)$`,
@@ -66,7 +64,7 @@ export function clusterErrorOf(status: Status, httpStatus = status.code): Bulkhe
 export function pathInCluster(path: string): string {
   requireInCluster(path);
   const [, rest] = OF_A_SANDBOX.exec(path) ?? [];
-  return rest === undefined ? path : `/apis/${SUBRESOURCES}${rest}`;
+  return rest === undefined ? path : `/apis/${SUBRESOURCES_GROUP_VERSION}${rest}`;
 }
 
 interface Connections {
@@ -202,7 +200,7 @@ function impersonationOf(impersonate: ClusterOptions['impersonate']): OutgoingHt
 
 /** Why there is nothing. */
 function missing(path: string): string {
-  if (path.includes(`/apis/${SUBRESOURCES}/`))
+  if (path.includes(`/apis/${SUBRESOURCES_GROUP_VERSION}/`))
     return "Bulkhead's aggregated API is not installed there (see docs/cluster.md)";
   if (path.includes(`/apis/${GROUP_VERSION}/`))
     return "Bulkhead's CRDs are not installed there (see docs/cluster.md)";

@@ -34,7 +34,7 @@ async function ok(...args: string[]): Promise<string> {
 before(async () => {
   dir = await mkdtemp(join(tmpdir(), 'bulkhead-plugin-'));
   cluster = await startCluster({ port: PORT });
-  await install(cluster);
+  await install(cluster, 1, ['subresources.enabled=true']);
   const bin = join(dir, 'bin');
   await mkdir(bin);
   for (const name of ['kubectl-bulkhead', 'kubectl_complete-bulkhead'])
