@@ -3,6 +3,8 @@ import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { KINDS } from '../api/kinds.ts';
+import { API_GROUP } from '../api/meta.ts';
 import { systemClock } from '../controller/clock.ts';
 import { Manager } from '../controller/manager.ts';
 import { FolderSource } from '../source/source.ts';
@@ -34,7 +36,11 @@ export async function runSource(options: SourceOptions, signal: AbortSignal): Pr
   });
   await using opened = new AsyncDisposableStack();
   opened.defer(() => store.close());
-  const source = new FolderSource({ root: options.manifestsDir, store, stateDir: inventoryDir, log });
+  const source = new FolderSource({
+    ...{ root: options.manifestsDir, store, stateDir: inventoryDir, log },
+    // Secrets and ConfigMaps are the cluster's: nothing here needs the right to read them all.
+    kinds: KINDS.filter(({ group }) => group === API_GROUP).map(({ kind }) => kind),
+  });
   const manager = new Manager({ clock: systemClock, log });
   manager.add({ name: 'folder source', start: () => source.start(), stop: () => source.stop() });
   await manager.run(signal, () => log.info({ manifests: options.manifestsDir }, 'ready'));

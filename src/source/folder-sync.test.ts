@@ -540,6 +540,33 @@ test('a change that the kind forbids is refused with the field, and the running 
   assert.equal(h.state('web'), 'invalid');
 });
 
+test('a source of some kinds reads and writes no others, and says which documents it leaves out', async () => {
+  await using h = await SourceHarness.create();
+  const reads: string[] = [];
+  const store = new Proxy(h.store, {
+    get: (target, name) => {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]) => {
+        if (name === 'list') reads.push(String(args[0]));
+        return value.apply(target, args);
+      };
+    },
+  });
+  h.daemon({ kinds: ['Sandbox'], store });
+  await h.folder.write('a.yaml', sandboxYaml('a'));
+  await h.folder.write('key.yaml', '{ apiVersion: v1, kind: Secret, metadata: { name: key } }\n');
+  assert.equal((await h.pass()).result, 'partial');
+  assert.deepEqual(await h.names(), ['a']);
+  assert.deepEqual(await h.names('Secret'), []);
+  assert.equal(h.state('key', 'Secret'), 'invalid');
+  assert.match(
+    h.problems()[0] ?? '',
+    /^SourceInvalid: key\.yaml.*kind Secret are not applied from this folder, only Sandbox\.$/,
+  );
+  assert.ok(!reads.includes('Secret'), 'nothing needs the right to read them');
+});
+
 test('strict mode changes nothing while anything is wrong, and everything when it is mended', async () => {
   await using h = await SourceHarness.create();
   h.daemon({ strict: true });

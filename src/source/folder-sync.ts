@@ -11,7 +11,7 @@ import type { CopyKeeper } from './copies.ts';
 import { FolderReader, type ParseFile } from './documents.ts';
 import type { Inventory, InventoryFile, InventoryRow } from './inventory.ts';
 import { keyText, OBJECT_STATES, type ObjectReport, type ObjectState, type SourceProblem } from './model.ts';
-import { makePlan, SOURCE_KINDS } from './plan.ts';
+import { makePlan } from './plan.ts';
 import type { Action, FolderReading, Plan } from './plan-parts.ts';
 import { ProblemReporter, type SourceLog } from './problem-reporter.ts';
 import { EMPTY_PRUNE_MEMORY, type PruneMemory, type PruneOptions } from './prune.ts';
@@ -22,6 +22,7 @@ export interface FolderSyncOptions {
   /** Absolute, as configured. */
   root: string;
   store: Store;
+  kinds: readonly string[];
   inventory: InventoryFile;
   log: SourceLog;
   clock: Clock;
@@ -161,7 +162,7 @@ export class FolderSync {
   async #list(): Promise<{ objects: Map<string, StoredObject>; resourceVersions: Map<string, string> }> {
     const objects = new Map<string, StoredObject>();
     const resourceVersions = new Map<string, string>();
-    for (const kind of SOURCE_KINDS) {
+    for (const kind of this.#options.kinds) {
       const { items, resourceVersion } = await this.#options.store.list(kind);
       resourceVersions.set(kind, resourceVersion);
       for (const item of items) {
@@ -177,12 +178,13 @@ export class FolderSync {
     reading: FolderReading,
     live: ReadonlyMap<string, StoredObject>,
   ): Plan {
-    const { root, strict, prune, clock } = this.#options;
+    const { root, kinds, strict, prune, clock } = this.#options;
     const plan = makePlan({
       root,
       reading,
       rows: inventory.rows,
       live,
+      kinds,
       strict,
       deviceChanged: inventory.device !== undefined && inventory.device !== snapshot.device,
       nowMs: clock.monotonic(),

@@ -22,6 +22,10 @@ export function planDocument(
   row: InventoryRow | undefined,
 ): void {
   const { key, file, manifest } = document;
+  if (!input.kinds.includes(key.kind)) {
+    reportNotFollowed(input, draft, document);
+    return;
+  }
   const live = input.live.get(keyText(key));
   if (live && !isOwned(live, row)) {
     reportConflict(draft, document);
@@ -71,6 +75,13 @@ function retiredOf(row: InventoryRow | undefined, manifest: ObjectManifest): Pic
 export function withoutRetired(row: InventoryRow): InventoryRow {
   const { retired: _retired, ...rest } = row;
   return rest;
+}
+
+function reportNotFollowed({ kinds }: PlanInput, draft: Draft, document: SourceDocument): void {
+  const { key, file } = document;
+  const message = `${placeText(document)}objects of kind ${key.kind} are not applied from this folder, only ${kinds.join(', ')}.`;
+  draft.problems.push({ reason: 'SourceInvalid', message, ...problemPlace(document) });
+  draft.reports.push({ key, state: 'invalid', file, document: document.document, message });
 }
 
 function reportConflict(draft: Draft, document: SourceDocument): void {

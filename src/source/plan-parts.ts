@@ -32,6 +32,8 @@ export interface PlanInput {
   rows: readonly InventoryRow[];
   /** Every object in the store of the kinds the folder may declare, by keyText. */
   live: ReadonlyMap<string, StoredObject>;
+  /** What is followed; documents of other kinds are refused. */
+  kinds: readonly string[];
   /** Any problem stops every change. */
   strict: boolean;
   deviceChanged: boolean;

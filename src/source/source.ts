@@ -10,6 +10,7 @@ import { FolderSync, type PassOutcome } from './folder-sync.ts';
 import { type InventoryFile, inventoryFile } from './inventory.ts';
 import { keyText } from './model.ts';
 import { parseManifests } from './parse.ts';
+import { SOURCE_KINDS } from './plan.ts';
 import type { SourceLog } from './problem-reporter.ts';
 import { PRUNE_OPTIONS, type PruneOptions } from './prune.ts';
 import { SNAPSHOT_LIMITS, type SnapshotLimits } from './snapshot.ts';
@@ -43,6 +44,8 @@ export interface FolderSourceOptions {
   /** The watched directory; may be a link, and may not exist yet. Relative to the working directory. */
   root: string;
   store: Store;
+  /** What the folder may declare; all kinds by default. */
+  kinds?: readonly string[];
   /** Where the inventory is kept. Must not lie in `root`. */
   stateDir: string;
   log: SourceLog;
@@ -95,6 +98,7 @@ export class FolderSource {
     this.#sync = new FolderSync({
       root: this.#root,
       store: options.store,
+      kinds: options.kinds ?? SOURCE_KINDS,
       inventory:
         options.inventory ?? inventoryFile(join(this.#stateDir, INVENTORY_NAME), () => String(clock.now())),
       log: options.log,

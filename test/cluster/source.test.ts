@@ -109,6 +109,8 @@ test('a cluster follows the commits of a repository, also those that came while 
     'one.yaml': sandbox('one', '256Mi'),
     'two.yaml': 'kind: [',
     'three.yaml': sandbox('three'),
+    // Whose right the program does not have.
+    'secret.yaml': '{ apiVersion: v1, kind: Secret, metadata: { name: key }, stringData: { a: b } }\n',
   });
   await becomes({ one: '256Mi', two: '128Mi', three: '128Mi' });
   await running[Symbol.asyncDispose]();

@@ -10,6 +10,7 @@ import { FolderSync, type PassOutcome } from '../folder-sync.ts';
 import { type InventoryFile, inventoryFile } from '../inventory.ts';
 import { keyText } from '../model.ts';
 import { parseManifests } from '../parse.ts';
+import { SOURCE_KINDS } from '../plan.ts';
 import { PRUNE_OPTIONS } from '../prune.ts';
 import { SNAPSHOT_LIMITS } from '../snapshot.ts';
 import { nodeFs, type SnapshotFs } from '../snapshot-fs.ts';
@@ -17,6 +18,7 @@ import type { SourceStatus } from '../status.ts';
 import { TestFolder } from './folder.ts';
 
 export interface HarnessOptions {
+  kinds?: readonly string[];
   root?: string;
   fs?: SnapshotFs;
   strict?: boolean;
@@ -55,6 +57,7 @@ export class SourceHarness {
     this.sync = new FolderSync({
       root: options.root ?? this.folder.root,
       store: options.store ?? this.store,
+      kinds: options.kinds ?? SOURCE_KINDS,
       inventory: options.inventory ?? inventoryFile(this.inventoryPath, () => 'aside'),
       log,
       clock: this.clock,
