@@ -276,10 +276,11 @@ describe('a cluster', { concurrency: false }, () => {
       const told = (await healthOf(versions)).map(({ kstatus, argo, flux }) => `${kstatus} ${argo} ${flux}`);
       return told.filter((each, at) => each !== told[at - 1]);
     };
-    assert.deepEqual(await lifeOf('broken'), [
+    // Whether a status is still written between the deletion and the end of what failed is a matter of moments.
+    const broken = (await lifeOf('broken')).filter((told) => told !== 'Terminating Degraded Failed');
+    assert.deepEqual(broken, [
       'InProgress Progressing InProgress',
       'Failed Degraded Failed',
-      'Terminating Degraded Failed',
       'Terminating Progressing InProgress',
     ]);
     assert.deepEqual(await lifeOf('life'), [
