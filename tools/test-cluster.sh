@@ -14,4 +14,4 @@ test/cluster/programs/build.sh build/cluster
 tools/as-root.sh tools/container-image.sh build/cluster/bulkhead.tar
 files=("$@")
 ((${#files[@]})) || files=('test/cluster/**/*.test.ts')
-exec tools/as-root.sh "$node" --disable-warning=ExperimentalWarning --test --test-concurrency=1 "${files[@]}"
+tools/as-root.sh "$node" --disable-warning=ExperimentalWarning --test --test-concurrency=1 "${files[@]}"
