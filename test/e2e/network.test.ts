@@ -12,6 +12,7 @@ import { BulkheadClient } from '../../src/client/client.ts';
 import { BUILTIN_IMAGE, TestDaemon } from './daemon-harness.ts';
 import { copyProbe } from './guest-probes.ts';
 import { NetworkWorld, WORLD } from './network-world.ts';
+import { TEST_DRIVER } from './test-driver.ts';
 
 const SANDBOX = `apiVersion: bulkhead.dev/v1alpha1
 kind: Sandbox
@@ -20,7 +21,7 @@ spec: {image: "${BUILTIN_IMAGE}", resources: {memory: 128Mi}}
 `;
 
 /** Where a thing never comes, its test is to fail, not the whole run. */
-const LIMITED = { timeout: 600_000 };
+const LIMITED = { timeout: TEST_DRIVER === 'libkrun' ? 1_200_000 : 600_000 };
 
 const GOAL_LIMIT_MS = 180_000;
 
